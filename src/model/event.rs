@@ -1,0 +1,125 @@
+//! What sources report: one ordered stream of these events is all the ledger ever sees.
+
+use crate::model::{
+    ids::{LockId, Tid},
+    stack::StackId,
+    time::{MonoNanos, Nanos},
+};
+
+/// Something that happened to one thread at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// When, on `CLOCK_MONOTONIC`.
+    pub at: MonoNanos,
+    /// To which thread.
+    pub tid: Tid,
+    /// What.
+    pub what: What,
+}
+
+/// The kinds of event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// The thread took a step with a global lock.
+    Lock(LockId, LockStep),
+    /// The thread got a CPU.
+    SwitchedIn,
+    /// The thread lost its CPU.
+    SwitchedOut(OffCpu),
+    /// The thread's cumulative time runnable without a CPU, as the kernel counts it (`/proc/T/schedstat`, second
+    /// field). From it the ledger learns how much of each sleep was really wake-up latency.
+    RunDelay(Nanos),
+    /// The thread was created at this moment.
+    Created,
+    /// The thread existed already when it was first seen, at this moment.
+    Seen(Sighting),
+    /// The thread ended.
+    Exited,
+    /// The thread's name, known from this moment on.
+    Named(Box<str>),
+    /// Lock events of this thread are missing from this moment on, up to its next one.
+    LostLock(LostEvents),
+    /// Scheduler events of this thread are missing from this moment on, up to its next one.
+    LostSwitch(LostEvents),
+    /// The thread's stack, read between `from` and the event's time.
+    Stack(StackSample),
+}
+
+/// A thread's step with a global lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LockStep {
+    /// It wants the lock and another owns it; repeated for every slice of the same wait.
+    Want,
+    /// It owns the lock from now on.
+    Acquired,
+    /// It no longer owns the lock.
+    Released,
+    /// It has just released on demand (a forced release) and sleeps until another thread has the lock; it wants
+    /// the lock back, so a wait begins here.
+    Yielded,
+}
+
+/// Why a thread lost its CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OffCpu {
+    /// Others needed the CPU; the thread could have gone on.
+    Preempted,
+    /// It went to sleep.
+    Blocked,
+}
+
+/// What was read about a thread that existed before the recording began. `None` means: could not be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sighting {
+    /// Its relation to the lock, read from the target's memory and the kernel's wait channel.
+    pub relation: Option<SeenRelation>,
+    /// Whether it was runnable (on a CPU or queued for one) or asleep.
+    pub cpu: Option<SeenCpu>,
+}
+
+/// A thread's relation to the lock as seen from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SeenRelation {
+    /// It owns this lock.
+    Inside(LockId),
+    /// It sleeps on this lock's condition variable.
+    Waiting(LockId),
+    /// Neither.
+    Outside,
+}
+
+/// A thread's place with respect to the CPUs as `/proc` shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SeenCpu {
+    /// State `R`: on a CPU or queued for one; `/proc` does not tell which.
+    Runnable,
+    /// Any sleeping state.
+    Asleep,
+}
+
+/// Events that a full buffer could not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LostEvents {
+    /// How many, as the kernel or the probe counted them; a loss that hits several threads is counted on one.
+    pub count: u64,
+}
+
+/// A stack read from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StackSample {
+    /// When reading began; the event's own time is when it ended.
+    pub from: MonoNanos,
+    /// The stack, or `None` when it could not be read or was found torn.
+    pub stack: Option<StackId>,
+    /// Why it was read.
+    pub cause: SampleCause,
+}
+
+/// Why a stack was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SampleCause {
+    /// The sampling clock ticked: such samples fall evenly over time.
+    Tick,
+    /// The thread had begun to wait: such a sample speaks for that one wait.
+    WaitBegan,
+}

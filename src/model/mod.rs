@@ -1,0 +1,12 @@
+//! The vocabulary every other module speaks: ids, times, events, stacks, the nine states and the profile.
+//!
+//! Nothing here performs I/O, reads a clock or contains `unsafe`; everything else may import this module and
+//! it imports nothing of the crate.
+
+pub mod address;
+pub mod event;
+pub mod ids;
+pub mod profile;
+pub mod stack;
+pub mod state;
+pub mod time;

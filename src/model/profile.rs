@@ -1,0 +1,206 @@
+//! The result of a recording: what the ledger computes and every report reads.
+
+use crate::model::{
+    ids::{LockId, Pid, Tid},
+    stack::{StackId, StackTable},
+    state::{State, StateTimes},
+    time::{MonoNanos, Nanos},
+};
+
+/// Everything known about one recording.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// Whom we watched.
+    pub target: TargetSummary,
+    /// From the first to the last moment of the recording.
+    pub window: Nanos,
+    /// Where the lock events came from.
+    pub backend: Backend,
+    /// Whether all lock events were taken, rather than a sample of them.
+    pub exact: bool,
+    /// One entry a lock, in order of discovery.
+    pub locks: Vec<LockProfile>,
+    /// One entry a thread, in order of first sight.
+    pub threads: Vec<ThreadProfile>,
+    /// Every waiter's time charged to an owner and to the owner's stack; largest first.
+    pub blame: Vec<Blame>,
+    /// The longest single holds above the threshold, longest first.
+    pub long_holds: Vec<LongHold>,
+    /// How far to trust the rest.
+    pub quality: Quality,
+    /// The stacks that the entries refer to.
+    pub stacks: StackTable,
+}
+
+/// Whom we watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetSummary {
+    /// The process.
+    pub pid: Pid,
+    /// Its command line, arguments joined by spaces.
+    pub command: String,
+    /// `cpython` or `toyvm`.
+    pub runtime: String,
+    /// Such as `3.12.1`.
+    pub runtime_version: String,
+    /// Whether the build can run without its global lock.
+    pub free_threaded: bool,
+}
+
+/// Where lock events come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Backend {
+    /// The in-target probe loaded with `LD_PRELOAD`.
+    Preload,
+    /// Kernel uprobes on the libc calls of the lock.
+    Uprobe,
+}
+
+impl Backend {
+    /// The name used on the command line and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Preload => "preload",
+            Self::Uprobe => "uprobe",
+        }
+    }
+}
+
+/// One lock over the whole window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockProfile {
+    /// Which lock.
+    pub id: LockId,
+    /// Such as `GIL` or `GIL of interpreter 2`.
+    pub name: String,
+    /// The interpreter it belongs to, numbered by the runtime; `None` when that could not be read.
+    pub interpreter: Option<i64>,
+    /// Time it had an owner.
+    pub held: Nanos,
+    /// The part of `held` during which at least one thread waited.
+    pub contended: Nanos,
+    /// Time it had no owner.
+    pub free: Nanos,
+    /// Time whose owner is unknown. `held + free + unknown = window`.
+    pub unknown: Nanos,
+    /// Sum over all waits of the time during which nobody owned the lock.
+    pub handoff: Nanos,
+    /// Sum over all waits of the time whose owner is unknown.
+    pub wait_unknown: Nanos,
+    /// Sum over all waits of their length. `Σ blame + handoff + wait_unknown = wait_total`.
+    pub wait_total: Nanos,
+    /// Sum over all waits charged to an owner.
+    pub blamed: Nanos,
+    /// Acquisitions whose release lies in the window, or that last to its end.
+    pub holds: u64,
+    /// Waits that ended in an acquisition, or that last to the window's end.
+    pub waits: u64,
+    /// Releases on demand of a waiter.
+    pub forced_releases: u64,
+    /// Lengths of holds.
+    pub hold_spread: Spread,
+    /// Lengths of waits.
+    pub wait_spread: Spread,
+}
+
+/// Percentiles of a set of durations; `max` is exact, the others to three significant digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spread {
+    /// Half of the durations are at most this long.
+    pub p50: Nanos,
+    /// Nine tenths are at most this long.
+    pub p90: Nanos,
+    /// All but a hundredth are at most this long.
+    pub p99: Nanos,
+    /// The longest.
+    pub max: Nanos,
+}
+
+/// One thread over its observed life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThreadProfile {
+    /// Which thread.
+    pub tid: Tid,
+    /// Its last known name; empty when never known.
+    pub name: String,
+    /// First sight.
+    pub first_seen: MonoNanos,
+    /// From first sight to its exit or the end of the window.
+    pub lifetime: Nanos,
+    /// How often it held a lock.
+    pub holds: u64,
+    /// How often it waited for one.
+    pub waits: u64,
+    /// Releases it made on demand.
+    pub forced_releases: u64,
+    /// Time in each state; the sum is `lifetime`.
+    pub states: StateTimes,
+    /// The same time spread over stacks: for each state the parts sum to `states`.
+    pub stacks: Vec<StackTime>,
+}
+
+/// Part of a state's time, charged to one stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StackTime {
+    /// The state.
+    pub state: State,
+    /// The stack.
+    pub stack: StackId,
+    /// The time.
+    pub time: Nanos,
+}
+
+/// Time that one thread waited because another one, with this stack, owned the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blame {
+    /// The lock.
+    pub lock: LockId,
+    /// Who waited.
+    pub waiter: Tid,
+    /// Who owned the lock meanwhile.
+    pub holder: Tid,
+    /// How long.
+    pub wait: Nanos,
+    /// The owner's stack as it was during the contended hold.
+    pub stack: StackId,
+}
+
+/// One hold that was longer than the threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LongHold {
+    /// The lock.
+    pub lock: LockId,
+    /// The owner.
+    pub tid: Tid,
+    /// From the start of the window to the acquisition.
+    pub start: Nanos,
+    /// Acquisition to release.
+    pub duration: Nanos,
+    /// How many threads waited during it.
+    pub waiters: u32,
+    /// The sum of their waiting during it.
+    pub waited: Nanos,
+    /// The owner's stack during it.
+    pub stack: StackId,
+}
+
+/// How far to trust a profile.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Quality {
+    /// Events that full buffers could not take.
+    pub lost_events: u64,
+    /// Events that fit no legal transition; counted, never repaired.
+    pub unmatched_events: u64,
+    /// Σ over threads of the time in state `unknown`.
+    pub unknown: Nanos,
+    /// Stacks read and accepted.
+    pub stack_samples: u64,
+    /// Stacks that could not be read, or were torn and therefore discarded.
+    pub stack_failures: u64,
+    /// What the probe cost the target: events times the cost measured on this machine; `None` when not measured.
+    pub probe_cost: Option<Nanos>,
+    /// Each broken invariant in words; empty in a sound run.
+    pub invariants_broken: Vec<String>,
+    /// What the reader should know about how the numbers came about (fallbacks, missing evidence).
+    pub notes: Vec<String>,
+}

@@ -1,0 +1,126 @@
+//! Call stacks, stored once each: a stack is a list of frames, outermost first, and events carry only its id.
+
+use std::{collections::HashMap, fmt};
+
+/// What kind of thing a frame stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FrameKind {
+    /// A function of the interpreted program.
+    Script,
+    /// Machine code of a shared object.
+    Native,
+    /// A place holder of gilscope's own, shown in square brackets.
+    Marker,
+}
+
+/// One level of a call stack.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Frame {
+    /// What the frame stands for.
+    pub kind: FrameKind,
+    /// The function's (qualified, where known) name.
+    pub function: String,
+    /// The source file or shared object as the target names it; empty when unknown.
+    pub file: String,
+    /// The line being executed, from 1; `None` when unknown.
+    pub line: Option<u32>,
+}
+
+impl Frame {
+    /// A place holder such as `[no stack]`; `text` comes without the brackets.
+    pub fn marker(text: &str) -> Self {
+        Self { kind: FrameKind::Marker, function: format!("[{text}]"), file: String::new(), line: None }
+    }
+}
+
+/// `function (file.py:12)`, with the file's last component only.
+impl fmt::Display for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.function)?;
+        if self.file.is_empty() {
+            return Ok(());
+        }
+        let file = self.file.rsplit('/').next().unwrap_or(&self.file);
+        match self.line {
+            Some(line) => write!(f, " ({file}:{line})"),
+            None => write!(f, " ({file})"),
+        }
+    }
+}
+
+/// A stack of a [`StackTable`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StackId(u32);
+
+/// All distinct frames and stacks of one recording.
+#[derive(Debug, Clone, Default)]
+pub struct StackTable {
+    frames: Vec<Frame>,
+    frame_ids: HashMap<Frame, u32>,
+    stacks: Vec<Box<[u32]>>,
+    stack_ids: HashMap<Box<[u32]>, StackId>,
+}
+
+impl StackTable {
+    /// The id of the stack `frames`, outermost frame first; the same frames always give the same id.
+    pub fn intern(&mut self, frames: &[Frame]) -> StackId {
+        let ids: Box<[u32]> = frames.iter().map(|frame| self.intern_frame(frame)).collect();
+        if let Some(id) = self.stack_ids.get(&ids) {
+            return *id;
+        }
+        let id = StackId(index_of(self.stacks.len()));
+        self.stacks.push(ids.clone());
+        self.stack_ids.insert(ids, id);
+        id
+    }
+
+    /// The frames of `stack`, outermost first.
+    pub fn frames(&self, stack: StackId) -> impl DoubleEndedIterator<Item = &Frame> + ExactSizeIterator {
+        let ids = usize::try_from(stack.0).ok().and_then(|index| self.stacks.get(index));
+        ids.map(|ids| &**ids)
+            .unwrap_or_default()
+            .iter()
+            .map(|id| &self.frames[usize::try_from(*id).expect("a frame index fits the address space")])
+    }
+
+    /// How many distinct stacks there are.
+    pub fn len(&self) -> usize {
+        self.stacks.len()
+    }
+
+    /// Whether no stack has been interned.
+    pub fn is_empty(&self) -> bool {
+        self.stacks.is_empty()
+    }
+
+    fn intern_frame(&mut self, frame: &Frame) -> u32 {
+        if let Some(id) = self.frame_ids.get(frame) {
+            return *id;
+        }
+        let id = index_of(self.frames.len());
+        self.frames.push(frame.clone());
+        self.frame_ids.insert(frame.clone(), id);
+        id
+    }
+}
+
+fn index_of(length: usize) -> u32 {
+    u32::try_from(length).expect("fewer than four thousand million distinct stacks")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Frame, StackTable};
+
+    #[test]
+    fn equal_stacks_share_an_id_and_keep_their_frames() {
+        let mut table = StackTable::default();
+        let (main, work) = (Frame::marker("main"), Frame::marker("work"));
+        let first = table.intern(&[main.clone(), work.clone()]);
+        let other = table.intern(std::slice::from_ref(&main));
+        assert_eq!(table.intern(&[main.clone(), work.clone()]), first);
+        assert_ne!(first, other);
+        assert_eq!(table.frames(first).collect::<Vec<_>>(), [&main, &work]);
+        assert_eq!(table.len(), 2);
+    }
+}

@@ -1,0 +1,35 @@
+//! Where events come from. Every source implements [`Source`]; what lies behind it cannot be told apart from outside.
+
+pub mod calls;
+
+use std::fmt;
+
+use crate::model::{
+    event::Event,
+    time::{MonoNanos, Nanos},
+};
+
+/// A stream of events about one target.
+pub trait Source: fmt::Debug {
+    /// Moves every event that is ready into `out`, in any order, and returns the watermark: all events of this
+    /// source with an earlier time have now been delivered. `now` is the time just before the call.
+    fn drain(&mut self, now: MonoNanos, out: &mut Vec<Event>) -> MonoNanos;
+
+    /// Ends the recording: disarms whatever observes the target, then delivers what is left. Afterwards nothing of the
+    /// source remains in the target or the kernel.
+    fn finish(&mut self, out: &mut Vec<Event>);
+
+    /// What the source has seen and missed so far.
+    fn tally(&self) -> Tally;
+}
+
+/// What a source has seen and missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Lock events taken from the target, used or not.
+    pub lock_events: u64,
+    /// Calls that look like lock events but belong to no known lock, or contradict the calls before them.
+    pub unmatched: u64,
+    /// The time one lock event costs the thread that makes it, measured on this machine; `None` when not measured.
+    pub cost_per_event: Option<Nanos>,
+}

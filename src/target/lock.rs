@@ -1,0 +1,83 @@
+//! Where a global lock sits in the target: its own address and those of its two condition variables.
+
+use crate::{
+    model::{address::LiveAddress, ids::Tid},
+    target::memory::{Memory, MemoryError},
+};
+
+/// Byte offsets inside the lock's structure.
+///
+/// `struct _gil_runtime_state` is the same in every CPython from 3.7 to 3.15; free-threaded builds put one more
+/// word in front. The toy VM copies the default layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockLayout {
+    /// The switch interval in microseconds, 64 bits.
+    pub interval: u64,
+    /// The thread state that took the lock last, a pointer.
+    pub last_holder: u64,
+    /// 1 held, 0 free, -1 not created or destroyed; 32 bits.
+    pub locked: u64,
+    /// The condition that waiters sleep on; signalled at every release.
+    pub cond: u64,
+    /// The condition that a forced releaser sleeps on; signalled at every acquisition.
+    pub switch_cond: u64,
+}
+
+impl LockLayout {
+    /// Builds with a lock that is always in use, measured on 3.7 to 3.15.
+    pub const DEFAULT: Self = Self { interval: 0, last_holder: 8, locked: 16, cond: 32, switch_cond: 120 };
+    /// Free-threaded builds, measured on 3.13t.
+    pub const FREE_THREADED: Self = Self { interval: 8, last_holder: 16, locked: 24, cond: 40, switch_cond: 128 };
+}
+
+/// One global lock of the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockSeat {
+    /// Start of the lock's structure.
+    pub address: LiveAddress,
+    /// Offsets inside it.
+    pub layout: LockLayout,
+    /// The interpreter that owns it (the first one, when several share it); `None` when not known.
+    pub interpreter: Option<i64>,
+    /// The name shown in reports: `GIL`, or `GIL of interpreter 2` when there are several.
+    pub name: String,
+}
+
+/// What the lock's words say at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockWords {
+    /// Whether somebody owns it.
+    pub locked: bool,
+    /// The thread state of the owner, or of the last one when the lock is free.
+    pub last_holder: LiveAddress,
+}
+
+impl LockSeat {
+    /// The condition variable that waiters sleep on.
+    pub fn cond(&self) -> LiveAddress {
+        self.address.plus(self.layout.cond)
+    }
+
+    /// The condition variable that is signalled at every acquisition.
+    pub fn switch_cond(&self) -> LiveAddress {
+        self.address.plus(self.layout.switch_cond)
+    }
+
+    /// Reads the lock's words.
+    pub fn read(&self, memory: &dyn Memory) -> Result<LockWords, MemoryError> {
+        Ok(LockWords {
+            locked: memory.read_u32(self.address.plus(self.layout.locked))? == 1,
+            last_holder: memory.read_pointer(self.address.plus(self.layout.last_holder))?,
+        })
+    }
+}
+
+/// A thread of the interpreter: its state structure in memory and the kernel thread that runs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InterpreterThread {
+    /// `PyThreadState *` or the toy VM's equivalent.
+    pub state: LiveAddress,
+    /// The kernel's thread id, in the target's own pid namespace.
+    pub tid: Tid,
+}
