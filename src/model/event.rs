@@ -41,7 +41,7 @@ pub enum What {
     LostLock(LostEvents),
     /// Scheduler events of this thread are missing from this moment on, up to its next one.
     LostSwitch(LostEvents),
-    /// The thread's stack, read between `from` and the event's time.
+    /// The thread's stack, read between the event's time and `until`.
     Stack(StackSample),
 }
 
@@ -107,8 +107,8 @@ pub struct LostEvents {
 /// A stack read from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StackSample {
-    /// When reading began; the event's own time is when it ended.
-    pub from: MonoNanos,
+    /// When reading ended; it began at the event's own time.
+    pub until: MonoNanos,
     /// The stack, or `None` when it could not be read or was found torn.
     pub stack: Option<StackId>,
     /// Why it was read.

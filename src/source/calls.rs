@@ -3,10 +3,23 @@
 //! The event stream of CPython's lock, exact on every version from 3.7 to 3.15: `pthread_cond_timedwait(cond)` is a
 //! want, `pthread_cond_signal(switch_cond)` an acquisition, `pthread_cond_signal(cond)` a release,
 //! `pthread_cond_wait(switch_cond)` a yield after a forced release.
+//!
+//! One signal is not what it seems. A waiter whose timed wait ends while a signal is being delivered passes the signal
+//! on from inside glibc; a uprobe sees that as a release by a thread that owns nothing. Such a thread is still inside
+//! its timed wait, so a signal on `cond` directly after a timed wait on the same `cond` is dropped here.
+
+use std::{cell::RefCell, fmt, rc::Rc};
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
-    model::{address::LiveAddress, ids::Tid, time::MonoNanos},
-    target::site::CondFunction,
+    model::{
+        address::LiveAddress,
+        event::{Event, LockStep, What},
+        ids::{LockId, Tid},
+        time::MonoNanos,
+    },
+    target::{lock::LockSeat, site::CondFunction},
 };
 
 /// A call of one of the three libc functions, at its entry.
@@ -20,4 +33,259 @@ pub struct Call {
     pub function: CondFunction,
     /// On which condition variable.
     pub cond: LiveAddress,
+}
+
+/// Whether a condition variable belongs to a global lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does, or may yet turn out to.
+    Known,
+    /// It does not: a source may stop reporting it.
+    Foreign,
+}
+
+/// Reads the target's list of locks afresh; the answer grows as sub-interpreters are created.
+pub trait FindLocks {
+    /// All locks that exist now, or `None` when the target cannot be read at the moment.
+    fn find_locks(&mut self) -> Option<Vec<LockSeat>>;
+}
+
+/// A translator that several sources of one recording share.
+pub type SharedTranslator = Rc<RefCell<Translator>>;
+
+/// Turns calls into events and keeps the book of locks.
+pub struct Translator {
+    finder: Box<dyn FindLocks>,
+    seats: Vec<LockSeat>,
+    roles: FxHashMap<LiveAddress, (LockId, Role)>,
+    foreign: FxHashSet<LiveAddress>,
+    last_calls: FxHashMap<Tid, (CondFunction, LiveAddress)>,
+    unmatched: u64,
+    passed_on: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Cond,
+    SwitchCond,
+}
+
+/// Addresses remembered as foreign; past that they are looked up again each time.
+const FOREIGN_LIMIT: usize = 1 << 16;
+
+impl Translator {
+    /// A translator that knows no lock yet and asks `finder` about every new address.
+    pub fn new(finder: Box<dyn FindLocks>) -> Self {
+        Self {
+            finder,
+            seats: Vec::new(),
+            roles: FxHashMap::default(),
+            foreign: FxHashSet::default(),
+            last_calls: FxHashMap::default(),
+            unmatched: 0,
+            passed_on: 0,
+        }
+    }
+
+    /// Appends the event that `call` stands for, if any, and says whether its condition variable is of interest.
+    pub fn translate(&mut self, call: Call, out: &mut Vec<Event>) -> Verdict {
+        let Some((lock, role)) = self.role_of(call.cond) else {
+            return Verdict::Foreign;
+        };
+        let before = self.last_calls.insert(call.tid, (call.function, call.cond));
+        if let Some(step) = self.step(call, role, before) {
+            out.push(Event { at: call.at, tid: call.tid, what: What::Lock(lock, step) });
+        }
+        Verdict::Known
+    }
+
+    /// The locks found so far, in the order of their ids.
+    pub fn seats(&self) -> &[LockSeat] {
+        &self.seats
+    }
+
+    /// Looks for locks now, without waiting for a call, and returns all that are known.
+    pub fn refresh(&mut self) -> &[LockSeat] {
+        for seat in self.finder.find_locks().unwrap_or_default() {
+            self.enter(seat);
+        }
+        &self.seats
+    }
+
+    /// The lock whose structure starts at `address`, looking for new ones when it is not known.
+    pub fn lock_at(&mut self, address: LiveAddress) -> Option<LockId> {
+        let known = |seats: &[LockSeat]| seats.iter().position(|seat| seat.address == address);
+        if known(&self.seats).is_none() {
+            self.refresh();
+        }
+        known(&self.seats).map(lock_id)
+    }
+
+    /// Calls on a known lock that mean nothing there.
+    pub fn unmatched(&self) -> u64 {
+        self.unmatched
+    }
+
+    /// Signals passed on inside glibc, recognised and dropped.
+    pub fn passed_on(&self) -> u64 {
+        self.passed_on
+    }
+
+    fn step(&mut self, call: Call, role: Role, before: Option<(CondFunction, LiveAddress)>) -> Option<LockStep> {
+        match (call.function, role) {
+            (CondFunction::TimedWait, Role::Cond) => Some(LockStep::Want),
+            (CondFunction::Wait, Role::SwitchCond) => Some(LockStep::Yielded),
+            (CondFunction::Signal, Role::SwitchCond) => Some(LockStep::Acquired),
+            (CondFunction::Signal, Role::Cond) if before == Some((CondFunction::TimedWait, call.cond)) => {
+                self.passed_on += 1;
+                // The thread is still inside the timed wait: what it did last has not changed.
+                self.last_calls.insert(call.tid, (CondFunction::TimedWait, call.cond));
+                None
+            }
+            (CondFunction::Signal, Role::Cond) => Some(LockStep::Released),
+            (CondFunction::TimedWait, Role::SwitchCond) | (CondFunction::Wait, Role::Cond) => {
+                self.unmatched += 1;
+                None
+            }
+        }
+    }
+
+    fn role_of(&mut self, cond: LiveAddress) -> Option<(LockId, Role)> {
+        if let Some(role) = self.roles.get(&cond) {
+            return Some(*role);
+        }
+        if self.foreign.contains(&cond) {
+            return None;
+        }
+        let found = self.finder.find_locks();
+        let readable = found.is_some();
+        for seat in found.unwrap_or_default() {
+            self.enter(seat);
+        }
+        let role = self.roles.get(&cond).copied();
+        if role.is_none() && readable && self.foreign.len() < FOREIGN_LIMIT {
+            self.foreign.insert(cond);
+        }
+        role
+    }
+
+    fn enter(&mut self, seat: LockSeat) {
+        if self.seats.iter().any(|known| known.address == seat.address) {
+            return;
+        }
+        let id = lock_id(self.seats.len());
+        for (address, role) in [(seat.cond(), Role::Cond), (seat.switch_cond(), Role::SwitchCond)] {
+            self.roles.insert(address, (id, role));
+            self.foreign.remove(&address);
+        }
+        self.seats.push(seat);
+    }
+}
+
+impl fmt::Debug for Translator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Translator").field("seats", &self.seats).finish_non_exhaustive()
+    }
+}
+
+fn lock_id(index: usize) -> LockId {
+    LockId::from_index(u32::try_from(index).expect("fewer than 2^32 locks"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Call, FindLocks, Translator, Verdict};
+    use crate::{
+        model::{
+            address::LiveAddress,
+            event::{Event, LockStep, What},
+            ids::Tid,
+            time::MonoNanos,
+        },
+        target::{
+            lock::{LockLayout, LockSeat},
+            site::CondFunction,
+        },
+    };
+
+    const LOCK: LiveAddress = LiveAddress::in_target(0x1000);
+    const COND: LiveAddress = LOCK.plus(32);
+    const SWITCH: LiveAddress = LOCK.plus(120);
+
+    struct OneLock;
+
+    impl FindLocks for OneLock {
+        fn find_locks(&mut self) -> Option<Vec<LockSeat>> {
+            let seat =
+                LockSeat { address: LOCK, layout: LockLayout::DEFAULT, interpreter: Some(0), name: "GIL".to_owned() };
+            Some(vec![seat])
+        }
+    }
+
+    fn steps(calls: &[(i32, CondFunction, LiveAddress)]) -> (Vec<(i32, LockStep)>, Translator) {
+        let mut translator = Translator::new(Box::new(OneLock));
+        let mut out = Vec::new();
+        for (at, (tid, function, cond)) in (0..).zip(calls) {
+            let tid = Tid::from_raw(*tid).unwrap();
+            let call = Call { at: MonoNanos::from_monotonic(at), tid, function: *function, cond: *cond };
+            translator.translate(call, &mut out);
+        }
+        let step = |event: Event| match event.what {
+            What::Lock(_, step) => (event.tid.raw(), step),
+            other => panic!("not a lock step: {other:?}"),
+        };
+        (out.into_iter().map(step).collect(), translator)
+    }
+
+    #[test]
+    fn a_contended_hand_over_reads_as_want_release_yield_acquire() {
+        let (steps, _) = steps(&[
+            (1, CondFunction::Signal, SWITCH),
+            (2, CondFunction::TimedWait, COND),
+            (1, CondFunction::Signal, COND),
+            (1, CondFunction::Wait, SWITCH),
+            (2, CondFunction::Signal, SWITCH),
+        ]);
+        let expected = [
+            (1, LockStep::Acquired),
+            (2, LockStep::Want),
+            (1, LockStep::Released),
+            (1, LockStep::Yielded),
+            (2, LockStep::Acquired),
+        ];
+        assert_eq!(steps, expected);
+    }
+
+    #[test]
+    fn a_signal_passed_on_inside_a_timed_wait_is_no_release() {
+        let (steps, translator) = steps(&[
+            (1, CondFunction::Signal, SWITCH),
+            (2, CondFunction::TimedWait, COND),
+            (2, CondFunction::Signal, COND),
+            (2, CondFunction::Signal, COND),
+            (1, CondFunction::Signal, COND),
+            (2, CondFunction::Signal, SWITCH),
+            (2, CondFunction::Signal, COND),
+        ]);
+        let expected = [
+            (1, LockStep::Acquired),
+            (2, LockStep::Want),
+            (1, LockStep::Released),
+            (2, LockStep::Acquired),
+            (2, LockStep::Released),
+        ];
+        assert_eq!(steps, expected);
+        assert_eq!(translator.passed_on(), 2);
+    }
+
+    #[test]
+    fn other_condition_variables_are_foreign() {
+        let mut translator = Translator::new(Box::new(OneLock));
+        let tid = Tid::from_raw(7).unwrap();
+        let cond = LiveAddress::in_target(0x9999);
+        let call = Call { at: MonoNanos::from_monotonic(1), tid, function: CondFunction::Signal, cond };
+        let mut out = Vec::new();
+        assert_eq!(translator.translate(call, &mut out), Verdict::Foreign);
+        assert_eq!(out, []);
+    }
 }
