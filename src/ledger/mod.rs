@@ -1,1 +1,321 @@
-//! (placeholder)
+//! The ledger: ordered events in, the nine states of every thread, holds, waits and blame out.
+//!
+//! It is pure: no clock, no kernel, no unsafe. It streams: what it keeps grows with the number of threads and of
+//! distinct stacks, never with the length of the recording. An event that fits no legal transition is counted as
+//! unmatched and changes nothing but what it contradicts; nothing is repaired by guessing.
+//!
+//! ```text
+//!              want                    acquired
+//!   Outside ───────────▶ Waiting ───────────────────▶ Inside
+//!      ▲  ◀── (thread ends)  ▲                          │
+//!      │                     └── yielded ── Outside ◀───┤ released
+//!      └────────────────────────────────────────────────┘
+//! ```
+
+mod apportion;
+mod blame;
+mod close;
+mod lock;
+mod spread;
+mod steps;
+mod thread;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::model::{
+    event::{Event, LostEvents, OffCpu, SampleCause, SeenRelation, Sighting, StackSample, What},
+    ids::{LockId, Tid},
+    stack::StackId,
+    time::{MonoNanos, Nanos},
+};
+
+use blame::{BlameBook, Pair};
+use close::ClosedThread;
+use lock::{LockAccount, LongHolds, Owner};
+use thread::{Charge, Cpu, Ownership, Relation, ThreadAccount};
+
+pub use close::Attribution;
+
+/// How to keep the books.
+#[derive(Debug, Clone)]
+pub struct LedgerOptions {
+    /// Start of the window. Earlier events still count as evidence, their time does not.
+    pub start: MonoNanos,
+    /// Holds at least this long are listed one by one.
+    pub long_hold: Nanos,
+    /// The stack that stands in where none was read.
+    pub no_stack: StackId,
+}
+
+/// What is known of a lock before the first event about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockStart {
+    /// It did not exist, or was seen free: nobody owns it.
+    Free,
+    /// Somebody may own it.
+    Unknown,
+}
+
+/// The books of one recording.
+#[derive(Debug)]
+pub struct Ledger {
+    options: LedgerOptions,
+    now: MonoNanos,
+    locks: Vec<LockAccount>,
+    threads: FxHashMap<Tid, ThreadAccount>,
+    ended: Vec<ClosedThread>,
+    /// Threads whose lock events are missing since their last one.
+    lossy: FxHashSet<Tid>,
+    blame: BlameBook,
+    long_holds: LongHolds,
+    tally: LedgerTally,
+}
+
+/// What the ledger counted about the quality of its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LedgerTally {
+    /// Events that fit no legal transition.
+    pub unmatched: u64,
+    /// Events that sources reported as lost.
+    pub lost: u64,
+    /// Stacks accepted.
+    pub stack_samples: u64,
+    /// Stacks that could not be read, were torn, or were overtaken by what they describe.
+    pub stack_failures: u64,
+}
+
+impl Ledger {
+    /// Empty books.
+    pub fn new(options: LedgerOptions) -> Self {
+        Self {
+            now: options.start,
+            long_holds: LongHolds::above(options.long_hold),
+            options,
+            locks: Vec::new(),
+            threads: FxHashMap::default(),
+            ended: Vec::new(),
+            lossy: FxHashSet::default(),
+            blame: BlameBook::default(),
+            tally: LedgerTally::default(),
+        }
+    }
+
+    /// Opens a lock's account, or names the account that an event opened first.
+    pub fn declare_lock(&mut self, id: LockId, name: &str, interpreter: Option<i64>, start: LockStart) {
+        let owner = match start {
+            LockStart::Free => Owner::Free,
+            LockStart::Unknown => Owner::Unknown,
+        };
+        match self.locks.iter_mut().find(|lock| lock.id == id) {
+            Some(lock) => (lock.name, lock.interpreter) = (name.to_owned(), interpreter),
+            None => {
+                self.locks.push(LockAccount::new(id, name.to_owned(), interpreter, owner, self.options.start));
+            }
+        }
+    }
+
+    /// Books one event. Events must come in order of time; one that comes late counts as of now.
+    pub fn apply(&mut self, event: &Event) {
+        self.now = self.now.max(event.at);
+        let tid = event.tid;
+        match &event.what {
+            What::Lock(lock, step) => self.on_lock_step(tid, *lock, *step),
+            What::SwitchedIn => self.with_thread(tid, ThreadAccount::on_switched_in),
+            What::SwitchedOut(why) => self.with_thread(tid, |thread| thread.on_switched_out(*why)),
+            What::RunDelay(cumulative) => self.with_thread(tid, |thread| thread.on_run_delay(*cumulative)),
+            What::Created => self.on_created(tid),
+            What::Seen(sighting) => self.on_seen(tid, *sighting),
+            What::Exited => self.on_exited(tid),
+            What::Named(name) => self.with_thread(tid, |thread| thread.name.clone_from(name)),
+            What::LostLock(lost) => self.on_lock_events_lost(tid, *lost),
+            What::LostSwitch(lost) => {
+                self.tally.lost += lost.count;
+                self.with_thread(tid, ThreadAccount::on_switches_lost);
+            }
+            What::Stack(sample) => self.on_stack(tid, *sample),
+        }
+    }
+
+    /// The time up to which events have been booked.
+    pub fn now(&self) -> MonoNanos {
+        self.now
+    }
+
+    /// The counts so far.
+    pub fn tally(&self) -> LedgerTally {
+        self.tally
+    }
+
+    /// The threads alive, in no particular order.
+    pub fn live_threads(&self) -> impl Iterator<Item = Tid> + '_ {
+        self.threads.keys().copied()
+    }
+
+    /// Whether the thread waits for a lock and its stack has not been read since the wait began.
+    pub fn awaits_stack(&self, tid: Tid) -> bool {
+        let relation = self.threads.get(&tid).map(|thread| thread.relation);
+        matches!(relation, Some(Relation::Waiting(wait)) if wait.stack.is_none())
+    }
+
+    /// Whether the thread has been off the CPU since its last booked event: its stack does not move.
+    pub fn is_asleep(&self, tid: Tid) -> bool {
+        self.threads.get(&tid).is_some_and(|thread| thread.cpu == Cpu::Off(OffCpu::Blocked))
+    }
+
+    fn with_thread(&mut self, tid: Tid, then: impl FnOnce(&mut ThreadAccount)) {
+        self.charge_thread(tid);
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            then(thread);
+        }
+    }
+
+    /// Charges one thread's time up to now, and to its lock and the lock's owner what it waited.
+    fn charge_thread(&mut self, tid: Tid) {
+        let Some(thread) = self.threads.get_mut(&tid) else {
+            return;
+        };
+        let lock = match thread.relation {
+            Relation::Waiting(wait) => self.locks.iter_mut().find(|lock| lock.id == wait.lock),
+            Relation::Inside(_) | Relation::Outside | Relation::Unknown => None,
+        };
+        let ownership = lock.as_ref().map_or(Ownership::Unknown, |lock| lock.ownership());
+        let charge = thread.charge(self.now, ownership);
+        if let Some(lock) = lock {
+            Self::charge_wait(&mut self.blame, lock, tid, charge);
+        }
+    }
+
+    fn charge_wait(blame: &mut BlameBook, lock: &mut LockAccount, waiter: Tid, charge: Charge) {
+        match &mut lock.owner {
+            Owner::Unknown => lock.wait_unknown += charge.time,
+            Owner::Free => lock.handoff += charge.time,
+            Owner::Held(hold) => {
+                hold.waited += charge.time;
+                lock.blamed += charge.time;
+                blame.charge(Pair { lock: lock.id, waiter, holder: hold.tid }, charge.time);
+            }
+        }
+    }
+
+    /// Charges a lock and everyone waiting for it up to now; called before its owner or its waiters change.
+    fn charge_lock(&mut self, id: LockId) {
+        let Some(index) = self.locks.iter().position(|lock| lock.id == id) else {
+            return;
+        };
+        let lock = &mut self.locks[index];
+        lock.charge(self.now);
+        let ownership = lock.ownership();
+        let waiters = std::mem::take(&mut lock.waiters);
+        for waiter in &waiters {
+            if let Some(thread) = self.threads.get_mut(waiter) {
+                let charge = thread.charge(self.now, ownership);
+                Self::charge_wait(&mut self.blame, lock, *waiter, charge);
+            }
+        }
+        lock.waiters = waiters;
+    }
+
+    fn lock(&mut self, id: LockId) -> &mut LockAccount {
+        if let Some(index) = self.locks.iter().position(|lock| lock.id == id) {
+            return &mut self.locks[index];
+        }
+        self.declare_lock(id, &format!("lock {id}"), None, LockStart::Free);
+        self.locks.last_mut().expect("the account was opened just now")
+    }
+
+    /// The account of `tid`, opened with `relation` if this is the first that is heard of it.
+    fn thread(&mut self, tid: Tid, relation: Relation) -> &mut ThreadAccount {
+        let now = self.now;
+        self.threads.entry(tid).or_insert_with(|| ThreadAccount::new(tid, now, relation, Cpu::Unresolved(None)))
+    }
+
+    fn on_created(&mut self, tid: Tid) {
+        self.on_exited(tid);
+        let cpu = Cpu::Off(OffCpu::Preempted);
+        self.threads.insert(tid, ThreadAccount::new(tid, self.now, Relation::Outside, cpu));
+    }
+
+    fn on_seen(&mut self, tid: Tid, sighting: Sighting) {
+        self.charge_thread(tid);
+        let now = self.now;
+        let unresolved = Cpu::Unresolved(sighting.cpu);
+        let thread =
+            self.threads.entry(tid).or_insert_with(|| ThreadAccount::new(tid, now, Relation::Unknown, unresolved));
+        if thread.cpu == Cpu::Unresolved(None) {
+            thread.cpu = unresolved;
+        }
+        if thread.relation == Relation::Unknown {
+            match sighting.relation {
+                Some(SeenRelation::Inside(lock)) => self.seed_owner(tid, lock),
+                Some(SeenRelation::Waiting(lock)) => self.begin_wait(tid, lock),
+                Some(SeenRelation::Outside) => thread.relation = Relation::Outside,
+                None => {}
+            }
+        }
+    }
+
+    fn on_exited(&mut self, tid: Tid) {
+        self.leave_relation(tid);
+        self.lossy.remove(&tid);
+        if let Some(mut thread) = self.threads.remove(&tid) {
+            thread.resolve_at_end();
+            self.ended.push(ClosedThread::new(thread, self.options.no_stack));
+        }
+    }
+
+    fn on_lock_events_lost(&mut self, tid: Tid, lost: LostEvents) {
+        self.tally.lost += lost.count;
+        self.leave_relation(tid);
+        self.thread(tid, Relation::Unknown).relation = Relation::Unknown;
+        self.lossy.insert(tid);
+        // The thread may have taken any lock that is free. One that another thread is seen to own it cannot have.
+        let free = self.locks.iter().filter(|lock| matches!(lock.owner, Owner::Free));
+        for id in free.map(|lock| lock.id).collect::<Vec<_>>() {
+            self.doubt_owner(id);
+        }
+    }
+
+    fn on_stack(&mut self, tid: Tid, sample: StackSample) {
+        let Some(stack) = sample.stack else {
+            self.tally.stack_failures += 1;
+            return;
+        };
+        self.tally.stack_samples += 1;
+        match sample.cause {
+            SampleCause::WaitBegan => self.on_wait_stack(tid, stack, sample.until),
+            SampleCause::Tick => self.on_tick(tid, stack),
+        }
+    }
+
+    fn on_wait_stack(&mut self, tid: Tid, stack: StackId, read_until: MonoNanos) {
+        let thread = self.threads.get_mut(&tid);
+        match thread.map(|thread| &mut thread.relation) {
+            Some(Relation::Waiting(wait)) if wait.stack.is_none() => wait.stack = Some((stack, read_until)),
+            _ => self.tally.stack_failures += 1,
+        }
+    }
+
+    fn on_tick(&mut self, tid: Tid, stack: StackId) {
+        let Some(thread) = self.threads.get_mut(&tid) else {
+            return;
+        };
+        let lock = match thread.relation {
+            Relation::Waiting(wait) => self.locks.iter_mut().find(|lock| lock.id == wait.lock),
+            Relation::Inside(id) => self.locks.iter_mut().find(|lock| lock.id == id),
+            Relation::Outside | Relation::Unknown => None,
+        };
+        let ownership = lock.as_ref().map_or(Ownership::Unknown, |lock| lock.ownership());
+        if let Some(state) = thread.state(ownership) {
+            *thread.ticks.entry(state).or_default().entry(stack).or_default() += 1;
+        }
+        if let (Relation::Inside(_), Some(lock)) = (thread.relation, lock) {
+            if let Owner::Held(hold) = &mut lock.owner {
+                *hold.ticks.entry(stack).or_default() += 1;
+            }
+            self.blame.sample(lock.id, tid, &lock.waiters, stack);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

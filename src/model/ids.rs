@@ -47,7 +47,7 @@ impl Tid {
 
 impl LockId {
     /// The lock discovered as number `index`, counted from 0.
-    pub fn from_index(index: u32) -> Self {
+    pub const fn from_index(index: u32) -> Self {
         Self(index)
     }
 

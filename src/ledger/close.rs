@@ -1,0 +1,191 @@
+//! The end of the books: open intervals are cut off, time is spread over stacks, and the three invariants are checked.
+
+use crate::{
+    ledger::{
+        Ledger, LedgerTally,
+        apportion::apportion,
+        blame::sorted,
+        lock::LockAccount,
+        thread::{Relation, Samples, ThreadAccount},
+    },
+    model::{
+        ids::Tid,
+        profile::{Blame, LockProfile, LongHold, StackTime, ThreadProfile},
+        stack::StackId,
+        state::{State, StateClass},
+        time::{MonoNanos, Nanos},
+    },
+};
+
+/// What the ledger knows at the end of a recording.
+#[derive(Debug)]
+pub struct Attribution {
+    /// From the first to the last moment.
+    pub window: Nanos,
+    /// One entry a lock, by id.
+    pub locks: Vec<LockProfile>,
+    /// One entry a thread, in order of first sight.
+    pub threads: Vec<ThreadProfile>,
+    /// All blame, largest first.
+    pub blame: Vec<Blame>,
+    /// The longest holds above the threshold, longest first.
+    pub long_holds: Vec<LongHold>,
+    /// What was counted about the input.
+    pub tally: LedgerTally,
+    /// Σ over threads of the time in state `unknown`.
+    pub unknown: Nanos,
+    /// Each broken invariant in words.
+    pub invariants_broken: Vec<String>,
+}
+
+/// A thread whose account is closed.
+#[derive(Debug)]
+pub(super) struct ClosedThread {
+    profile: ThreadProfile,
+    /// Its stacks while it owned a lock, for blame without samples of its own.
+    held: Samples,
+}
+
+impl Ledger {
+    /// Closes the books at `end`, the last moment of the window.
+    pub fn finish(mut self, end: MonoNanos) -> Attribution {
+        self.now = self.now.max(end);
+        for id in self.locks.iter().map(|lock| lock.id).collect::<Vec<_>>() {
+            self.charge_lock(id);
+        }
+        for tid in self.threads.keys().copied().collect::<Vec<_>>() {
+            self.on_exited(tid);
+        }
+        let (now, start) = (self.now, self.options.start);
+        let window = now.saturating_since(start);
+        self.ended.sort_by_key(|thread| (thread.profile.first_seen, thread.profile.tid));
+        self.locks.sort_by_key(|lock| lock.id);
+        let no_stack = self.options.no_stack;
+        let held_stacks = |holder: Tid| {
+            let of_holder = self.ended.iter().filter(|thread| thread.profile.tid == holder);
+            of_holder.map(|thread| &thread.held).find(|held| !held.is_empty()).cloned()
+        };
+        let blame = self
+            .blame
+            .into_entries(|holder| held_stacks(holder).unwrap_or_else(|| Samples::from_iter([(no_stack, 1)])));
+        let locks: Vec<LockProfile> = self.locks.into_iter().map(lock_profile).collect();
+        let threads: Vec<ThreadProfile> = self.ended.into_iter().map(|thread| thread.profile).collect();
+        let invariants_broken = broken_invariants(window, &locks, &threads, &blame);
+        Attribution {
+            window,
+            unknown: threads.iter().map(|thread| thread.states.get(State::Unknown)).sum(),
+            locks,
+            threads,
+            blame,
+            long_holds: self.long_holds.into_list(),
+            tally: self.tally,
+            invariants_broken,
+        }
+    }
+}
+
+impl ClosedThread {
+    /// Closes an account that has been charged and resolved.
+    pub(super) fn new(thread: ThreadAccount, no_stack: StackId) -> Self {
+        debug_assert!(matches!(thread.relation, Relation::Outside | Relation::Unknown), "its relation was ended");
+        let held = class_samples(&thread, StateClass::Inside);
+        let spread = |(state, time)| spread_state(&thread, state, time, no_stack);
+        let stacks = thread.times.iter().flat_map(spread).collect();
+        let profile = ThreadProfile {
+            tid: thread.tid,
+            name: thread.name.into_string(),
+            first_seen: thread.first_seen,
+            lifetime: thread.charged_until.saturating_since(thread.first_seen),
+            holds: thread.holds,
+            waits: thread.waits,
+            forced_releases: thread.forced_releases,
+            states: thread.times,
+            stacks,
+        };
+        Self { profile, held }
+    }
+}
+
+/// The stacks of one state with their share of its time: waits go to the stacks read during them, other states are
+/// spread by ticks; a state too short to be sampled borrows the stacks of its class.
+fn spread_state(thread: &ThreadAccount, state: State, time: Nanos, no_stack: StackId) -> Vec<StackTime> {
+    if time == Nanos::ZERO {
+        return Vec::new();
+    }
+    let candidates = [
+        thread.waited_at.get(&state).cloned().unwrap_or_default(),
+        thread.ticks.get(&state).cloned().unwrap_or_default(),
+        class_samples(thread, state.class()),
+        Samples::from_iter([(no_stack, 1)]),
+    ];
+    let weighty = |samples: &Samples| samples.values().any(|weight| *weight > 0);
+    let samples = sorted(candidates.into_iter().find(weighty).unwrap_or_default());
+    let weights: Vec<u64> = samples.iter().map(|(_, weight)| *weight).collect();
+    let parts = samples.iter().zip(apportion(time, &weights)).map(|((stack, _), time)| (*stack, time));
+    parts.filter(|(_, time)| *time > Nanos::ZERO).map(|(stack, time)| StackTime { state, stack, time }).collect()
+}
+
+fn class_samples(thread: &ThreadAccount, class: StateClass) -> Samples {
+    let mut samples = Samples::default();
+    if class == StateClass::Unknown {
+        return samples;
+    }
+    let of_class = thread.ticks.iter().filter(|(state, _)| state.class() == class);
+    for (stack, weight) in of_class.flat_map(|(_, samples)| samples) {
+        *samples.entry(*stack).or_default() += weight;
+    }
+    samples
+}
+
+fn lock_profile(lock: LockAccount) -> LockProfile {
+    LockProfile {
+        id: lock.id,
+        name: lock.name,
+        interpreter: lock.interpreter,
+        held: lock.held,
+        contended: lock.contended,
+        free: lock.free,
+        unknown: lock.unknown,
+        handoff: lock.handoff,
+        wait_unknown: lock.wait_unknown,
+        wait_total: lock.wait_total,
+        blamed: lock.blamed,
+        holds: lock.holds,
+        waits: lock.waits,
+        forced_releases: lock.forced_releases,
+        hold_spread: lock.hold_lengths.spread(),
+        wait_spread: lock.wait_lengths.spread(),
+    }
+}
+
+/// Checks the invariants in whole nanoseconds, by sums kept independently of each other.
+fn broken_invariants(window: Nanos, locks: &[LockProfile], threads: &[ThreadProfile], blame: &[Blame]) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut check = |what: String, left: Nanos, right: Nanos| {
+        if left != right {
+            broken.push(format!("{what}: {} ns is not {} ns", left.as_nanos(), right.as_nanos()));
+        }
+    };
+    for thread in threads {
+        let (tid, states) = (thread.tid, thread.states.total());
+        check(format!("thread {tid}: sum of states = lifetime"), states, thread.lifetime);
+        let spread = thread.stacks.iter().map(|part| part.time).sum();
+        check(format!("thread {tid}: sum over stacks = sum of states"), spread, states);
+    }
+    for lock in locks {
+        let (name, known) = (&lock.name, lock.held + lock.free + lock.unknown);
+        check(format!("{name}: held + free + unknown = window"), known, window);
+        let parts = lock.blamed + lock.handoff + lock.wait_unknown;
+        check(format!("{name}: blame + handoff + unknown = waits"), parts, lock.wait_total);
+        let entries = blame.iter().filter(|entry| entry.lock == lock.id).map(|entry| entry.wait).sum();
+        check(format!("{name}: sum of blame entries = blame"), entries, lock.blamed);
+    }
+    // A thread inside is a lock held, unless its CPU part is unknown; then the lock is held for longer.
+    let inside: Nanos = threads.iter().map(|thread| thread.states.class(StateClass::Inside)).sum();
+    let held: Nanos = locks.iter().map(|lock| lock.held).sum();
+    let slack: Nanos = threads.iter().map(|thread| thread.states.get(State::Unknown)).sum();
+    if inside > held || held > inside + slack {
+        broken.push(format!("held time {} ns does not fit the threads' {} ns", held.as_nanos(), inside.as_nanos()));
+    }
+    broken
+}

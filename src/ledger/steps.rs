@@ -1,0 +1,211 @@
+//! The lock steps: every relation of a thread meets every step here, legal or not.
+
+use crate::{
+    ledger::{
+        Ledger,
+        lock::Owner,
+        thread::{Relation, Wait},
+    },
+    model::{
+        event::LockStep,
+        ids::{LockId, Tid},
+        profile::LongHold,
+        time::Nanos,
+    },
+};
+
+impl Ledger {
+    pub(super) fn on_lock_step(&mut self, tid: Tid, lock: LockId, step: LockStep) {
+        self.lock(lock);
+        let first_relation = match step {
+            LockStep::Released => Relation::Unknown,
+            LockStep::Want | LockStep::Acquired | LockStep::Yielded => Relation::Outside,
+        };
+        self.thread(tid, first_relation);
+        self.charge_thread(tid);
+        self.lossy.remove(&tid);
+        match step {
+            LockStep::Want => self.on_want(tid, lock),
+            LockStep::Acquired => self.on_acquired(tid, lock),
+            LockStep::Released => self.on_released(tid, lock),
+            LockStep::Yielded => self.on_yielded(tid, lock),
+        }
+    }
+
+    fn relation(&self, tid: Tid) -> Relation {
+        self.threads.get(&tid).map_or(Relation::Unknown, |thread| thread.relation)
+    }
+
+    fn on_want(&mut self, tid: Tid, lock: LockId) {
+        match self.relation(tid) {
+            // The next slice of a wait that is already counted.
+            Relation::Waiting(wait) if wait.lock == lock => {}
+            Relation::Outside | Relation::Unknown => self.begin_wait(tid, lock),
+            // It wants one lock while it is known to wait for or own another, or already owns this one.
+            Relation::Waiting(_) | Relation::Inside(_) => {
+                self.tally.unmatched += 1;
+                self.leave_relation(tid);
+                self.begin_wait(tid, lock);
+            }
+        }
+    }
+
+    fn on_yielded(&mut self, tid: Tid, lock: LockId) {
+        self.lock(lock).forced_releases += 1;
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.forced_releases += 1;
+        }
+        self.on_want(tid, lock);
+    }
+
+    fn on_acquired(&mut self, tid: Tid, lock: LockId) {
+        match self.relation(tid) {
+            Relation::Waiting(wait) if wait.lock == lock => self.end_wait(tid, wait),
+            Relation::Outside | Relation::Unknown => {}
+            // It acquires one lock while it is known to wait for or own another, or already owns this one.
+            Relation::Waiting(_) | Relation::Inside(_) => {
+                self.tally.unmatched += 1;
+                self.leave_relation(tid);
+            }
+        }
+        if matches!(&self.lock(lock).owner, Owner::Held(_)) {
+            // Two owners at once: whatever the other one did since is not known.
+            self.tally.unmatched += 1;
+            self.doubt_owner(lock);
+        }
+        self.charge_lock(lock);
+        let now = self.now;
+        self.lock(lock).open_hold(tid, now);
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.relation = Relation::Inside(lock);
+        }
+    }
+
+    fn on_released(&mut self, tid: Tid, lock: LockId) {
+        match self.relation(tid) {
+            Relation::Inside(held) if held == lock => self.end_hold(tid, lock),
+            // The release is the first that is heard of this hold; its beginning stays unknown.
+            Relation::Unknown if matches!(self.lock(lock).owner, Owner::Unknown) => {
+                self.charge_lock(lock);
+                self.lock(lock).owner = self.owner_after_release();
+                self.set_outside(tid);
+            }
+            Relation::Unknown => {
+                self.tally.unmatched += 1;
+                self.set_outside(tid);
+            }
+            // It releases what it does not own: legal in free-threaded builds, evidence of nothing.
+            Relation::Outside | Relation::Waiting(_) | Relation::Inside(_) => self.tally.unmatched += 1,
+        }
+    }
+
+    /// The thread was seen to own the lock when the recording began.
+    pub(super) fn seed_owner(&mut self, tid: Tid, lock: LockId) {
+        if !matches!(self.lock(lock).owner, Owner::Unknown) {
+            return;
+        }
+        self.charge_lock(lock);
+        let now = self.now;
+        self.lock(lock).open_hold(tid, now);
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.relation = Relation::Inside(lock);
+        }
+    }
+
+    /// The lock was seen free when the recording began; no event has contradicted it.
+    pub fn seed_free(&mut self, lock: LockId) {
+        if matches!(self.lock(lock).owner, Owner::Unknown) {
+            self.charge_lock(lock);
+            self.lock(lock).owner = Owner::Free;
+        }
+    }
+
+    pub(super) fn begin_wait(&mut self, tid: Tid, lock: LockId) {
+        self.charge_lock(lock);
+        self.lock(lock).add_waiter(tid);
+        let began = self.now;
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            let wait = Wait { lock, began, queued: Nanos::ZERO, handoff: Nanos::ZERO, stack: None };
+            thread.relation = Relation::Waiting(wait);
+        }
+    }
+
+    fn end_wait(&mut self, tid: Tid, wait: Wait) {
+        self.charge_lock(wait.lock);
+        let now = self.now;
+        let lock = self.lock(wait.lock);
+        lock.remove_waiter(tid);
+        lock.close_wait(now.saturating_since(wait.began));
+        let Some(thread) = self.threads.get_mut(&tid) else {
+            return;
+        };
+        // Charging just now may have lengthened the wait's parts.
+        if let Relation::Waiting(wait) = thread.relation {
+            thread.close_wait(wait, now);
+        }
+        thread.relation = Relation::Outside;
+    }
+
+    fn end_hold(&mut self, tid: Tid, id: LockId) {
+        self.charge_lock(id);
+        let (now, start) = (self.now, self.options.start);
+        if let Some((hold, length)) = self.lock(id).close_hold(now)
+            && self.long_holds.admits(length)
+        {
+            let stack = hold.usual_stack().unwrap_or(self.options.no_stack);
+            self.long_holds.enter(LongHold {
+                lock: id,
+                tid,
+                start: hold.began.saturating_since(start),
+                duration: length,
+                waiters: hold.waiters,
+                waited: hold.waited,
+                stack,
+            });
+        }
+        self.lock(id).owner = self.owner_after_release();
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.holds += 1;
+        }
+        self.set_outside(tid);
+    }
+
+    /// Nobody, unless a thread whose events are missing may have taken the lock meanwhile.
+    fn owner_after_release(&self) -> Owner {
+        if self.lossy.is_empty() { Owner::Free } else { Owner::Unknown }
+    }
+
+    /// Ends whatever relation the thread has to a lock, because it ended or because events are missing. A hold is then
+    /// over, but who owns the lock next is not known.
+    pub(super) fn leave_relation(&mut self, tid: Tid) {
+        self.charge_thread(tid);
+        match self.relation(tid) {
+            Relation::Waiting(wait) => self.end_wait(tid, wait),
+            Relation::Inside(lock) => {
+                self.end_hold(tid, lock);
+                self.lock(lock).owner = Owner::Unknown;
+            }
+            Relation::Outside | Relation::Unknown => {}
+        }
+    }
+
+    /// Forgets who owns the lock: the present owner's relation becomes unknown with it.
+    pub(super) fn doubt_owner(&mut self, lock: LockId) {
+        let Owner::Held(hold) = &self.lock(lock).owner else {
+            self.charge_lock(lock);
+            self.lock(lock).owner = Owner::Unknown;
+            return;
+        };
+        let owner = hold.tid;
+        self.leave_relation(owner);
+        if let Some(thread) = self.threads.get_mut(&owner) {
+            thread.relation = Relation::Unknown;
+        }
+    }
+
+    fn set_outside(&mut self, tid: Tid) {
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.relation = Relation::Outside;
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! Tests of the whole ledger: every relation × step, drawn time lines, and a second implementation that counts single
+//! nanoseconds.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::{prop_assert_eq, proptest};
+
+use super::{Attribution, Ledger, LedgerOptions, LockStart, lock::Owner, thread::Relation};
+use crate::model::{
+    event::{Event, LockStep, LostEvents, OffCpu, SampleCause, SeenCpu, SeenRelation, Sighting, StackSample, What},
+    ids::{LockId, Tid},
+    stack::{Frame, StackId, StackTable},
+    state::State,
+    time::{MonoNanos, Nanos},
+};
+
+const LOCK: LockId = LockId::from_index(0);
+
+fn at(nanos: u64) -> MonoNanos {
+    MonoNanos::from_monotonic(nanos)
+}
+
+fn tid(raw: i32) -> Tid {
+    Tid::from_raw(raw).unwrap()
+}
+
+fn stack(name: &str) -> StackId {
+    // Stacks of different depth get different ids without sharing a table between tests.
+    let names = ["no stack", "work", "spin", "parse"];
+    let mut table = StackTable::default();
+    let ids = names.map(|name| table.intern(&[Frame::marker(name)]));
+    ids[names.iter().position(|known| *known == name).unwrap()]
+}
+
+fn ledger(start: u64) -> Ledger {
+    let no_stack = stack("no stack");
+    let mut ledger = Ledger::new(LedgerOptions { start: at(start), long_hold: Nanos::from_nanos(50), no_stack });
+    ledger.declare_lock(LOCK, "GIL", Some(0), LockStart::Free);
+    ledger
+}
+
+fn apply(ledger: &mut Ledger, when: u64, thread: i32, what: What) {
+    ledger.apply(&Event { at: at(when), tid: tid(thread), what });
+}
+
+fn step(ledger: &mut Ledger, when: u64, thread: i32, step: LockStep) {
+    apply(ledger, when, thread, What::Lock(LOCK, step));
+}
+
+fn created_running(ledger: &mut Ledger, when: u64, thread: i32) {
+    apply(ledger, when, thread, What::Created);
+    apply(ledger, when, thread, What::SwitchedIn);
+}
+
+fn states(attribution: &Attribution, thread: i32) -> BTreeMap<&'static str, u64> {
+    let profile = attribution.threads.iter().find(|profile| profile.tid == tid(thread)).unwrap();
+    let shown = profile.states.iter().filter(|(_, time)| *time > Nanos::ZERO);
+    shown.map(|(state, time)| (state.name(), time.as_nanos())).collect()
+}
+
+fn assert_sound(attribution: &Attribution) {
+    assert_eq!(attribution.invariants_broken, Vec::<String>::new());
+}
+
+/// ```text
+/// t     0        10       30   35       60      70
+/// 1     |outside |held    |rel |outside          |
+/// 2     |outside     |wait(20) |held(35) |outside(60)
+/// ```
+#[test]
+fn a_wait_is_queued_while_another_owns_and_handoff_while_nobody_does() {
+    let mut ledger = ledger(0);
+    created_running(&mut ledger, 0, 1);
+    created_running(&mut ledger, 0, 2);
+    step(&mut ledger, 10, 1, LockStep::Acquired);
+    step(&mut ledger, 20, 2, LockStep::Want);
+    step(&mut ledger, 25, 2, LockStep::Want);
+    step(&mut ledger, 30, 1, LockStep::Released);
+    step(&mut ledger, 35, 2, LockStep::Acquired);
+    step(&mut ledger, 60, 2, LockStep::Released);
+    let result = ledger.finish(at(70));
+    assert_sound(&result);
+    assert_eq!(states(&result, 1), BTreeMap::from([("held_running", 20), ("outside_running", 50)]));
+    let second = [("held_running", 25), ("outside_running", 30), ("wait_handoff", 5), ("wait_queued", 10)];
+    assert_eq!(states(&result, 2), BTreeMap::from(second));
+    let lock = &result.locks[0];
+    assert_eq!((lock.held.as_nanos(), lock.free.as_nanos(), lock.contended.as_nanos()), (45, 25, 10));
+    assert_eq!((lock.holds, lock.waits, lock.handoff.as_nanos()), (2, 1, 5));
+    assert_eq!(result.blame.len(), 1);
+    assert_eq!((result.blame[0].holder, result.blame[0].wait.as_nanos()), (tid(1), 10));
+    assert_eq!(result.tally.unmatched, 0);
+}
+
+/// One wait that spans two holders is cut at the change of owner.
+#[test]
+fn blame_is_cut_at_every_change_of_owner() {
+    let mut ledger = ledger(0);
+    for thread in 1..=3 {
+        created_running(&mut ledger, 0, thread);
+    }
+    step(&mut ledger, 0, 1, LockStep::Acquired);
+    step(&mut ledger, 0, 3, LockStep::Want);
+    step(&mut ledger, 100, 1, LockStep::Released);
+    step(&mut ledger, 110, 2, LockStep::Acquired);
+    step(&mut ledger, 140, 2, LockStep::Released);
+    step(&mut ledger, 145, 3, LockStep::Acquired);
+    let result = ledger.finish(at(200));
+    assert_sound(&result);
+    let blame: Vec<_> = result.blame.iter().map(|entry| (entry.holder.raw(), entry.wait.as_nanos())).collect();
+    assert_eq!(blame, [(1, 100), (2, 30)]);
+    assert_eq!(result.locks[0].handoff.as_nanos(), 15);
+    assert_eq!(result.long_holds.len(), 2, "{:?}", result.long_holds);
+    assert_eq!(result.long_holds[0].waited.as_nanos(), 100);
+    assert_eq!(result.long_holds[0].waiters, 1);
+}
+
+#[test]
+fn a_forced_release_starts_the_next_wait_at_once() {
+    let mut ledger = ledger(0);
+    created_running(&mut ledger, 0, 1);
+    created_running(&mut ledger, 0, 2);
+    step(&mut ledger, 0, 1, LockStep::Acquired);
+    step(&mut ledger, 0, 2, LockStep::Want);
+    step(&mut ledger, 5, 1, LockStep::Released);
+    step(&mut ledger, 6, 1, LockStep::Yielded);
+    step(&mut ledger, 9, 2, LockStep::Acquired);
+    step(&mut ledger, 10, 1, LockStep::Want);
+    step(&mut ledger, 14, 2, LockStep::Released);
+    step(&mut ledger, 15, 1, LockStep::Acquired);
+    let result = ledger.finish(at(20));
+    assert_sound(&result);
+    let first = [("held_running", 10), ("outside_running", 1), ("wait_handoff", 4), ("wait_queued", 5)];
+    assert_eq!(states(&result, 1), BTreeMap::from(first));
+    assert_eq!(result.locks[0].forced_releases, 1);
+    assert_eq!(result.threads[0].forced_releases, 1);
+    assert_eq!(result.locks[0].waits, 2);
+}
+
+#[test]
+fn inside_splits_into_running_preempted_and_blocked() {
+    let mut ledger = ledger(0);
+    created_running(&mut ledger, 0, 1);
+    step(&mut ledger, 0, 1, LockStep::Acquired);
+    apply(&mut ledger, 10, 1, What::SwitchedOut(OffCpu::Preempted));
+    apply(&mut ledger, 30, 1, What::SwitchedIn);
+    apply(&mut ledger, 35, 1, What::SwitchedOut(OffCpu::Blocked));
+    apply(&mut ledger, 75, 1, What::SwitchedIn);
+    let result = ledger.finish(at(80));
+    assert_sound(&result);
+    let expected = [("held_blocked", 40), ("held_preempted", 20), ("held_running", 20)];
+    assert_eq!(states(&result, 1), BTreeMap::from(expected));
+}
+
+#[test]
+fn attaching_seeds_the_owner_the_waiters_and_the_rest() {
+    let mut ledger =
+        Ledger::new(LedgerOptions { start: at(1000), long_hold: Nanos::from_nanos(50), no_stack: stack("no stack") });
+    ledger.declare_lock(LOCK, "GIL", Some(0), LockStart::Unknown);
+    let sight = |relation, cpu| What::Seen(Sighting { relation: Some(relation), cpu: Some(cpu) });
+    // Thread 4 acts before the window begins: that is evidence, but its time does not count.
+    step(&mut ledger, 900, 4, LockStep::Want);
+    apply(&mut ledger, 1000, 1, sight(SeenRelation::Inside(LOCK), SeenCpu::Runnable));
+    apply(&mut ledger, 1000, 2, sight(SeenRelation::Waiting(LOCK), SeenCpu::Asleep));
+    apply(&mut ledger, 1000, 3, sight(SeenRelation::Outside, SeenCpu::Asleep));
+    apply(&mut ledger, 1000, 4, sight(SeenRelation::Outside, SeenCpu::Asleep));
+    step(&mut ledger, 1040, 1, LockStep::Released);
+    step(&mut ledger, 1050, 2, LockStep::Acquired);
+    let result = ledger.finish(at(1100));
+    assert_sound(&result);
+    assert_eq!(states(&result, 1), BTreeMap::from([("held_running", 40), ("outside_running", 60)]));
+    let second = [("held_blocked", 50), ("wait_handoff", 10), ("wait_queued", 40)];
+    assert_eq!(states(&result, 2), BTreeMap::from(second));
+    assert_eq!(states(&result, 3), BTreeMap::from([("outside_blocked", 100)]));
+    assert_eq!(states(&result, 4), BTreeMap::from([("wait_handoff", 10), ("wait_queued", 90)]));
+    assert_eq!(result.unknown, Nanos::ZERO);
+}
+
+#[test]
+fn lost_lock_events_make_the_affected_time_unknown() {
+    let mut ledger = ledger(0);
+    created_running(&mut ledger, 0, 1);
+    created_running(&mut ledger, 0, 2);
+    step(&mut ledger, 10, 1, LockStep::Acquired);
+    step(&mut ledger, 20, 1, LockStep::Released);
+    apply(&mut ledger, 30, 1, What::LostLock(LostEvents { count: 7 }));
+    step(&mut ledger, 60, 1, LockStep::Released);
+    step(&mut ledger, 70, 2, LockStep::Acquired);
+    let result = ledger.finish(at(80));
+    assert_sound(&result);
+    let first = [("held_running", 10), ("outside_running", 40), ("unknown", 30)];
+    assert_eq!(states(&result, 1), BTreeMap::from(first));
+    assert_eq!(result.tally.lost, 7);
+    assert_eq!(result.tally.unmatched, 0);
+    assert_eq!(result.locks[0].unknown.as_nanos(), 30);
+}
+
+#[test]
+fn time_is_spread_over_the_stacks_seen_in_each_state() {
+    let mut ledger = ledger(0);
+    created_running(&mut ledger, 0, 1);
+    created_running(&mut ledger, 0, 2);
+    let tick =
+        |stack, until| What::Stack(StackSample { until: at(until), stack: Some(stack), cause: SampleCause::Tick });
+    step(&mut ledger, 0, 1, LockStep::Acquired);
+    step(&mut ledger, 10, 2, LockStep::Want);
+    apply(&mut ledger, 20, 1, tick(stack("work"), 21));
+    apply(&mut ledger, 30, 1, tick(stack("work"), 31));
+    apply(&mut ledger, 40, 1, tick(stack("spin"), 41));
+    let read = StackSample { until: at(45), stack: Some(stack("parse")), cause: SampleCause::WaitBegan };
+    apply(&mut ledger, 44, 2, What::Stack(read));
+    step(&mut ledger, 100, 1, LockStep::Released);
+    step(&mut ledger, 100, 2, LockStep::Acquired);
+    let result = ledger.finish(at(100));
+    assert_sound(&result);
+    let spread = |thread: usize, state| -> Vec<(StackId, u64)> {
+        let parts = result.threads[thread].stacks.iter().filter(|part| part.state == state);
+        parts.map(|part| (part.stack, part.time.as_nanos())).collect()
+    };
+    assert_eq!(spread(0, State::HeldRunning), [(stack("work"), 67), (stack("spin"), 33)]);
+    assert_eq!(spread(1, State::WaitQueued), [(stack("parse"), 90)]);
+    let blame: Vec<_> = result.blame.iter().map(|entry| (entry.stack, entry.wait.as_nanos())).collect();
+    assert_eq!(blame, [(stack("work"), 60), (stack("spin"), 30)]);
+    assert_eq!(result.long_holds[0].stack, stack("work"));
+}
+
+#[test]
+fn a_reused_thread_id_is_another_thread() {
+    let mut ledger = ledger(0);
+    created_running(&mut ledger, 0, 1);
+    apply(&mut ledger, 10, 1, What::Exited);
+    apply(&mut ledger, 11, 1, What::SwitchedOut(OffCpu::Blocked));
+    created_running(&mut ledger, 50, 1);
+    let result = ledger.finish(at(60));
+    assert_sound(&result);
+    let lives: Vec<_> = result.threads.iter().map(|thread| thread.lifetime.as_nanos()).collect();
+    assert_eq!(lives, [10, 10]);
+}
+
+/// Each relation of a thread × each owner of the lock × each step: where it leads, and whether it is legal.
+#[test]
+fn every_relation_meets_every_step() {
+    use LockStep::{Acquired, Released, Want, Yielded};
+    let relations = ["unknown", "outside", "waiting", "inside"];
+    let owners = ["free", "unknown", "other"];
+    for relation in relations {
+        for owner in owners {
+            for taken in [Want, Acquired, Released, Yielded] {
+                if relation == "inside" && owner != "free" {
+                    continue; // being inside makes the thread itself the owner
+                }
+                let mut ledger = prepared(relation, owner);
+                let before = ledger.tally.unmatched;
+                step(&mut ledger, 20, 1, taken);
+                let illegal = ledger.tally.unmatched - before;
+                let after = name(&ledger.threads[&tid(1)].relation);
+                let (expected, expected_illegal) = expectation(relation, owner, taken);
+                let case = format!("{relation}, owner {owner}, {taken:?}");
+                assert_eq!((after, illegal), (expected, expected_illegal), "{case}");
+                assert_sound(&ledger.finish(at(30)));
+            }
+        }
+    }
+}
+
+fn prepared(relation: &str, owner: &str) -> Ledger {
+    let mut ledger = ledger(0);
+    created_running(&mut ledger, 0, 1);
+    created_running(&mut ledger, 0, 2);
+    match relation {
+        "unknown" => ledger.threads.get_mut(&tid(1)).unwrap().relation = Relation::Unknown,
+        "waiting" => step(&mut ledger, 5, 1, LockStep::Want),
+        "inside" => step(&mut ledger, 5, 1, LockStep::Acquired),
+        _ => {}
+    }
+    match owner {
+        "other" => step(&mut ledger, 10, 2, LockStep::Acquired),
+        "unknown" => {
+            ledger.charge_lock(LOCK);
+            ledger.locks[0].owner = Owner::Unknown;
+        }
+        _ => {}
+    }
+    ledger
+}
+
+fn expectation(relation: &str, owner: &str, taken: LockStep) -> (&'static str, u64) {
+    match (taken, relation) {
+        (LockStep::Want | LockStep::Yielded, "inside") => ("waiting", 1),
+        (LockStep::Want | LockStep::Yielded, _) => ("waiting", 0),
+        (LockStep::Acquired, "inside") => ("inside", 1),
+        (LockStep::Acquired, _) => ("inside", u64::from(owner == "other")),
+        (LockStep::Released, "inside") => ("outside", 0),
+        (LockStep::Released, "unknown") => ("outside", u64::from(owner != "unknown")),
+        (LockStep::Released, "waiting") => ("waiting", 1),
+        (LockStep::Released, _) => ("outside", 1),
+    }
+}
+
+fn name(relation: &Relation) -> &'static str {
+    match relation {
+        Relation::Unknown => "unknown",
+        Relation::Outside => "outside",
+        Relation::Waiting(_) => "waiting",
+        Relation::Inside(_) => "inside",
+    }
+}
+
+/// A second implementation, as naive as can be: it moves time on by one nanosecond and adds one to whatever holds.
+#[derive(Default)]
+struct Naive {
+    inside: Option<usize>,
+    waiting: [bool; THREADS],
+    cpu: [Option<OffCpu>; THREADS],
+    states: [BTreeMap<&'static str, u64>; THREADS],
+    blame: BTreeMap<(usize, usize), u64>,
+    now: u64,
+}
+
+const THREADS: usize = 4;
+
+impl Naive {
+    fn advance(&mut self, nanos: u64) {
+        for _ in 0..nanos {
+            for thread in 0..THREADS {
+                *self.states[thread].entry(self.state(thread).name()).or_default() += 1;
+                if let (true, Some(holder)) = (self.waiting[thread], self.inside) {
+                    *self.blame.entry((thread, holder)).or_default() += 1;
+                }
+            }
+        }
+        self.now += nanos;
+    }
+
+    fn state(&self, thread: usize) -> State {
+        match (self.waiting[thread], self.inside, self.cpu[thread]) {
+            (true, Some(_), _) => State::WaitQueued,
+            (true, None, _) => State::WaitHandoff,
+            (false, Some(holder), None) if holder == thread => State::HeldRunning,
+            (false, Some(holder), Some(OffCpu::Preempted)) if holder == thread => State::HeldPreempted,
+            (false, Some(holder), Some(OffCpu::Blocked)) if holder == thread => State::HeldBlocked,
+            (false, _, None) => State::OutsideRunning,
+            (false, _, Some(OffCpu::Preempted)) => State::OutsidePreempted,
+            (false, _, Some(OffCpu::Blocked)) => State::OutsideBlocked,
+        }
+    }
+
+    /// Does what `choice` says if it is legal for `thread` now, and names the event.
+    fn act(&mut self, thread: usize, choice: u8) -> Option<What> {
+        let mine = self.inside == Some(thread);
+        match choice {
+            0 if !mine && self.inside.is_some() => {
+                self.waiting[thread] = true;
+                Some(What::Lock(LOCK, LockStep::Want))
+            }
+            1 if self.inside.is_none() => {
+                self.inside = Some(thread);
+                self.waiting[thread] = false;
+                Some(What::Lock(LOCK, LockStep::Acquired))
+            }
+            2 if mine => {
+                self.inside = None;
+                Some(What::Lock(LOCK, LockStep::Released))
+            }
+            3 if !mine && !self.waiting[thread] => {
+                self.waiting[thread] = true;
+                Some(What::Lock(LOCK, LockStep::Yielded))
+            }
+            4 if self.cpu[thread].is_some() => {
+                self.cpu[thread] = None;
+                Some(What::SwitchedIn)
+            }
+            5 | 6 if self.cpu[thread].is_none() => {
+                let why = if choice == 5 { OffCpu::Preempted } else { OffCpu::Blocked };
+                self.cpu[thread] = Some(why);
+                Some(What::SwitchedOut(why))
+            }
+            _ => None,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_counting_single_nanoseconds(
+        script in proptest::collection::vec((0..THREADS, 0_u8..7, 0_u64..40), 0..300),
+    ) {
+        let mut naive = Naive::default();
+        let mut ledger = ledger(0);
+        for thread in 1..=THREADS {
+            created_running(&mut ledger, 0, i32::try_from(thread).unwrap());
+        }
+        for (thread, choice, nanos) in script {
+            if let Some(what) = naive.act(thread, choice) {
+                apply(&mut ledger, naive.now, i32::try_from(thread + 1).unwrap(), what);
+            }
+            naive.advance(nanos);
+        }
+        let result = ledger.finish(at(naive.now));
+        prop_assert_eq!(&result.invariants_broken, &Vec::<String>::new());
+        prop_assert_eq!(result.tally.unmatched, 0);
+        for thread in 0..THREADS {
+            prop_assert_eq!(states(&result, i32::try_from(thread + 1).unwrap()), naive.states[thread].clone());
+        }
+        let mut blame = BTreeMap::new();
+        for entry in &result.blame {
+            let index = |tid: Tid| usize::try_from(tid.raw() - 1).unwrap();
+            *blame.entry((index(entry.waiter), index(entry.holder))).or_default() += entry.wait.as_nanos();
+        }
+        prop_assert_eq!(blame, naive.blame);
+    }
+
+    /// Whatever comes in, legal or not, the invariants hold.
+    #[test]
+    fn no_input_breaks_an_invariant(
+        script in proptest::collection::vec((1_i32..5, 0_u8..14, 0_u64..40), 0..300),
+    ) {
+        let mut ledger = ledger(100);
+        let mut now = 0;
+        for (thread, choice, nanos) in script {
+            now += nanos;
+            apply(&mut ledger, now, thread, anything(choice, now));
+        }
+        let result = ledger.finish(at(now));
+        prop_assert_eq!(&result.invariants_broken, &Vec::<String>::new());
+    }
+}
+
+fn anything(choice: u8, now: u64) -> What {
+    let tick = |cause| What::Stack(StackSample { until: at(now + 1), stack: Some(stack("work")), cause });
+    match choice {
+        0 => What::Lock(LOCK, LockStep::Want),
+        1 => What::Lock(LOCK, LockStep::Acquired),
+        2 => What::Lock(LOCK, LockStep::Released),
+        3 => What::Lock(LockId::from_index(1), LockStep::Acquired),
+        4 => What::SwitchedIn,
+        5 => What::SwitchedOut(OffCpu::Blocked),
+        6 => What::Created,
+        7 => What::Exited,
+        8 => What::LostLock(LostEvents { count: 1 }),
+        9 => What::LostSwitch(LostEvents { count: 1 }),
+        10 => What::Seen(Sighting { relation: Some(SeenRelation::Inside(LOCK)), cpu: Some(SeenCpu::Runnable) }),
+        11 => What::RunDelay(Nanos::from_nanos(now / 3)),
+        12 => tick(SampleCause::Tick),
+        _ => tick(SampleCause::WaitBegan),
+    }
+}

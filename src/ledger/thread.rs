@@ -1,0 +1,390 @@
+//! One thread's account: its relation to a lock, its place on the CPUs, and the time spent in each state.
+//!
+//! Invariant: after [`ThreadAccount::charge`] up to a moment, the states (with what is still unresolved) sum to the
+//! time since the thread was first seen.
+
+use rustc_hash::FxHashMap;
+
+use crate::model::{
+    event::{OffCpu, SeenCpu},
+    ids::{LockId, Tid},
+    stack::StackId,
+    state::{State, StateTimes},
+    time::{MonoNanos, Nanos},
+};
+
+/// A thread's relation to the locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Relation {
+    /// No evidence yet, or none since events were lost.
+    Unknown,
+    /// Neither owns nor wants a lock.
+    Outside,
+    /// Wants this lock.
+    Waiting(Wait),
+    /// Owns this lock.
+    Inside(LockId),
+}
+
+/// A wait that is going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wait {
+    pub(super) lock: LockId,
+    pub(super) began: MonoNanos,
+    /// Parts charged so far.
+    pub(super) queued: Nanos,
+    pub(super) handoff: Nanos,
+    /// The waiter's stack, and when reading it ended.
+    pub(super) stack: Option<(StackId, MonoNanos)>,
+}
+
+/// Who owns the lock that a thread waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ownership {
+    Unknown,
+    Free,
+    By(Tid),
+}
+
+/// A thread's place with respect to the CPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cpu {
+    Running,
+    Off(OffCpu),
+    /// Not yet known: the next switch tells, since there was none in between.
+    Unresolved(Option<SeenCpu>),
+    /// Switches were lost: the next one tells nothing about the time before it.
+    Lost,
+}
+
+/// What a stretch of time was charged to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Charge {
+    pub(super) time: Nanos,
+    pub(super) relation: Relation,
+}
+
+/// Samples of one state: stacks with their weights.
+pub(super) type Samples = FxHashMap<StackId, u64>;
+
+/// The account of one thread.
+#[derive(Debug)]
+pub(super) struct ThreadAccount {
+    pub(super) tid: Tid,
+    pub(super) name: Box<str>,
+    pub(super) first_seen: MonoNanos,
+    pub(super) charged_until: MonoNanos,
+    pub(super) relation: Relation,
+    pub(super) cpu: Cpu,
+    pub(super) times: StateTimes,
+    pub(super) holds: u64,
+    pub(super) waits: u64,
+    pub(super) forced_releases: u64,
+    /// Stacks of ticks, by the state they fell in.
+    pub(super) ticks: FxHashMap<State, Samples>,
+    /// Nanoseconds of waits whose own stack was read, by state.
+    pub(super) waited_at: FxHashMap<State, Samples>,
+    unresolved: Unresolved,
+    run_delay: RunDelayAccount,
+}
+
+/// Time inside and outside whose CPU part awaits the next switch.
+#[derive(Debug, Clone, Copy, Default)]
+struct Unresolved {
+    inside: Nanos,
+    outside: Nanos,
+}
+
+/// What the kernel's run-delay counter is compared with.
+#[derive(Debug, Default)]
+struct RunDelayAccount {
+    last_reading: Option<Nanos>,
+    /// Time preempted since the last reading, which the counter contains too.
+    preempted: Nanos,
+    /// Sleeps that ended since the last reading.
+    held: Sleeps,
+    outside: Sleeps,
+    /// Those in states that are not split by CPU.
+    unsplit: Sleeps,
+    /// Length of the sleep that is going on.
+    asleep: Nanos,
+    /// Run delay read but not yet explained (positive), or explained in advance (negative), in nanoseconds.
+    carry: i128,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Sleeps {
+    count: u64,
+    time: Nanos,
+}
+
+impl ThreadAccount {
+    pub(super) fn new(tid: Tid, first_seen: MonoNanos, relation: Relation, cpu: Cpu) -> Self {
+        Self {
+            tid,
+            name: Box::default(),
+            first_seen,
+            charged_until: first_seen,
+            relation,
+            cpu,
+            times: StateTimes::default(),
+            holds: 0,
+            waits: 0,
+            forced_releases: 0,
+            ticks: FxHashMap::default(),
+            waited_at: FxHashMap::default(),
+            unresolved: Unresolved::default(),
+            run_delay: RunDelayAccount::default(),
+        }
+    }
+
+    /// Charges the time up to `at` to the present state; `ownership` is that of the lock waited for, if any.
+    pub(super) fn charge(&mut self, at: MonoNanos, ownership: Ownership) -> Charge {
+        let time = at.saturating_since(self.charged_until);
+        self.charged_until = self.charged_until.max(at);
+        if matches!(self.cpu, Cpu::Off(OffCpu::Blocked)) {
+            self.run_delay.asleep += time;
+        }
+        if matches!(self.cpu, Cpu::Off(OffCpu::Preempted)) {
+            self.run_delay.preempted += time;
+        }
+        let charge = Charge { time, relation: self.relation };
+        match self.state(ownership) {
+            Some(state) => self.times.add(state, time),
+            None if matches!(self.relation, Relation::Inside(_)) => self.unresolved.inside += time,
+            None => self.unresolved.outside += time,
+        }
+        if let Relation::Waiting(wait) = &mut self.relation {
+            match ownership {
+                Ownership::By(_) => wait.queued += time,
+                Ownership::Free => wait.handoff += time,
+                Ownership::Unknown => {}
+            }
+        }
+        charge
+    }
+
+    /// The present state; `None` while only the CPU part of it is unresolved.
+    pub(super) fn state(&self, ownership: Ownership) -> Option<State> {
+        match (self.relation, self.cpu) {
+            (Relation::Unknown, _) => Some(State::Unknown),
+            (Relation::Waiting(_), _) => Some(match ownership {
+                Ownership::By(_) => State::WaitQueued,
+                Ownership::Free => State::WaitHandoff,
+                Ownership::Unknown => State::Unknown,
+            }),
+            (Relation::Inside(_), Cpu::Running) => Some(State::HeldRunning),
+            (Relation::Inside(_), Cpu::Off(OffCpu::Preempted)) => Some(State::HeldPreempted),
+            (Relation::Inside(_), Cpu::Off(OffCpu::Blocked)) => Some(State::HeldBlocked),
+            (Relation::Outside, Cpu::Running) => Some(State::OutsideRunning),
+            (Relation::Outside, Cpu::Off(OffCpu::Preempted)) => Some(State::OutsidePreempted),
+            (Relation::Outside, Cpu::Off(OffCpu::Blocked)) => Some(State::OutsideBlocked),
+            (Relation::Inside(_) | Relation::Outside, Cpu::Lost) => Some(State::Unknown),
+            (Relation::Inside(_) | Relation::Outside, Cpu::Unresolved(_)) => None,
+        }
+    }
+
+    /// The thread got a CPU; time must have been charged up to this moment.
+    pub(super) fn on_switched_in(&mut self) {
+        match self.cpu {
+            Cpu::Unresolved(Some(SeenCpu::Runnable)) => self.resolve(Cpu::Off(OffCpu::Preempted)),
+            Cpu::Unresolved(Some(SeenCpu::Asleep)) => self.resolve(Cpu::Off(OffCpu::Blocked)),
+            Cpu::Unresolved(None) => self.resolve(Cpu::Lost),
+            Cpu::Off(OffCpu::Blocked) => self.end_sleep(),
+            Cpu::Off(OffCpu::Preempted) | Cpu::Running | Cpu::Lost => {}
+        }
+        self.cpu = Cpu::Running;
+    }
+
+    /// The thread lost its CPU; time must have been charged up to this moment.
+    pub(super) fn on_switched_out(&mut self, why: OffCpu) {
+        if matches!(self.cpu, Cpu::Unresolved(_)) {
+            self.resolve(Cpu::Running);
+        }
+        self.cpu = Cpu::Off(why);
+        self.run_delay.asleep = Nanos::ZERO;
+    }
+
+    /// Switches are missing from this moment on.
+    pub(super) fn on_switches_lost(&mut self) {
+        if matches!(self.cpu, Cpu::Unresolved(_)) {
+            self.resolve(Cpu::Lost);
+        }
+        self.cpu = Cpu::Lost;
+        self.run_delay = RunDelayAccount::default();
+    }
+
+    /// The kernel's cumulative count of time runnable without a CPU: what exceeds the preemptions seen was wake-up
+    /// latency at the end of sleeps, and moves from blocked to preempted.
+    pub(super) fn on_run_delay(&mut self, cumulative: Nanos) {
+        let account = std::mem::take(&mut self.run_delay);
+        self.run_delay.asleep = account.asleep;
+        self.run_delay.last_reading = Some(cumulative);
+        let Some(before) = account.last_reading else {
+            return;
+        };
+        let delay = i128::from(cumulative.as_nanos()) - i128::from(before.as_nanos());
+        let excess = delay - i128::from(account.preempted.as_nanos()) + account.carry;
+        let Ok(latency) = u64::try_from(excess) else {
+            self.run_delay.carry = excess;
+            return;
+        };
+        let left = self.move_latency(Nanos::from_nanos(latency), &account);
+        self.run_delay.carry = i128::from(left.as_nanos());
+    }
+
+    /// Resolves whatever the end of the recording leaves open: a thread that never switched stayed what it was.
+    pub(super) fn resolve_at_end(&mut self) {
+        match self.cpu {
+            Cpu::Unresolved(Some(SeenCpu::Runnable)) => self.resolve(Cpu::Running),
+            Cpu::Unresolved(Some(SeenCpu::Asleep)) => self.resolve(Cpu::Off(OffCpu::Blocked)),
+            Cpu::Unresolved(None) => self.resolve(Cpu::Lost),
+            Cpu::Running | Cpu::Off(_) | Cpu::Lost => {}
+        }
+    }
+
+    /// The account of the wait that ends now goes to the stack that was read during it, if it was.
+    pub(super) fn close_wait(&mut self, wait: Wait, ended: MonoNanos) {
+        self.waits += 1;
+        let Some((stack, _)) = wait.stack.filter(|(_, read_until)| *read_until <= ended) else {
+            return;
+        };
+        for (state, time) in [(State::WaitQueued, wait.queued), (State::WaitHandoff, wait.handoff)] {
+            *self.waited_at.entry(state).or_default().entry(stack).or_default() += time.as_nanos();
+        }
+    }
+
+    fn resolve(&mut self, cpu: Cpu) {
+        let Unresolved { inside, outside } = std::mem::take(&mut self.unresolved);
+        let (held, free) = match cpu {
+            Cpu::Running => (State::HeldRunning, State::OutsideRunning),
+            Cpu::Off(OffCpu::Preempted) => (State::HeldPreempted, State::OutsidePreempted),
+            Cpu::Off(OffCpu::Blocked) => (State::HeldBlocked, State::OutsideBlocked),
+            Cpu::Lost | Cpu::Unresolved(_) => (State::Unknown, State::Unknown),
+        };
+        self.times.add(held, inside);
+        self.times.add(free, outside);
+    }
+
+    fn end_sleep(&mut self) {
+        let time = std::mem::take(&mut self.run_delay.asleep);
+        let sleeps = match self.relation {
+            Relation::Inside(_) => &mut self.run_delay.held,
+            Relation::Waiting(_) | Relation::Unknown => &mut self.run_delay.unsplit,
+            Relation::Outside => &mut self.run_delay.outside,
+        };
+        sleeps.count += 1;
+        sleeps.time += time;
+    }
+
+    /// Spreads `latency` evenly over the sleeps of `account`, no more on a kind of sleep than it lasted, and returns
+    /// what found no place.
+    fn move_latency(&mut self, latency: Nanos, account: &RunDelayAccount) -> Nanos {
+        let kinds = [account.unsplit, account.held, account.outside];
+        let mut shares = super::apportion::apportion(latency, &kinds.map(|sleeps| sleeps.count));
+        let mut left = if kinds.iter().all(|sleeps| sleeps.count == 0) { latency } else { Nanos::ZERO };
+        for (share, sleeps) in shares.iter_mut().zip(kinds) {
+            left += share.saturating_sub(sleeps.time);
+            *share = (*share).min(sleeps.time);
+        }
+        for (share, sleeps) in shares.iter_mut().zip(kinds) {
+            let room = sleeps.time.saturating_sub(*share).min(left);
+            *share += room;
+            left = left.saturating_sub(room);
+        }
+        self.times.shift(State::HeldBlocked, State::HeldPreempted, shares[1]);
+        self.times.shift(State::OutsideBlocked, State::OutsidePreempted, shares[2]);
+        left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cpu, Ownership, Relation, ThreadAccount};
+    use crate::model::{
+        event::{OffCpu, SeenCpu},
+        ids::{LockId, Tid},
+        state::State,
+        time::{MonoNanos, Nanos},
+    };
+
+    fn account(relation: Relation, cpu: Cpu) -> ThreadAccount {
+        ThreadAccount::new(Tid::from_raw(1).unwrap(), MonoNanos::from_monotonic(0), relation, cpu)
+    }
+
+    fn charge(thread: &mut ThreadAccount, at: u64) {
+        thread.charge(MonoNanos::from_monotonic(at), Ownership::Free);
+    }
+
+    /// ```text
+    /// 0        10        20
+    /// |--??----|         |      first switch: out -> it had been running
+    /// ```
+    #[test]
+    fn the_first_switch_tells_what_the_time_before_it_was() {
+        let cases = [
+            (Some(SeenCpu::Runnable), true, State::OutsidePreempted),
+            (Some(SeenCpu::Asleep), true, State::OutsideBlocked),
+            (None, true, State::Unknown),
+            (Some(SeenCpu::Runnable), false, State::OutsideRunning),
+            (None, false, State::OutsideRunning),
+        ];
+        for (seen, switched_in, expected) in cases {
+            let mut thread = account(Relation::Outside, Cpu::Unresolved(seen));
+            charge(&mut thread, 10);
+            if switched_in {
+                thread.on_switched_in()
+            } else {
+                thread.on_switched_out(OffCpu::Blocked)
+            }
+            assert_eq!(thread.times.get(expected), Nanos::from_nanos(10), "{seen:?} {switched_in}");
+        }
+    }
+
+    /// ```text
+    /// 0    10                  110  120        the kernel's run delay grew by 30:
+    /// |run |------asleep--------|run|          70 asleep, 30 waiting for a CPU
+    /// ```
+    #[test]
+    fn run_delay_turns_the_tail_of_a_sleep_into_preemption() {
+        let mut thread = account(Relation::Inside(LockId::from_index(0)), Cpu::Running);
+        thread.on_run_delay(Nanos::from_nanos(1000));
+        charge(&mut thread, 10);
+        thread.on_switched_out(OffCpu::Blocked);
+        charge(&mut thread, 110);
+        thread.on_switched_in();
+        charge(&mut thread, 120);
+        thread.on_run_delay(Nanos::from_nanos(1030));
+        assert_eq!(thread.times.get(State::HeldRunning), Nanos::from_nanos(20));
+        assert_eq!(thread.times.get(State::HeldBlocked), Nanos::from_nanos(70));
+        assert_eq!(thread.times.get(State::HeldPreempted), Nanos::from_nanos(30));
+    }
+
+    #[test]
+    fn run_delay_of_preemptions_already_seen_moves_nothing() {
+        let mut thread = account(Relation::Outside, Cpu::Running);
+        thread.on_run_delay(Nanos::ZERO);
+        thread.on_switched_out(OffCpu::Preempted);
+        charge(&mut thread, 40);
+        thread.on_switched_in();
+        thread.on_switched_out(OffCpu::Blocked);
+        charge(&mut thread, 100);
+        thread.on_switched_in();
+        thread.on_run_delay(Nanos::from_nanos(40));
+        assert_eq!(thread.times.get(State::OutsidePreempted), Nanos::from_nanos(40));
+        assert_eq!(thread.times.get(State::OutsideBlocked), Nanos::from_nanos(60));
+    }
+
+    #[test]
+    fn after_lost_switches_time_is_unknown_until_the_next_one() {
+        let mut thread = account(Relation::Outside, Cpu::Running);
+        charge(&mut thread, 5);
+        thread.on_switches_lost();
+        charge(&mut thread, 25);
+        thread.on_switched_out(OffCpu::Blocked);
+        charge(&mut thread, 30);
+        assert_eq!(thread.times.get(State::OutsideRunning), Nanos::from_nanos(5));
+        assert_eq!(thread.times.get(State::Unknown), Nanos::from_nanos(20));
+        assert_eq!(thread.times.get(State::OutsideBlocked), Nanos::from_nanos(5));
+    }
+}
