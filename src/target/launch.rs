@@ -128,6 +128,15 @@ impl Launched {
         self.child.try_wait()
     }
 
+    /// Sends the child a signal; none is sent once it has been waited for.
+    #[expect(unsafe_code, reason = "sending a signal to a child has no safe interface")]
+    pub fn signal(&mut self, signal: i32) {
+        if let Ok(None) = self.child.try_wait() {
+            // SAFETY: the child has not been waited for, so its pid cannot belong to another process.
+            let _ = unsafe { libc::kill(self.pid.raw(), signal) };
+        }
+    }
+
     /// Waits until the child ends.
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait()
