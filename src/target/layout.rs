@@ -100,6 +100,9 @@ pub struct FrameLayout {
     /// Values of `owner` whose frames are shims of the interpreter and are skipped.
     #[serde(default)]
     pub shim_owners: Vec<u8>,
+    /// Index, signed 32 bits, of the thread's own copy of the bytecode in [`CodeLayout::local_bytecode`]
+    /// (free-threaded builds from 3.14 on).
+    pub local_bytecode_index: Option<u64>,
 }
 
 /// How a frame records where it is.
@@ -138,6 +141,9 @@ pub struct CodeLayout {
     pub line_table_format: LineTableFormat,
     /// Start of the bytecode inside the code object (from 3.11 on).
     pub bytecode: Option<u64>,
+    /// Pointer to the copies of the bytecode that instruction pointers point into: a signed 64-bit count, then that
+    /// many pointers (free-threaded builds from 3.14 on; copy 0 is the bytecode itself).
+    pub local_bytecode: Option<u64>,
 }
 
 /// Encodings of the map from instructions to lines.
@@ -162,8 +168,11 @@ pub struct ObjectLayout {
     pub bytes_data: u64,
     /// Length of a `str` in characters, signed 64 bits.
     pub str_length: u64,
-    /// The `str`'s state word, 32 bits: kind in bits 2 to 4, `compact` in bit 5, `ascii` in bit 6.
+    /// The `str`'s state word, 32 bits.
     pub str_state: u64,
+    /// The lowest of the three bits of the state word that hold the kind (bytes a character); `compact` and `ascii`
+    /// are the two bits above them.
+    pub str_kind_bit: u8,
     /// First character of a compact ASCII `str`.
     pub str_ascii_data: u64,
     /// First character of any other compact `str`.

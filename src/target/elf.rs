@@ -1,0 +1,198 @@
+//! One 64-bit ELF file: dynamic symbols, segments, sections, build id.
+//!
+//! Nothing in the file is trusted: every read is checked against the file's real length, and a file longer than
+//! [`LONGEST_FILE`] is refused.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use object::{
+    Endianness, ReadCache, SectionIndex,
+    elf::{PT_LOAD, SHN_UNDEF},
+    read::{
+        Object, ObjectSection,
+        elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader, Sym},
+    },
+};
+
+use crate::model::address::{ElfAddress, FileOffset, LiveAddress};
+
+/// No interpreter or library comes near this size; larger files are refused rather than read.
+pub const LONGEST_FILE: u64 = 4 << 30;
+
+const PAGE: u64 = 4096;
+
+/// The parsed view of a file.
+pub type Elf<'a> = ElfFile64<'a, Endianness, &'a ReadCache<File>>;
+
+/// A defined symbol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Symbol {
+    /// Its address in the file's terms.
+    pub address: ElfAddress,
+    /// Its size in bytes; 0 when the file does not say.
+    pub size: u64,
+}
+
+/// An open ELF file.
+#[derive(Debug)]
+pub struct ElfImage {
+    path: PathBuf,
+    bytes: ReadCache<File>,
+    segments: Vec<Segment>,
+    position_independent: bool,
+}
+
+/// A `PT_LOAD` segment: how a part of the file appears in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Segment {
+    address: u64,
+    offset: u64,
+    file_size: u64,
+}
+
+/// Why a file could not be read as ELF.
+#[derive(Debug, thiserror::Error)]
+pub enum ElfError {
+    /// The file is too long to be a program.
+    #[error("{path} is {length} bytes long, too long for a program", path = path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// It is no 64-bit ELF file, or damaged.
+    #[error("{path} is not a sound 64-bit ELF file", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The parser's finding.
+        source: object::Error,
+    },
+}
+
+impl ElfImage {
+    /// Checks that `file` is an ELF file; `path` names it in messages.
+    pub fn new(path: &Path, file: File) -> Result<Self, ElfError> {
+        let length = file.metadata().map_or(u64::MAX, |metadata| metadata.len());
+        if length > LONGEST_FILE {
+            return Err(ElfError::TooLong { path: path.to_owned(), length });
+        }
+        let mut image = Self {
+            path: path.to_owned(),
+            bytes: ReadCache::new(file),
+            segments: Vec::new(),
+            position_independent: false,
+        };
+        let elf = image.parse()?;
+        let endian = elf.endian();
+        let segments = elf.elf_program_headers().iter().filter(|header| header.p_type(endian) == PT_LOAD);
+        let segments = segments
+            .map(|header| Segment {
+                address: header.p_vaddr(endian),
+                offset: header.p_offset(endian),
+                file_size: header.p_filesz(endian),
+            })
+            .collect();
+        let position_independent = elf.elf_header().e_type(endian) == object::elf::ET_DYN;
+        image.segments = segments;
+        image.position_independent = position_independent;
+        Ok(image)
+    }
+
+    /// The path under which the observer opened the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The parsed headers and tables.
+    pub fn parse(&self) -> Result<Elf<'_>, ElfError> {
+        Elf::parse(&self.bytes).map_err(|source| self.damaged(source))
+    }
+
+    fn damaged(&self, source: object::Error) -> ElfError {
+        ElfError::Damaged { path: self.path.clone(), source }
+    }
+
+    /// The default version of the dynamic symbol called `name`; old, hidden versions of it are passed over.
+    pub fn dynamic_symbol(&self, name: &str) -> Result<Option<Symbol>, ElfError> {
+        let elf = self.parse()?;
+        self.find_dynamic(&elf, name.as_bytes()).map_err(|source| self.damaged(source))
+    }
+
+    fn find_dynamic(&self, elf: &Elf<'_>, name: &[u8]) -> object::Result<Option<Symbol>> {
+        let endian = elf.endian();
+        let symbols = elf.elf_dynamic_symbol_table();
+        if symbols.is_empty() {
+            return Ok(None);
+        }
+        let sections = elf.elf_section_table();
+        let names = section_bytes(elf, &self.bytes, symbols.string_section())?;
+        let versions = sections.versions(endian, &self.bytes)?;
+        for (index, symbol) in symbols.enumerate() {
+            if symbol.st_shndx(endian) == SHN_UNDEF || !name_at(names, symbol.st_name(endian), name) {
+                continue;
+            }
+            let hidden = versions.as_ref().is_some_and(|table| table.version_index(endian, index).is_hidden());
+            if !hidden {
+                let address = ElfAddress::from_file(symbol.st_value(endian));
+                return Ok(Some(Symbol { address, size: symbol.st_size(endian) }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The bytes of a section, decompressed; `None` when there is no such section or it occupies no file space.
+    pub fn section(&self, name: &str) -> Result<Option<Vec<u8>>, ElfError> {
+        let elf = self.parse()?;
+        let Some(section) = elf.section_by_name(name) else { return Ok(None) };
+        let bytes = section.uncompressed_data().map_err(|source| self.damaged(source))?;
+        Ok(Some(bytes.into_owned()))
+    }
+
+    /// The identity that the linker gave the build.
+    pub fn build_id(&self) -> Result<Option<Vec<u8>>, ElfError> {
+        let elf = self.parse()?;
+        Ok(elf.build_id().map_err(|source| self.damaged(source))?.map(<[u8]>::to_vec))
+    }
+
+    /// Where the byte at `address` lies in the file.
+    pub fn file_offset(&self, address: ElfAddress) -> Option<FileOffset> {
+        self.segments.iter().find_map(|segment| {
+            let into = address.raw().checked_sub(segment.address)?;
+            (into < segment.file_size).then(|| FileOffset::from_start(segment.offset.wrapping_add(into)))
+        })
+    }
+
+    /// Whether the loader may move the file; such a program is a PIE or a library.
+    pub fn is_position_independent(&self) -> bool {
+        self.position_independent
+    }
+
+    /// What the loader added to the file's addresses, given one mapping of the file; `None` when no segment has that
+    /// part of the file.
+    pub fn bias_when_mapped(&self, start: LiveAddress, offset: FileOffset) -> Option<u64> {
+        let page = |number: u64| number & !(PAGE - 1);
+        self.segments.iter().find_map(|segment| {
+            let first = page(segment.offset);
+            let after = segment.offset.checked_add(segment.file_size)?;
+            (first..after).contains(&offset.raw()).then(|| {
+                let address = page(segment.address).wrapping_add(offset.raw() - first);
+                start.raw().wrapping_sub(address)
+            })
+        })
+    }
+}
+
+fn section_bytes<'a>(elf: &Elf<'a>, bytes: &'a ReadCache<File>, index: SectionIndex) -> object::Result<&'a [u8]> {
+    elf.elf_section_table().section(index)?.data(elf.endian(), bytes)
+}
+
+/// Whether the string table has `name`, and nothing more, at `offset`.
+fn name_at(names: &[u8], offset: u32, name: &[u8]) -> bool {
+    let Some(rest) = usize::try_from(offset).ok().and_then(|offset| names.get(offset..)) else { return false };
+    rest.strip_prefix(name).is_some_and(|after| after.first() == Some(&0))
+}

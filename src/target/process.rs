@@ -1,0 +1,154 @@
+//! What `/proc` says about a process as a whole, and about its threads.
+//!
+//! Everything may vanish between two reads, so every answer is a result of its own and nothing is cached.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::model::ids::{Pid, Tid};
+
+/// A process's state in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Life {
+    /// It runs a program.
+    Alive,
+    /// It ended and waits for its parent to notice.
+    Zombie,
+    /// It is a part of the kernel.
+    Kernel,
+}
+
+/// The lines of `/proc/P/status` that matter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Whether there is a program to look at.
+    pub life: Life,
+    /// The real user id.
+    pub uid: u32,
+    /// How many pid namespaces deep the process lives, counted from the observer's as 1.
+    pub namespaces: usize,
+    /// The id of the process (or thread) in its own, innermost pid namespace.
+    pub inner_id: i32,
+}
+
+impl Status {
+    /// Reads the status of a process.
+    pub fn of_process(pid: Pid) -> io::Result<Self> {
+        Self::read(Path::new(&format!("/proc/{pid}/status")))
+    }
+
+    /// Reads the status of one thread of a process.
+    pub fn of_thread(pid: Pid, tid: Tid) -> io::Result<Self> {
+        Self::read(Path::new(&format!("/proc/{pid}/task/{tid}/status")))
+    }
+
+    fn read(path: &Path) -> io::Result<Self> {
+        let text = fs::read(path)?;
+        Self::parse(&String::from_utf8_lossy(&text))
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "status of an unknown form"))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let field = |name: &str| {
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::split_whitespace)
+        };
+        let state = field("State")?.next()?;
+        let ids: Vec<i32> = match field("NSpid").or_else(|| field("Pid")) {
+            Some(words) => words.filter_map(|word| word.parse().ok()).collect(),
+            None => Vec::new(),
+        };
+        let kernel = match field("Kthread").and_then(|mut words| words.next()) {
+            Some(mark) => mark == "1",
+            // Kernels before 6.8 have no such line; there a process without memory is the kernel's, if not dead.
+            None => field("VmSize").is_none(),
+        };
+        let life = match state {
+            "Z" | "X" | "x" => Life::Zombie,
+            _ if kernel => Life::Kernel,
+            _ => Life::Alive,
+        };
+        let uid = field("Uid")?.next()?.parse().ok()?;
+        Some(Self { life, uid, namespaces: ids.len(), inner_id: *ids.last()? })
+    }
+}
+
+/// The command line, arguments joined by spaces; empty when the process has none.
+pub fn command(pid: Pid) -> io::Result<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline"))?;
+    let words: Vec<_> = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    Ok(words.join(" ").trim_end().to_owned())
+}
+
+/// The path of the executable in the target's own mount namespace.
+pub fn executable(pid: Pid) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe"))
+}
+
+/// The threads of a process, in the observer's pid namespace, in ascending order.
+pub fn threads(pid: Pid) -> io::Result<Vec<Tid>> {
+    let mut tids = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let name = entry?.file_name();
+        tids.extend(name.to_str().and_then(|name| name.parse().ok()).and_then(Tid::from_raw));
+    }
+    tids.sort_unstable();
+    Ok(tids)
+}
+
+/// A thread's name.
+pub fn thread_name(pid: Pid, tid: Tid) -> io::Result<String> {
+    let bytes = fs::read(format!("/proc/{pid}/task/{tid}/comm"))?;
+    Ok(String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_owned())
+}
+
+/// The login name of a user, or `uid 1000` when the user has none here.
+pub fn user_name(uid: u32) -> String {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let wanted = uid.to_string();
+    users
+        .lines()
+        .find_map(|line| {
+            let mut words = line.split(':');
+            let name = words.next()?;
+            (words.nth(1)? == wanted).then(|| name.to_owned())
+        })
+        .unwrap_or_else(|| format!("uid {uid}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Life, Status, command, threads, user_name};
+    use crate::model::ids::Pid;
+
+    fn own_pid() -> Pid {
+        Pid::from_raw(i32::try_from(std::process::id()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn this_process_is_alive_and_has_its_main_thread() {
+        let status = Status::of_process(own_pid()).unwrap();
+        assert_eq!(status.life, Life::Alive);
+        assert!(threads(own_pid()).unwrap().contains(&own_pid().main_thread()));
+        assert!(!command(own_pid()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn states_without_a_program_are_told_apart() {
+        let zombie = Status::parse("State:\tZ (zombie)\nPid:\t7\nUid:\t0\t0\n").unwrap();
+        assert_eq!(zombie.life, Life::Zombie);
+        let kernel = Status::parse("State:\tI (idle)\nNSpid:\t7\nUid:\t0\t0\nKthread:\t1\n").unwrap();
+        assert_eq!(kernel.life, Life::Kernel);
+        let older = Status::parse("State:\tS (sleeping)\nNSpid:\t7\nUid:\t0\t0\n").unwrap();
+        assert_eq!(older.life, Life::Kernel);
+        let contained = Status::parse("State:\tR\nNSpid:\t700\t7\nUid:\t5\t5\nVmSize: 9 kB\n").unwrap();
+        assert_eq!((contained.life, contained.namespaces, contained.inner_id), (Life::Alive, 2, 7));
+    }
+
+    #[test]
+    fn users_have_names() {
+        assert_eq!(user_name(0), "root");
+        assert_eq!(user_name(4_000_000_000), "uid 4000000000");
+    }
+}

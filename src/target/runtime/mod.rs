@@ -1,0 +1,32 @@
+//! The runtimes that have a global lock this tool can observe, and what each knows about its own structures.
+
+pub mod cpython;
+pub mod threads;
+
+use crate::{
+    model::address::LiveAddress,
+    target::{memory::MemoryError, runtime::cpython::CPython},
+};
+
+/// The runtime of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Runtime {
+    /// The reference implementation of Python.
+    CPython(Box<CPython>),
+}
+
+/// Why the runtime's lists could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// Some structure is not readable.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// A list does not end, or leads elsewhere: it changed while it was read, or is none.
+    #[error("the list of {what} from {head} on makes no sense")]
+    Unsound {
+        /// What the list should hold.
+        what: &'static str,
+        /// Where it begins.
+        head: LiveAddress,
+    },
+}

@@ -1,0 +1,36 @@
+//! Thread ids across pid namespaces: a target in a container numbers its threads otherwise than the observer.
+
+use std::collections::HashMap;
+
+use crate::{
+    model::ids::{Pid, Tid},
+    target::process::{self, Status},
+};
+
+/// From the target's own thread ids to the observer's.
+#[derive(Debug)]
+pub struct Translation {
+    /// `None` when both live in the same namespace.
+    outer: Option<HashMap<i32, Tid>>,
+}
+
+impl Translation {
+    /// The translation for the threads that `pid` has now.
+    pub fn of(pid: Pid) -> Self {
+        let nested = Status::of_process(pid).is_ok_and(|status| status.namespaces > 1);
+        Self { outer: nested.then(|| inner_ids(pid)) }
+    }
+
+    /// The observer's id of the thread that the target calls `inner`; `None` when there is no such thread now.
+    pub fn outer(&self, inner: Tid) -> Option<Tid> {
+        match &self.outer {
+            None => Some(inner),
+            Some(outer) => outer.get(&inner.raw()).copied(),
+        }
+    }
+}
+
+fn inner_ids(pid: Pid) -> HashMap<i32, Tid> {
+    let tids = process::threads(pid).unwrap_or_default();
+    tids.into_iter().filter_map(|tid| Some((Status::of_thread(pid, tid).ok()?.inner_id, tid))).collect()
+}
