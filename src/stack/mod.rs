@@ -1,1 +1,32 @@
-//! (placeholder)
+//! Script stacks of a live target's threads, read from outside without stopping them.
+//!
+//! A stack either comes out whole and true or not at all: a reading that cannot be confirmed is a [`StackFailure`].
+
+pub mod python;
+pub mod reader;
+
+/// Whether a thread may change its stack while it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Motion {
+    /// It waits or sleeps: one reading is exact.
+    Still,
+    /// It may run: the reading has to be confirmed.
+    Moving,
+}
+
+/// Why there is no stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum StackFailure {
+    /// The thread changed its stack while it was read.
+    #[error("the stack changed while it was read")]
+    Torn,
+    /// The memory, or what it holds, makes no sense.
+    #[error("the stack cannot be read")]
+    Unreadable,
+    /// The thread runs no code of the program.
+    #[error("the thread has no frames")]
+    NoFrames,
+    /// The interpreter does not know the thread.
+    #[error("the interpreter does not know the thread")]
+    UnknownThread,
+}

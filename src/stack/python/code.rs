@@ -1,0 +1,118 @@
+//! What a code object says about itself, kept by address.
+//!
+//! Code objects die and their addresses are used again, so an entry is believed only after the object's head (its first
+//! line and its pointers to names and line table) has been read again and is byte for byte what it was.
+
+use rustc_hash::FxHashMap;
+
+use crate::{
+    model::{
+        address::LiveAddress,
+        stack::{Frame, FrameKind},
+    },
+    stack::python::{
+        lines::line_at,
+        objects::{ObjectError, read_bytes, read_text},
+    },
+    target::{
+        layout::{CodeLayout, LineTableFormat, ObjectLayout},
+        memory::Memory,
+    },
+};
+
+/// How many code objects are remembered; programs have some ten thousand at most.
+const MOST_CODES: usize = 1 << 15;
+
+/// The largest part of a code object that is compared.
+const LARGEST_HEAD: usize = 256;
+
+/// What is known of one code object.
+#[derive(Debug)]
+pub struct Code {
+    function: String,
+    file: String,
+    first_line: i32,
+    line_table: Vec<u8>,
+    line_table_format: LineTableFormat,
+}
+
+/// Everything known about code objects of one target.
+#[derive(Debug)]
+pub struct CodeCache {
+    code: CodeLayout,
+    object: ObjectLayout,
+    start: u64,
+    length: usize,
+    known: FxHashMap<LiveAddress, (Box<[u8]>, Code)>,
+    learned: u64,
+}
+
+impl Code {
+    /// The frame of this function whose execution is at byte `offset` of the bytecode.
+    pub fn frame_at(&self, offset: i64) -> Frame {
+        Frame {
+            kind: FrameKind::Script,
+            function: self.function.clone(),
+            file: self.file.clone(),
+            line: line_at(self.line_table_format, &self.line_table, self.first_line, offset),
+        }
+    }
+}
+
+impl CodeCache {
+    /// An empty cache; `None` when the layout's fields lie too far apart to be those of a code object.
+    pub fn new(code: &CodeLayout, object: &ObjectLayout) -> Option<Self> {
+        let mut fields = vec![(code.first_line, 4), (code.filename, 8), (code.name, 8), (code.line_table, 8)];
+        fields.extend(code.qualname.map(|offset| (offset, 8)));
+        let start = fields.iter().map(|(offset, _)| *offset).min()?;
+        let end = fields.iter().filter_map(|(offset, size)| offset.checked_add(*size)).max()?;
+        let length = usize::try_from(end.checked_sub(start)?).ok().filter(|length| *length <= LARGEST_HEAD)?;
+        Some(Self {
+            code: code.clone(),
+            object: object.clone(),
+            start,
+            length,
+            known: FxHashMap::default(),
+            learned: 0,
+        })
+    }
+
+    /// How often a code object had to be read in full.
+    pub fn learned(&self) -> u64 {
+        self.learned
+    }
+
+    /// The code object at `at`.
+    pub fn code(&mut self, memory: &dyn Memory, at: LiveAddress) -> Result<&Code, ObjectError> {
+        let mut buffer = [0; LARGEST_HEAD];
+        let head = &mut buffer[..self.length];
+        memory.read(at.plus(self.start), head)?;
+        if self.known.get(&at).is_none_or(|(known, _)| **known != *head) {
+            let code = self.learn(memory, head)?;
+            if self.known.len() >= MOST_CODES {
+                self.known.clear();
+            }
+            self.known.insert(at, (Box::from(&*head), code));
+            self.learned += 1;
+        }
+        Ok(self.known.get(&at).map(|(_, code)| code).expect("it was just inserted"))
+    }
+
+    fn learn(&self, memory: &dyn Memory, head: &[u8]) -> Result<Code, ObjectError> {
+        let pointer = |offset| LiveAddress::in_target(u64::from_le_bytes(self.field(head, offset)));
+        let qualname = self.code.qualname.map(pointer).filter(|qualname| !qualname.is_null());
+        let name = qualname.unwrap_or_else(|| pointer(self.code.name));
+        Ok(Code {
+            function: read_text(memory, &self.object, name)?,
+            file: read_text(memory, &self.object, pointer(self.code.filename))?,
+            first_line: i32::from_le_bytes(self.field(head, self.code.first_line)),
+            line_table: read_bytes(memory, &self.object, pointer(self.code.line_table))?,
+            line_table_format: self.code.line_table_format,
+        })
+    }
+
+    fn field<const N: usize>(&self, head: &[u8], offset: u64) -> [u8; N] {
+        let from = usize::try_from(offset - self.start).expect("the head begins at its first field");
+        head[from..from + N].try_into().expect("the head ends after its last field")
+    }
+}

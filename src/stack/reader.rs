@@ -1,0 +1,140 @@
+//! From a kernel thread id to its script stack: which thread state belongs to it, and the counts of what became of
+//! each reading.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    model::{
+        address::LiveAddress,
+        ids::Tid,
+        stack::{Frame, StackId, StackTable},
+    },
+    stack::{Motion, StackFailure, python::PythonStacks},
+    target::{
+        discover::Target,
+        memory::Memory,
+        runtime::{Runtime, RuntimeError},
+    },
+};
+
+/// Unknown threads make the list of threads be read again, but no more often than this.
+const REFRESH_PAUSE: Duration = Duration::from_millis(20);
+
+/// What became of the readings so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StackTally {
+    /// Stacks asked for.
+    pub reads: u64,
+    /// Refused because the stack changed while it was read.
+    pub torn: u64,
+    /// Refused because the memory or what it holds made no sense.
+    pub unreadable: u64,
+}
+
+/// Reads the script stacks of one target.
+pub struct StackReader {
+    target: Target,
+    memory: Box<dyn Memory>,
+    stacks: PythonStacks,
+    threads: HashMap<Tid, Vec<Seat>>,
+    refreshed: Option<Instant>,
+    tally: StackTally,
+}
+
+/// A thread state and the word in it by which its thread is recognised.
+#[derive(Debug, Clone, Copy)]
+struct Seat {
+    state: LiveAddress,
+    owner: u64,
+}
+
+impl StackReader {
+    /// A reader for the target; `None` when its layout cannot be right.
+    pub fn new(target: &Target, memory: Box<dyn Memory>) -> Option<Self> {
+        let stacks = match &target.runtime {
+            Runtime::CPython(python) => PythonStacks::new(&python.layout)?,
+        };
+        Some(Self {
+            target: target.clone(),
+            memory,
+            stacks,
+            threads: HashMap::new(),
+            refreshed: None,
+            tally: StackTally::default(),
+        })
+    }
+
+    /// What became of the readings so far.
+    pub fn tally(&self) -> StackTally {
+        self.tally
+    }
+
+    /// Reads the list of threads again.
+    pub fn refresh_threads(&mut self) -> Result<(), RuntimeError> {
+        self.refreshed = Some(Instant::now());
+        let memory = &*self.memory;
+        let threads = self.target.threads(memory)?;
+        self.threads.clear();
+        for thread in threads {
+            if let Some(owner) = self.stacks.owner(memory, thread.state) {
+                self.threads.entry(thread.tid).or_default().push(Seat { state: thread.state, owner });
+            }
+        }
+        Ok(())
+    }
+
+    /// The stack of `tid`, outermost frame first.
+    pub fn read(&mut self, tid: Tid, motion: Motion) -> Result<Vec<Frame>, StackFailure> {
+        self.tally.reads += 1;
+        let mut stack = self.read_known(tid, motion);
+        if matches!(stack, Err(StackFailure::UnknownThread)) && self.may_refresh() {
+            // A list that cannot be read now leaves the thread unknown.
+            stack = self.refresh_threads().map_err(|_| StackFailure::UnknownThread).and_then(|()| self.read_known(tid, motion));
+        }
+        match stack {
+            Err(StackFailure::Torn) => self.tally.torn += 1,
+            Err(StackFailure::Unreadable) => self.tally.unreadable += 1,
+            Ok(_) | Err(StackFailure::NoFrames | StackFailure::UnknownThread) => {}
+        }
+        stack
+    }
+
+    /// The stack of `tid` as an entry of `table`.
+    pub fn read_into(&mut self, tid: Tid, motion: Motion, table: &mut StackTable) -> Result<StackId, StackFailure> {
+        self.read(tid, motion).map(|frames| table.intern(&frames))
+    }
+
+    fn may_refresh(&self) -> bool {
+        self.refreshed.is_none_or(|refreshed| refreshed.elapsed() >= REFRESH_PAUSE)
+    }
+
+    /// A thread that works in several interpreters has a state in each; the newest one that has frames counts.
+    fn read_known(&mut self, tid: Tid, motion: Motion) -> Result<Vec<Frame>, StackFailure> {
+        let mut failure = StackFailure::UnknownThread;
+        let memory = &*self.memory;
+        for seat in self.threads.get(&tid).into_iter().flatten().rev() {
+            if self.stacks.owner(memory, seat.state) != Some(seat.owner) {
+                continue;
+            }
+            match self.stacks.read(memory, seat.state, motion) {
+                Err(StackFailure::NoFrames) => failure = StackFailure::NoFrames,
+                other => return other,
+            }
+        }
+        Err(failure)
+    }
+}
+
+impl fmt::Debug for StackReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StackReader")
+            .field("target", &self.target.pid)
+            .field("threads", &self.threads)
+            .field("tally", &self.tally)
+            .finish_non_exhaustive()
+    }
+}
