@@ -1,6 +1,9 @@
 //! Where events come from. Every source implements [`Source`]; what lies behind it cannot be told apart from outside.
 
 pub mod calls;
+pub mod run_delay;
+pub mod scheduler;
+pub mod uprobe;
 
 use std::fmt;
 
