@@ -1,1 +1,13 @@
-//! (placeholder)
+//! The boundary to the kernel's `perf_event` facility: opening events, reading their rings, decoding their records.
+//!
+//! Everything that is `unsafe` here sits in the files that make a system call (`clock`, `limits`, `open`, `ring`);
+//! decoding and bookkeeping are pure. One ring a CPU takes the records of all events of all watched threads.
+
+pub mod clock;
+pub mod error;
+pub mod limits;
+pub mod lineage;
+pub mod open;
+pub mod record;
+pub mod ring;
+pub mod stream;

@@ -2,6 +2,9 @@
 
 pub mod calls;
 pub mod order;
+pub mod run_delay;
+pub mod scheduler;
+pub mod uprobe;
 
 use std::fmt;
 

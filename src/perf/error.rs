@@ -1,0 +1,87 @@
+//! Why the kernel would not let us watch.
+
+use std::{fs, io, path::PathBuf};
+
+use crate::model::ids::{Pid, Tid};
+
+/// Why a stream of perf events could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum PerfError {
+    /// The kernel, or a security policy on top of it, refuses `perf_event_open`: `CAP_PERFMON`, ownership of the
+    /// process or a lower `kernel.perf_event_paranoid` is missing.
+    #[error("perf_event_open on thread {tid} is not permitted (kernel.perf_event_paranoid is {})", shown(*.paranoid))]
+    NotPermitted {
+        /// The thread that was to be watched.
+        tid: Tid,
+        /// The current value of `kernel.perf_event_paranoid`; `None` when it could not be read.
+        paranoid: Option<i64>,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// There is no `perf_event_open` here: a kernel without it, or a filter that hides it.
+    #[error("this kernel, or a system call filter, does not offer perf_event_open")]
+    Absent {
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The process ended before it could be watched.
+    #[error("process {pid} has ended")]
+    ProcessGone {
+        /// The process.
+        pid: Pid,
+    },
+    /// One descriptor a thread, CPU and event is needed, and the limit is lower.
+    #[error("{needed} open files are needed and {limit} are allowed")]
+    TooManyFiles {
+        /// How many would be open at the same time.
+        needed: u64,
+        /// The limit after raising it as far as permitted.
+        limit: u64,
+    },
+    /// No buffer could be mapped, not even the smallest.
+    #[error("cannot map a buffer for CPU {cpu}")]
+    Ring {
+        /// The CPU.
+        cpu: u32,
+        /// The kernel's answer to the smallest size.
+        source: io::Error,
+    },
+    /// An event could not be opened for another reason.
+    #[error("cannot open an event on thread {tid}, CPU {cpu}")]
+    Open {
+        /// The thread.
+        tid: Tid,
+        /// The CPU.
+        cpu: u32,
+        /// The tracepoint number, for a probe.
+        tracepoint: Option<u64>,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The list of CPUs could not be read.
+    #[error("cannot read the online CPUs from {}", path.display())]
+    Cpus {
+        /// Where they were sought.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+/// The value of `kernel.perf_event_paranoid`; `None` when it cannot be read.
+pub fn paranoid() -> Option<i64> {
+    fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok()?.trim().parse().ok()
+}
+
+/// What an answer of the kernel to `perf_event_open` means.
+pub(crate) fn refusal(source: io::Error, tid: Tid, cpu: u32, tracepoint: Option<u64>) -> PerfError {
+    match source.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => PerfError::NotPermitted { tid, paranoid: paranoid(), source },
+        Some(libc::ENOSYS) => PerfError::Absent { source },
+        _ => PerfError::Open { tid, cpu, tracepoint, source },
+    }
+}
+
+fn shown(value: Option<i64>) -> String {
+    value.map_or_else(|| "unknown".to_owned(), |value| value.to_string())
+}

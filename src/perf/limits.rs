@@ -1,0 +1,116 @@
+//! What the machine allows: CPUs, open files, page size, locked memory for rings.
+#![expect(unsafe_code, reason = "sysconf, getrlimit and setrlimit are libc calls")]
+
+use std::{fs, io, path::PathBuf};
+
+use crate::perf::error::PerfError;
+
+const ONLINE_CPUS: &str = "/sys/devices/system/cpu/online";
+const OPEN_FILES_OF_ANYBODY: &str = "/proc/sys/fs/nr_open";
+
+/// The CPUs that are online, ascending.
+pub fn online_cpus() -> Result<Vec<u32>, PerfError> {
+    let path = PathBuf::from(ONLINE_CPUS);
+    let listed = fs::read_to_string(&path).and_then(|text| {
+        parse_cpus(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("not a list: {text:?}")))
+    });
+    listed.map_err(|source| PerfError::Cpus { path, source })
+}
+
+/// `0-3,6` as numbers; `None` when malformed, empty or absurdly long.
+fn parse_cpus(text: &str) -> Option<Vec<u32>> {
+    const MOST: u32 = 1 << 16;
+    let mut cpus = Vec::new();
+    for part in text.trim().split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.parse::<u32>().ok()?, last.parse::<u32>().ok()?);
+        if first > last || last >= MOST {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
+}
+
+/// The size of a memory page in bytes.
+pub fn page_size() -> usize {
+    // SAFETY: sysconf takes a number and has no preconditions.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).expect("the page size is positive")
+}
+
+/// Raises the limit of open files so that `needed` fit, as far as permitted; returns the limit then in force.
+pub fn allow_open_files(needed: u64) -> u64 {
+    let Some(mut limit) = open_files() else { return needed };
+    if limit.rlim_cur >= needed {
+        return limit.rlim_cur;
+    }
+    if limit.rlim_max < needed {
+        // Only with CAP_SYS_RESOURCE; where that is missing the next call still reaches the hard limit.
+        let most = fs::read_to_string(OPEN_FILES_OF_ANYBODY).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        let ceiling = needed.min(most.unwrap_or(needed)).max(limit.rlim_max);
+        set_open_files(libc::rlimit { rlim_cur: ceiling, rlim_max: ceiling });
+    }
+    limit = open_files().unwrap_or(limit);
+    limit.rlim_cur = limit.rlim_max;
+    set_open_files(limit);
+    open_files().unwrap_or(limit).rlim_cur
+}
+
+fn open_files() -> Option<libc::rlimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid rlimit that the call fills.
+    let outcome = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    (outcome == 0).then_some(limit)
+}
+
+fn set_open_files(limit: libc::rlimit) {
+    // SAFETY: `limit` is a valid rlimit; a refusal leaves the old one in force, which the caller reads back.
+    let _refused_or_done = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+}
+
+/// How large the ring of each CPU is made at first; smaller ones are tried when the kernel refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RingSize {
+    /// What every user may lock: `kernel.perf_event_mlock_kb`, usually 128 pages of data.
+    Ordinary,
+    /// 4 MiB a CPU, less on machines with very many: for lock events, which come by the hundred thousand a second.
+    Large,
+}
+
+impl RingSize {
+    /// Pages of data, a power of two.
+    pub(crate) fn pages(self, cpus: usize) -> usize {
+        const ORDINARY: usize = 512 << 10;
+        const LARGE: usize = 4 << 20;
+        const LARGE_TOTAL: usize = 256 << 20;
+        let bytes = match self {
+            Self::Ordinary => ORDINARY,
+            Self::Large => (LARGE_TOTAL / cpus.max(1)).clamp(ORDINARY, LARGE),
+        };
+        let pages = (bytes / page_size()).max(1);
+        1 << pages.ilog2()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RingSize, page_size, parse_cpus};
+
+    #[test]
+    fn cpu_lists_are_ranges_and_single_numbers() {
+        assert_eq!(parse_cpus("0-2,5,7-8\n"), Some(vec![0, 1, 2, 5, 7, 8]));
+        assert_eq!(parse_cpus("0\n"), Some(vec![0]));
+        for malformed in ["", "3-1", "a", "0-4294967295", "1,,2"] {
+            assert_eq!(parse_cpus(malformed), None, "{malformed:?}");
+        }
+    }
+
+    #[test]
+    fn large_rings_shrink_on_machines_with_many_cpus() {
+        let bytes = |size: RingSize, cpus| size.pages(cpus) * page_size();
+        assert_eq!(bytes(RingSize::Large, 2), 4 << 20);
+        assert_eq!(bytes(RingSize::Large, 300), 512 << 10);
+        assert_eq!(bytes(RingSize::Ordinary, 300), 512 << 10);
+    }
+}

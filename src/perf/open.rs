@@ -1,0 +1,99 @@
+//! Opening events: which records they make, whom they follow, into which ring they write.
+//!
+//! All events of a stream share the clock (`CLOCK_MONOTONIC`) and the stamp (event id, thread, time) that
+//! [`crate::perf::record`] expects; an event opened elsewhere must not write into the same ring.
+#![expect(unsafe_code, reason = "redirecting an event's output is an ioctl that the perf_event crate does not offer")]
+
+use std::{io, os::fd::AsRawFd};
+
+use perf_event::{
+    Builder, Clock, Counter, SampleFlag,
+    events::{Software, Tracepoint},
+};
+use perf_event_open_sys::ioctls;
+
+use crate::model::ids::Tid;
+
+/// What an event reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// Context switches, names, births and deaths of threads.
+    Scheduling,
+    /// Hits of a tracepoint that a uprobe defines.
+    Probe {
+        /// The tracepoint's number, from the `id` file in tracefs.
+        tracepoint: u64,
+        /// The one user register to take along, numbered as in `perf_regs.h`.
+        register: u8,
+    },
+}
+
+/// Who else is watched when a watched thread begets another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Inheritance {
+    /// Nobody.
+    Nobody,
+    /// Its new threads, but not its child processes (kernel 5.13 and later).
+    Threads,
+    /// New threads and child processes; the latter must be filtered out of the records.
+    Everybody,
+}
+
+/// The widest inheritance limited to threads that this kernel offers.
+pub fn thread_inheritance() -> Inheritance {
+    let mut probe = builder(Subject::Scheduling, Inheritance::Threads);
+    match probe.observe_self().any_cpu().enabled(false).build() {
+        Ok(_) => Inheritance::Threads,
+        Err(_) => Inheritance::Everybody,
+    }
+}
+
+/// An event that reports nothing and only owns a ring of CPU `cpu`. It follows the observer, so that the ring outlives
+/// every thread of the target.
+pub fn ring_owner(cpu: u32) -> io::Result<Counter> {
+    builder(Subject::Scheduling, Inheritance::Nobody).observe_self().one_cpu(index(cpu)).enabled(false).build()
+}
+
+/// An event that reports `subject` of thread `tid` whenever it runs on CPU `cpu`.
+pub fn watch(subject: Subject, tid: Tid, cpu: u32, inheritance: Inheritance) -> io::Result<Counter> {
+    builder(subject, inheritance).observe_pid(tid.raw()).one_cpu(index(cpu)).build()
+}
+
+/// An event that reports `subject` of the calling thread on whatever CPU.
+pub fn watch_self(subject: Subject) -> io::Result<Counter> {
+    builder(subject, Inheritance::Nobody).observe_self().any_cpu().build()
+}
+
+/// Makes `event` write into the ring of `owner`; both must be bound to the same CPU.
+pub fn redirect(event: &Counter, owner: &Counter) -> io::Result<()> {
+    // SAFETY: both descriptors are open perf events for as long as the borrows last; the kernel checks the rest.
+    let outcome = unsafe { ioctls::SET_OUTPUT(event.as_raw_fd(), owner.as_raw_fd()) };
+    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `exclude_kernel`, the builder's default, stays: it is what makes the events permitted to every user for processes of
+/// their own, and neither switch records nor user-space probes are kernel events in that sense.
+fn builder(subject: Subject, inheritance: Inheritance) -> Builder<'static> {
+    let mut builder = match subject {
+        Subject::Scheduling => Builder::new(Software::DUMMY),
+        Subject::Probe { tracepoint, .. } => Builder::new(Tracepoint::with_id(tracepoint)),
+    };
+    builder
+        .sample(SampleFlag::TID | SampleFlag::TIME | SampleFlag::IDENTIFIER)
+        .sample_id_all(true)
+        .clockid(Clock::MONOTONIC)
+        .inherit(inheritance != Inheritance::Nobody)
+        .inherit_thread(inheritance == Inheritance::Threads)
+        .enabled(true);
+    match subject {
+        Subject::Scheduling => builder.context_switch(true).task(true).comm(true).comm_exec(true),
+        Subject::Probe { register, .. } => {
+            builder.sample(SampleFlag::REGS_USER).sample_regs_user(1 << register).sample_period(1)
+        }
+    };
+    builder
+}
+
+fn index(cpu: u32) -> usize {
+    usize::try_from(cpu).expect("a CPU number fits a word")
+}

@@ -1,0 +1,352 @@
+//! Decoding the kernel's records from bytes. Pure, and safe against any bytes.
+//!
+//! The layout depends on how the events were opened: [`crate::perf::open`] gives all of them the stamp `IDENTIFIER`, `TID`,
+//! `TIME`, in front of samples and behind all other records.
+
+use std::ops::Range;
+
+use perf_event_open_sys::bindings;
+
+use crate::model::{
+    event::OffCpu,
+    ids::{Pid, Tid},
+    time::MonoNanos,
+};
+
+const HEADER: usize = 8;
+/// Thread, time and event id behind every record that is not a sample.
+const STAMP: usize = 24;
+
+/// The kernel's number for an open event; children inherit that of the event they were copied from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EventId(u64);
+
+/// One record as the kernel wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawRecord {
+    /// Which event wrote it.
+    pub event: EventId,
+    /// When.
+    pub at: MonoNanos,
+    /// In which process; `None` when the kernel cannot name it here.
+    pub pid: Option<Pid>,
+    /// In which thread; `None` when the kernel cannot name it here.
+    pub tid: Option<Tid>,
+    /// What.
+    pub body: Body,
+}
+
+/// What a record says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// The thread got a CPU.
+    SwitchedIn,
+    /// The thread lost its CPU.
+    SwitchedOut(OffCpu),
+    /// A thread has a new name.
+    Named {
+        /// The thread's process.
+        pid: Pid,
+        /// The thread, not necessarily the one that wrote the record.
+        tid: Tid,
+        /// Its name.
+        name: Box<str>,
+        /// Why.
+        cause: Naming,
+    },
+    /// The thread created another one, or a process.
+    Forked {
+        /// The process it belongs to: that of the thread for a thread, a new one for a process.
+        child_pid: Pid,
+        /// The new thread.
+        child: Tid,
+    },
+    /// The thread ends.
+    Exited,
+    /// A probe was hit.
+    Hit {
+        /// The register asked for; `None` when the kernel had no user registers.
+        register: Option<u64>,
+    },
+    /// Records are missing before this one because the ring was full.
+    Lost {
+        /// How many.
+        count: u64,
+    },
+}
+
+/// Why a thread has a new name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Naming {
+    /// The process executed a new program.
+    Exec,
+    /// A thread was named.
+    Rename,
+}
+
+impl EventId {
+    /// The id that the kernel returned for an open event.
+    pub const fn from_kernel(id: u64) -> Self {
+        Self(id)
+    }
+}
+
+/// A record that is shorter than its kind requires, or whose stated length is impossible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed perf record at byte {offset}")]
+pub struct Malformed {
+    /// Where it begins in the bytes given.
+    pub offset: usize,
+}
+
+/// The records in a run of bytes, in order; kinds that are of no use here are skipped.
+#[derive(Debug)]
+pub struct Records<'a> {
+    bytes: &'a [u8],
+    next: usize,
+}
+
+impl<'a> Records<'a> {
+    /// Reads `bytes`, which must begin with a record.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, next: 0 }
+    }
+
+    /// The next record's range; a length that leads nowhere ends the iteration, since no later record can be found.
+    fn advance(&mut self) -> Option<Result<Range<usize>, Malformed>> {
+        let offset = self.next;
+        if offset >= self.bytes.len() {
+            return None;
+        }
+        let size = u16_at(self.bytes, offset + 6).map_or(0, usize::from);
+        if size < HEADER || size > self.bytes.len() - offset {
+            self.next = self.bytes.len();
+            return Some(Err(Malformed { offset }));
+        }
+        self.next = offset + size;
+        Some(Ok(offset..offset + size))
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<RawRecord, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let range = match self.advance()? {
+                Ok(range) => range,
+                Err(malformed) => return Some(Err(malformed)),
+            };
+            let offset = range.start;
+            match decode(&self.bytes[range]) {
+                Some(Kind::Known(record)) => return Some(Ok(record)),
+                Some(Kind::Other) => {}
+                None => return Some(Err(Malformed { offset })),
+            }
+        }
+    }
+}
+
+enum Kind {
+    Known(RawRecord),
+    Other,
+}
+
+/// One whole record, header included; `None` when it is too short.
+fn decode(record: &[u8]) -> Option<Kind> {
+    let kind = u32_at(record, 0)?;
+    let misc = u16_at(record, 4)?;
+    if kind == bindings::PERF_RECORD_SAMPLE {
+        return decode_sample(&record[HEADER..]).map(Kind::Known);
+    }
+    let stamp_at = record.len().checked_sub(STAMP).filter(|at| *at >= HEADER)?;
+    let (body, stamp) = (&record[HEADER..stamp_at], &record[stamp_at..]);
+    let body = match kind {
+        bindings::PERF_RECORD_SWITCH => switched(misc),
+        bindings::PERF_RECORD_COMM => named(body, misc)?,
+        bindings::PERF_RECORD_FORK => forked(body)?,
+        bindings::PERF_RECORD_EXIT => Body::Exited,
+        bindings::PERF_RECORD_LOST => Body::Lost { count: u64_at(body, 8)? },
+        _ => return Some(Kind::Other),
+    };
+    let (pid, tid) = (pid_at(stamp, 0), tid_at(stamp, 4));
+    let at = MonoNanos::from_monotonic(u64_at(stamp, 8)?);
+    Some(Kind::Known(RawRecord { event: EventId(u64_at(stamp, 16)?), at, pid, tid, body }))
+}
+
+/// `IDENTIFIER, TID, TIME, REGS_USER` with one register.
+fn decode_sample(body: &[u8]) -> Option<RawRecord> {
+    let event = EventId(u64_at(body, 0)?);
+    let at = MonoNanos::from_monotonic(u64_at(body, 16)?);
+    let has_registers = u64_at(body, 24)? != u64::from(bindings::PERF_SAMPLE_REGS_ABI_NONE);
+    let register = if has_registers { Some(u64_at(body, 32)?) } else { None };
+    Some(RawRecord { event, at, pid: pid_at(body, 8), tid: tid_at(body, 12), body: Body::Hit { register } })
+}
+
+fn switched(misc: u16) -> Body {
+    let has = |bit: u32| u32::from(misc) & bit != 0;
+    if !has(bindings::PERF_RECORD_MISC_SWITCH_OUT) {
+        Body::SwitchedIn
+    } else if has(bindings::PERF_RECORD_MISC_SWITCH_OUT_PREEMPT) {
+        Body::SwitchedOut(OffCpu::Preempted)
+    } else {
+        Body::SwitchedOut(OffCpu::Blocked)
+    }
+}
+
+/// A thread that the kernel cannot name makes the record useless, which is not worth telling from a malformed one.
+fn named(body: &[u8], misc: u16) -> Option<Body> {
+    let text = body.get(8..)?;
+    let length = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
+    let name = String::from_utf8_lossy(&text[..length]).into_owned().into_boxed_str();
+    let exec = u32::from(misc) & bindings::PERF_RECORD_MISC_COMM_EXEC != 0;
+    let cause = if exec { Naming::Exec } else { Naming::Rename };
+    Some(Body::Named { pid: pid_at(body, 0)?, tid: tid_at(body, 4)?, name, cause })
+}
+
+/// `pid, ppid, tid, ptid, time`.
+fn forked(body: &[u8]) -> Option<Body> {
+    Some(Body::Forked { child_pid: pid_at(body, 0)?, child: tid_at(body, 8)? })
+}
+
+fn pid_at(bytes: &[u8], at: usize) -> Option<Pid> {
+    u32_at(bytes, at).and_then(|raw| Pid::from_raw(raw.cast_signed()))
+}
+
+fn tid_at(bytes: &[u8], at: usize) -> Option<Tid> {
+    u32_at(bytes, at).and_then(|raw| Tid::from_raw(raw.cast_signed()))
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    array_at(bytes, at).map(u16::from_ne_bytes)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    array_at(bytes, at).map(u32::from_ne_bytes)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    array_at(bytes, at).map(u64::from_ne_bytes)
+}
+
+fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at.checked_add(N)?)?.first_chunk().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use perf_event_open_sys::bindings;
+    use proptest::prelude::{Strategy, any, proptest};
+
+    use super::{Body, EventId, Malformed, Naming, RawRecord, Records};
+    use crate::model::{
+        event::OffCpu,
+        ids::{Pid, Tid},
+        time::MonoNanos,
+    };
+
+    fn record(kind: u32, misc: u32, body: &[u8]) -> Vec<u8> {
+        let size = u16::try_from(8 + body.len()).unwrap();
+        let misc = u16::try_from(misc).unwrap();
+        [&kind.to_ne_bytes()[..], &misc.to_ne_bytes(), &size.to_ne_bytes(), body].concat()
+    }
+
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    }
+
+    /// Process 7, thread 8, time 1000, event 42.
+    fn stamp() -> Vec<u8> {
+        [words(&[7, 8]), 1000_u64.to_ne_bytes().to_vec(), 42_u64.to_ne_bytes().to_vec()].concat()
+    }
+
+    fn stamped(kind: u32, misc: u32, body: &[u8]) -> Vec<u8> {
+        record(kind, misc, &[body, &stamp()].concat())
+    }
+
+    fn decoded(body: Body) -> RawRecord {
+        let (pid, tid) = (Pid::from_raw(7), Tid::from_raw(8));
+        RawRecord { event: EventId(42), at: MonoNanos::from_monotonic(1000), pid, tid, body }
+    }
+
+    fn only(bytes: &[u8]) -> RawRecord {
+        let mut records = Records::new(bytes);
+        let first = records.next().unwrap().unwrap();
+        assert_eq!(records.next(), None);
+        first
+    }
+
+    #[test]
+    fn switches_tell_preemption_from_sleep() {
+        let out = bindings::PERF_RECORD_MISC_SWITCH_OUT;
+        let preempted = out | bindings::PERF_RECORD_MISC_SWITCH_OUT_PREEMPT;
+        for (misc, body) in [
+            (0, Body::SwitchedIn),
+            (out, Body::SwitchedOut(OffCpu::Blocked)),
+            (preempted, Body::SwitchedOut(OffCpu::Preempted)),
+        ] {
+            assert_eq!(only(&stamped(bindings::PERF_RECORD_SWITCH, misc, &[])), decoded(body));
+        }
+    }
+
+    #[test]
+    fn names_end_at_the_first_nul() {
+        let bytes = [words(&[7, 9]), b"worker\0\0".to_vec()].concat();
+        let name = |cause| Body::Named {
+            pid: Pid::from_raw(7).unwrap(),
+            tid: Tid::from_raw(9).unwrap(),
+            name: "worker".into(),
+            cause,
+        };
+        let kind = bindings::PERF_RECORD_COMM;
+        assert_eq!(only(&stamped(kind, 0, &bytes)), decoded(name(Naming::Rename)));
+        let exec = bindings::PERF_RECORD_MISC_COMM_EXEC;
+        assert_eq!(only(&stamped(kind, exec, &bytes)), decoded(name(Naming::Exec)));
+    }
+
+    #[test]
+    fn births_deaths_and_losses() {
+        let task = [words(&[7, 7, 9, 8]), 999_u64.to_ne_bytes().to_vec()].concat();
+        let born = Body::Forked { child_pid: Pid::from_raw(7).unwrap(), child: Tid::from_raw(9).unwrap() };
+        assert_eq!(only(&stamped(bindings::PERF_RECORD_FORK, 0, &task)), decoded(born));
+        assert_eq!(only(&stamped(bindings::PERF_RECORD_EXIT, 0, &task)), decoded(Body::Exited));
+        let lost = [42_u64.to_ne_bytes(), 3_u64.to_ne_bytes()].concat();
+        assert_eq!(only(&stamped(bindings::PERF_RECORD_LOST, 0, &lost)), decoded(Body::Lost { count: 3 }));
+    }
+
+    #[test]
+    fn a_hit_carries_its_register_unless_the_kernel_had_none() {
+        let hit = |abi: u64, rest: &[u8]| {
+            let front = [42_u64.to_ne_bytes().to_vec(), words(&[7, 8]), 1000_u64.to_ne_bytes().to_vec()].concat();
+            record(bindings::PERF_RECORD_SAMPLE, 2, &[&front, &abi.to_ne_bytes()[..], rest].concat())
+        };
+        let register = 0x7fff_1234_u64;
+        assert_eq!(only(&hit(2, &register.to_ne_bytes())), decoded(Body::Hit { register: Some(register) }));
+        assert_eq!(only(&hit(0, &[])), decoded(Body::Hit { register: None }));
+        assert_eq!(Records::new(&hit(2, &[])).next(), Some(Err(Malformed { offset: 0 })));
+    }
+
+    #[test]
+    fn kinds_of_no_use_are_skipped_and_short_ones_reported() {
+        let throttle = record(bindings::PERF_RECORD_THROTTLE, 0, &[0; 48]);
+        let short = record(bindings::PERF_RECORD_SWITCH, 0, &[0; 16]);
+        let whole = stamped(bindings::PERF_RECORD_SWITCH, 0, &[]);
+        let all: Vec<_> = Records::new(&[throttle, short, whole].concat()).collect();
+        assert_eq!(all, [Err(Malformed { offset: 56 }), Ok(decoded(Body::SwitchedIn))]);
+    }
+
+    #[test]
+    fn an_impossible_length_ends_the_reading() {
+        let mut bytes = stamped(bindings::PERF_RECORD_SWITCH, 0, &[]);
+        bytes.extend([0; 16]);
+        let all: Vec<_> = Records::new(&bytes).collect();
+        assert_eq!(all, [Ok(decoded(Body::SwitchedIn)), Err(Malformed { offset: 32 })]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>().prop_map(|byte| byte % 32), 0..400)) {
+            assert!(Records::new(&bytes).count() <= bytes.len() / 8 + 1);
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! One stream of records about all threads of a process, in order of time.
+//!
+//! Events are opened on every (thread, CPU) pair with inheritance, and all those of a CPU write into that CPU's one ring.
+//! Invariants: records come out in order of time up to the watermark; none is delivered twice; none belongs to another
+//! process. A thread that vanishes while it is being opened is skipped.
+
+use std::{fs, io, thread, time::Duration};
+
+use perf_event::Counter;
+use rustc_hash::FxHashMap;
+
+use crate::{
+    model::{
+        ids::{Pid, Tid},
+        time::{MonoNanos, Nanos},
+    },
+    perf::{
+        clock,
+        error::{PerfError, refusal},
+        limits::{RingSize, allow_open_files, online_cpus},
+        lineage::{Lineage, RootId},
+        open::{Inheritance, Subject, redirect, ring_owner, thread_inheritance, watch},
+        record::{Body, EventId, RawRecord, Records},
+        ring::Ring,
+    },
+};
+
+/// A record's time is taken a little before it can be read; a CPU taken away by a hypervisor in between makes it longer.
+const SLACK: Nanos = Nanos::from_millis(1);
+/// How long after a thread has appeared in `/proc` the record of its birth is certainly in the ring.
+const BIRTH_PUBLISHED: Duration = Duration::from_millis(1);
+/// New threads found in that many successive listings; those after the last are watched by inheritance or not at all.
+const LISTINGS: usize = 16;
+/// Descriptors for everything else that the observer has open.
+const OTHER_FILES: u64 = 256;
+
+/// A probe to be hit, by the number its owner gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// Told back with every hit.
+    pub number: usize,
+    /// The tracepoint's number, from the `id` file in tracefs.
+    pub tracepoint: u64,
+    /// The user register to take along, numbered as in `perf_regs.h`.
+    pub register: u8,
+}
+
+/// A record about the watched process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// When.
+    pub at: MonoNanos,
+    /// In which thread; for [`Body::Lost`] the process's first, since a loss belongs to no thread.
+    pub tid: Tid,
+    /// What.
+    pub body: Body,
+    /// The number of the probe that was hit, for [`Body::Hit`].
+    pub probe: Option<usize>,
+}
+
+/// The records of all threads of one process.
+#[derive(Debug)]
+pub struct PerfStream {
+    pid: Pid,
+    inheritance: Inheritance,
+    cpus: Vec<CpuRing>,
+    families: Vec<Family>,
+    roles: FxHashMap<EventId, Role>,
+    /// Read, but newer than the watermark.
+    pending: Vec<Pending>,
+    /// Passed on by a settling between two drains.
+    ready: Vec<Record>,
+    watermark: MonoNanos,
+    bytes: Vec<u8>,
+    malformed: u64,
+}
+
+#[derive(Debug)]
+struct CpuRing {
+    cpu: u32,
+    owner: CounterSeat,
+    ring: Ring,
+    /// Time of the last record read.
+    last: MonoNanos,
+}
+
+/// Events opened together, with a lineage of their own: probes added later reach each thread by other ways than the first.
+#[derive(Debug)]
+struct Family {
+    subjects: Vec<(Subject, Option<usize>)>,
+    lineage: Lineage,
+    events: Vec<CounterSeat>,
+}
+
+/// An open event.
+struct CounterSeat(Counter);
+
+impl std::fmt::Debug for CounterSeat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Counter").field(&self.0.id()).finish()
+    }
+}
+
+/// What an event id stands for.
+#[derive(Debug, Clone, Copy)]
+struct Role {
+    family: usize,
+    root: RootId,
+    probe: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    record: Record,
+    /// `None` for a loss.
+    from: Option<(usize, RootId)>,
+}
+
+impl PerfStream {
+    /// Watches every thread of `pid`, and those they will create, for scheduling and for hits of `probes`.
+    pub fn open(pid: Pid, probes: &[Probe], size: RingSize) -> Result<Self, PerfError> {
+        let mut stream = Self {
+            pid,
+            inheritance: thread_inheritance(),
+            cpus: open_rings(pid, size)?,
+            families: Vec::new(),
+            roles: FxHashMap::default(),
+            pending: Vec::new(),
+            ready: Vec::new(),
+            watermark: MonoNanos::from_monotonic(0),
+            bytes: Vec::new(),
+            malformed: 0,
+        };
+        let scheduling = (Subject::Scheduling, None);
+        stream.watch_family(std::iter::once(scheduling).chain(probes.iter().map(subject)).collect())?;
+        Ok(stream)
+    }
+
+    /// Watches the same threads for hits of more probes.
+    pub fn add_probes(&mut self, probes: &[Probe]) -> Result<(), PerfError> {
+        self.watch_family(probes.iter().map(subject).collect())
+    }
+
+    /// Appends to `out` all records up to the returned watermark, in order of time. `now` is the time just before the call.
+    pub fn drain(&mut self, now: MonoNanos, out: &mut Vec<Record>) -> MonoNanos {
+        self.read_rings();
+        self.release(now.earlier_by(SLACK));
+        out.append(&mut self.ready);
+        self.watermark
+    }
+
+    /// Stops all events and appends every record left to `out`.
+    pub fn stop(&mut self, out: &mut Vec<Record>) {
+        // Room first: a record of a loss is written only when a later record finds room.
+        self.read_rings();
+        for event in self.families.iter_mut().flat_map(|family| &mut family.events) {
+            // Fails only for a descriptor that is no event.
+            let _stopped = event.0.disable();
+        }
+        self.read_rings();
+        self.release(MonoNanos::from_monotonic(u64::MAX));
+        out.append(&mut self.ready);
+        self.families.clear();
+        self.roles.clear();
+    }
+
+    /// Records that could not be decoded; zero unless the kernel's format is not what we think.
+    pub fn malformed(&self) -> u64 {
+        self.malformed
+    }
+
+    /// Bytes of records that each ring holds.
+    pub fn ring_capacities(&self) -> impl Iterator<Item = usize> + '_ {
+        self.cpus.iter().map(|cpu| cpu.ring.capacity())
+    }
+
+    fn watch_family(&mut self, subjects: Vec<(Subject, Option<usize>)>) -> Result<(), PerfError> {
+        let family = self.families.len();
+        self.families.push(Family { subjects, lineage: Lineage::default(), events: Vec::new() });
+        for listing in 0..LISTINGS {
+            let listed = threads_of(self.pid)?;
+            if listing > 0 {
+                thread::sleep(BIRTH_PUBLISHED);
+                self.read_rings();
+                self.release(clock::now());
+            }
+            let lineage = &self.families[family].lineage;
+            let new: Vec<Tid> = listed.into_iter().filter(|tid| !lineage.covers(*tid)).collect();
+            if new.is_empty() && listing > 0 {
+                break;
+            }
+            self.open_threads(family, &new)?;
+        }
+        if self.families[family].events.is_empty() {
+            return Err(PerfError::ProcessGone { pid: self.pid });
+        }
+        Ok(())
+    }
+
+    fn open_threads(&mut self, family: usize, tids: &[Tid]) -> Result<(), PerfError> {
+        let open: usize = self.families.iter().map(|family| family.events.len()).sum();
+        let more = tids.len() * self.cpus.len() * self.families[family].subjects.len();
+        let needed = (open + more) as u64 + OTHER_FILES;
+        let limit = allow_open_files(needed);
+        for tid in tids {
+            match self.open_thread(family, *tid) {
+                Err(PerfError::Open { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => {}
+                Err(PerfError::Open { source, .. }) if source.raw_os_error() == Some(libc::EMFILE) => {
+                    return Err(PerfError::TooManyFiles { needed, limit });
+                }
+                outcome => outcome?,
+            }
+        }
+        Ok(())
+    }
+
+    fn open_thread(&mut self, index: usize, tid: Tid) -> Result<(), PerfError> {
+        let family = &mut self.families[index];
+        let root = family.lineage.begin_root();
+        for cpu in &self.cpus {
+            for (subject, probe) in &family.subjects {
+                let event = open_event(*subject, tid, cpu, self.inheritance)?;
+                let role = Role { family: index, root, probe: *probe };
+                self.roles.insert(EventId::from_kernel(event.0.id()), role);
+                family.events.push(event);
+            }
+        }
+        family.lineage.complete_root(root, tid, clock::now());
+        Ok(())
+    }
+
+    fn read_rings(&mut self) {
+        for cpu in &mut self.cpus {
+            self.bytes.clear();
+            cpu.ring.take(&mut self.bytes);
+            for record in Records::new(&self.bytes) {
+                match record {
+                    Ok(raw) => {
+                        let before = std::mem::replace(&mut cpu.last, raw.at);
+                        let since = before.max(self.watermark);
+                        self.pending.extend(pending(raw, since, self.pid, &self.roles));
+                    }
+                    Err(_) => self.malformed += 1,
+                }
+            }
+        }
+    }
+
+    /// Makes ready what is pending and earlier than `before`.
+    fn release(&mut self, before: MonoNanos) {
+        self.watermark = self.watermark.max(before);
+        self.pending.sort_by_key(|pending| pending.record.at);
+        let count = self.pending.partition_point(|pending| pending.record.at < self.watermark);
+        for Pending { record, from } in self.pending.drain(..count) {
+            let believed = from.is_none_or(|(family, root)| self.families[family].lineage.believes(root, record.tid));
+            if believed {
+                follow(&mut self.families, &record);
+                self.ready.push(record);
+            }
+        }
+    }
+}
+
+/// Keeps the lineages up to date with births and deaths.
+fn follow(families: &mut [Family], record: &Record) {
+    for Family { lineage, .. } in families {
+        match record.body {
+            Body::Forked { child, .. } => lineage.on_fork(record.tid, child, record.at),
+            Body::Exited => lineage.on_exit(record.tid),
+            _ => {}
+        }
+    }
+}
+
+/// A record of the target as it is kept; `None` for one about another process or from an event that is not ours.
+/// A loss is dated `since`, the last moment before it that is accounted for.
+fn pending(raw: RawRecord, since: MonoNanos, pid: Pid, roles: &FxHashMap<EventId, Role>) -> Option<Pending> {
+    let RawRecord { event, at, pid: of, tid, body } = raw;
+    if let Body::Lost { .. } = body {
+        let record = Record { at: since, tid: pid.main_thread(), body, probe: None };
+        return Some(Pending { record, from: None });
+    }
+    let role = roles.get(&event)?;
+    let record = Record { at, tid: tid.filter(|_| of == Some(pid))?, body, probe: role.probe };
+    Some(Pending { record, from: Some((role.family, role.root)) })
+}
+
+fn subject(probe: &Probe) -> (Subject, Option<usize>) {
+    let Probe { number, tracepoint, register } = *probe;
+    (Subject::Probe { tracepoint, register }, Some(number))
+}
+
+fn open_rings(pid: Pid, size: RingSize) -> Result<Vec<CpuRing>, PerfError> {
+    let numbers = online_cpus()?;
+    let pages = size.pages(numbers.len());
+    let mut cpus = Vec::with_capacity(numbers.len());
+    for cpu in numbers {
+        let owner = match ring_owner(cpu) {
+            Ok(owner) => owner,
+            // The CPU went offline after it was listed.
+            Err(gone) if gone.raw_os_error() == Some(libc::ENODEV) => continue,
+            Err(source) => return Err(refusal(source, pid.main_thread(), cpu, None)),
+        };
+        let ring = Ring::map(&owner, pages).map_err(|source| PerfError::Ring { cpu, source })?;
+        cpus.push(CpuRing { cpu, owner: CounterSeat(owner), ring, last: MonoNanos::from_monotonic(0) });
+    }
+    Ok(cpus)
+}
+
+fn open_event(subject: Subject, tid: Tid, ring: &CpuRing, inheritance: Inheritance) -> Result<CounterSeat, PerfError> {
+    let tracepoint = match subject {
+        Subject::Scheduling => None,
+        Subject::Probe { tracepoint, .. } => Some(tracepoint),
+    };
+    let event = watch(subject, tid, ring.cpu, inheritance);
+    let event = event.map_err(|source| refusal(source, tid, ring.cpu, tracepoint))?;
+    let redirected = redirect(&event, &ring.owner.0);
+    redirected.map_err(|source| PerfError::Open { tid, cpu: ring.cpu, tracepoint, source })?;
+    Ok(CounterSeat(event))
+}
+
+/// The threads of `pid` at this moment.
+pub fn threads_of(pid: Pid) -> Result<Vec<Tid>, PerfError> {
+    let listed = fs::read_dir(format!("/proc/{pid}/task")).and_then(|entries| {
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+        let tids = names.map(|name| name.map(|name| name.to_str().and_then(|text| text.parse().ok())));
+        tids.collect::<io::Result<Vec<Option<i32>>>>()
+    });
+    // Every failure to list means that there is nobody left to watch.
+    let listed = listed.map_err(|_| PerfError::ProcessGone { pid })?;
+    Ok(listed.into_iter().flatten().filter_map(Tid::from_raw).collect())
+}

@@ -1,0 +1,1 @@
+//! Uprobes on the calls of the lock.
