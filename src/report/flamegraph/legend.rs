@@ -1,0 +1,143 @@
+//! The legend: every state of the view with its colour, time and share, in one column a class.
+
+use std::fmt::Write;
+
+use crate::{
+    model::{
+        profile::Profile,
+        state::{State, StateClass, StateTimes},
+        time::Nanos,
+    },
+    report::{
+        flamegraph::{paint::state_colour, polish::escaped},
+        text::words::share,
+        view::View,
+    },
+};
+
+/// Distance between two lines of the legend.
+const LINE: u32 = 17;
+/// The legend's first base line: below title and subtitle.
+const TOP: u32 = 72;
+
+/// The drawn legend.
+#[derive(Debug)]
+pub(super) struct Legend {
+    /// SVG elements.
+    pub(super) svg: String,
+    /// By how much the frames must move down.
+    pub(super) height: u32,
+}
+
+struct Column {
+    heading: String,
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    state: State,
+    text: String,
+    meaning: &'static str,
+}
+
+/// The legend of `view`.
+pub(super) fn of(profile: &Profile, view: View) -> Legend {
+    let columns = match view {
+        View::Blame => vec![blame_column(profile)],
+        view => state_columns(profile, view),
+    };
+    let lines = columns.iter().map(|column| 1 + column.entries.len()).max().unwrap_or(0);
+    let mut svg = String::from("<g id=\"legend\">");
+    for (column, x) in columns.iter().zip([0_u32, 26, 51, 81]) {
+        column.draw(x, &mut svg);
+    }
+    svg.push_str("</g>");
+    Legend { svg, height: LINE * (u32::try_from(lines).unwrap_or(0) + 1) }
+}
+
+fn state_columns(profile: &Profile, view: View) -> Vec<Column> {
+    let mut times = StateTimes::default();
+    for (state, time) in profile.threads.iter().flat_map(|thread| thread.states.iter()) {
+        times.add(state, time);
+    }
+    let whole: Nanos = times.iter().filter(|(state, _)| view.shows(*state)).map(|(_, time)| time).sum();
+    [StateClass::Inside, StateClass::Waiting, StateClass::Outside, StateClass::Unknown]
+        .into_iter()
+        .filter(|class| State::ALL.iter().any(|state| state.class() == *class && view.shows(*state)))
+        .map(|class| class_column(class, &times, whole))
+        .collect()
+}
+
+fn class_column(class: StateClass, times: &StateTimes, whole: Nanos) -> Column {
+    let part = times.class(class);
+    let entries = times.iter().filter(|(state, _)| state.class() == class).map(|(state, time)| Entry {
+        state,
+        text: format!("{state} {} {time}", share(time, whole)),
+        meaning: meaning(state),
+    });
+    Column { heading: format!("{} {}", class_words(class), share(part, whole)), entries: entries.collect() }
+}
+
+fn blame_column(profile: &Profile) -> Column {
+    let blamed: Nanos = profile.blame.iter().map(|blame| blame.wait).sum();
+    let entry = |state, text: &str| Entry { state, text: text.to_owned(), meaning: "" };
+    Column {
+        heading: format!("{blamed} of waiting, charged to whoever owned the lock meanwhile"),
+        entries: vec![
+            entry(State::HeldRunning, "owned the lock: thread, then its stack at that time"),
+            entry(State::WaitQueued, "waited for it meanwhile"),
+        ],
+    }
+}
+
+impl Column {
+    fn draw(&self, x: u32, svg: &mut String) {
+        let heading = escaped(&self.heading);
+        write!(svg, "<text x=\"{x}%\" dx=\"10\" y=\"{TOP}\" font-weight=\"bold\">{heading}</text>").expect(INFALLIBLE);
+        for (y, entry) in (TOP + LINE..).step_by(LINE.try_into().expect("a small number")).zip(&self.entries) {
+            entry.draw(x, y, svg);
+        }
+    }
+}
+
+const INFALLIBLE: &str = "writing to a string cannot fail";
+
+impl Entry {
+    fn draw(&self, x: u32, y: u32, svg: &mut String) {
+        let (text, meaning, fill) = (escaped(&self.text), escaped(self.meaning), state_colour(self.state));
+        write!(
+            svg,
+            "<g><title>{meaning}</title><rect x=\"{x}%\" y=\"{}\" width=\"11\" height=\"11\" \
+             transform=\"translate(10 0)\" fill=\"rgb({},{},{})\"/>\
+             <text x=\"{x}%\" dx=\"27\" y=\"{y}\">{text}</text></g>",
+            y - 10,
+            fill.r,
+            fill.g,
+            fill.b,
+        )
+        .expect(INFALLIBLE);
+    }
+}
+
+const fn class_words(class: StateClass) -> &'static str {
+    match class {
+        StateClass::Inside => "Inside (owns the lock)",
+        StateClass::Waiting => "Waiting (wants it)",
+        StateClass::Outside => "Outside (neither)",
+        StateClass::Unknown => "Unknown",
+    }
+}
+
+const fn meaning(state: State) -> &'static str {
+    match state {
+        State::HeldRunning => "owns the lock, on a CPU",
+        State::HeldPreempted => "owns the lock, runnable, but has no CPU",
+        State::HeldBlocked => "owns the lock, asleep in the kernel",
+        State::WaitQueued => "wants the lock, another thread owns it",
+        State::WaitHandoff => "wants the lock, nobody owns it: wake-up latency",
+        State::OutsideRunning => "neither owns nor wants the lock, on a CPU",
+        State::OutsidePreempted => "neither owns nor wants the lock, runnable, but has no CPU",
+        State::OutsideBlocked => "neither owns nor wants the lock, asleep",
+        State::Unknown => "before the first evidence, or after lost events",
+    }
+}

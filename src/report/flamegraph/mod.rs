@@ -1,0 +1,119 @@
+//! The flame graph: an SVG that a browser zooms and searches, one fixed colour a state, widths in time.
+//!
+//! `rows` decides what lies under what, inferno draws it, `polish` turns inferno's drawing into ours. The same profile
+//! always gives the same bytes.
+
+mod blank;
+mod legend;
+mod paint;
+mod polish;
+mod rows;
+
+use std::io;
+
+use inferno::flamegraph::{
+    Direction, Options, TextTruncateDirection,
+    color::{BackgroundColor, Color, PaletteMap},
+};
+
+use crate::{
+    model::{profile::Profile, time::Nanos},
+    report::{
+        Report, ReportError,
+        flamegraph::{
+            paint::{Painted, colour_of},
+            polish::polished,
+            rows::{Row, rows},
+        },
+        names::{clean, shortened},
+        text::words::runtime,
+        view::View,
+    },
+};
+
+/// Longer titles would run into the words "Reset Zoom" and "Search" of a picture 1200 pixels wide.
+const TITLE_LIMIT: usize = 88;
+/// Off-white: the pale colours of the preempted states must stand out from the paper.
+const PAPER: Color = Color { r: 0xfd, g: 0xfd, b: 0xfb };
+
+/// The flame graph of one view.
+#[derive(Debug, Clone, Copy)]
+pub struct FlameGraph {
+    view: View,
+}
+
+impl FlameGraph {
+    /// The flame graph of `view`.
+    pub fn of(view: View) -> Self {
+        Self { view }
+    }
+}
+
+impl Report for FlameGraph {
+    fn write(&self, profile: &Profile, out: &mut dyn io::Write) -> Result<(), ReportError> {
+        let rows = rows(profile, self.view);
+        let (title, subtitle) = (title(profile, self.view), subtitle(profile));
+        let svg = if rows.is_empty() {
+            blank::picture(&title, &subtitle, self.view.empty_words())
+        } else {
+            polished(&drawn(&rows, title, subtitle)?, &legend::of(profile, self.view))
+        };
+        out.write_all(svg.as_bytes())?;
+        Ok(())
+    }
+}
+
+fn drawn(rows: &[Row], title: String, subtitle: String) -> io::Result<String> {
+    let mut palette = palette(rows);
+    let mut options = Options::default();
+    options.title = title;
+    options.subtitle = Some(subtitle);
+    options.count_name = polish::UNIT.to_owned();
+    options.name_type = String::new();
+    options.direction = Direction::Inverted;
+    options.text_truncate_direction = TextTruncateDirection::Right;
+    options.bgcolors = Some(BackgroundColor::Flat(PAPER));
+    options.palette_map = Some(&mut palette);
+    // Rows come in the order in which they are to stand; this mode alone keeps it (and wants them last first).
+    options.flame_chart = true;
+    let lines: Vec<String> = rows.iter().rev().map(Row::line).collect();
+    let mut svg = Vec::new();
+    inferno::flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut svg)?;
+    String::from_utf8(svg).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+fn palette(rows: &[Row]) -> PaletteMap {
+    let mut palette = PaletteMap::default();
+    // inferno's own frame around everything has no name.
+    palette.insert("", Color { r: 0xd9, g: 0xd9, b: 0xd9 });
+    for frame in rows.iter().flat_map(|row| &row.frames) {
+        palette.insert(frame.marked(), colour_of(frame));
+    }
+    palette
+}
+
+fn title(profile: &Profile, view: View) -> String {
+    shortened(&format!("gilscope: {} — {}", view.words(), clean(&profile.target.command)), TITLE_LIMIT)
+}
+
+fn subtitle(profile: &Profile) -> String {
+    let exactness = if profile.exact { "exact" } else { "sampled, not exact" };
+    let threads = match profile.threads.len() {
+        1 => "1 thread".to_owned(),
+        count => format!("{count} threads"),
+    };
+    let lifetimes: Nanos = profile.threads.iter().map(|thread| thread.lifetime).sum();
+    format!(
+        "{} · window {} · {threads}, together {lifetimes} · backend {}, {exactness}",
+        runtime(&profile.target),
+        profile.window,
+        profile.backend.name(),
+    )
+}
+
+/// A frame as it stands in a folded line: its name and the mark of its state.
+impl Painted {
+    fn marked(&self) -> String {
+        format!("{}{}", self.name, paint::mark(self.state))
+    }
+}

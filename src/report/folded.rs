@@ -1,0 +1,73 @@
+//! Folded stacks: `thread;outermost;…;innermost [state] nanoseconds`, one line a distinct stack, for other tools.
+//!
+//! The view `blame` has `holder;outermost;…;innermost;waiter [blame] nanoseconds`. Weights are whole nanoseconds and
+//! sum to the profile's totals.
+
+use std::{collections::BTreeMap, io};
+
+use crate::{
+    model::{profile::Profile, time::Nanos},
+    report::{
+        Report, ReportError,
+        charge::{charges, frames_of},
+        names::{ThreadNames, clean_frame},
+        view::View,
+    },
+};
+
+/// The folded report of one view.
+#[derive(Debug, Clone, Copy)]
+pub struct Folded {
+    view: View,
+}
+
+impl Folded {
+    /// The report of `view`.
+    pub fn of(view: View) -> Self {
+        Self { view }
+    }
+}
+
+impl Report for Folded {
+    fn write(&self, profile: &Profile, out: &mut dyn io::Write) -> Result<(), ReportError> {
+        let names = ThreadNames::of(profile);
+        let lines = match self.view {
+            View::Blame => blamed_lines(profile, &names),
+            view => state_lines(profile, &names, view),
+        };
+        for (stack, time) in lines {
+            writeln!(out, "{stack} {}", time.as_nanos())?;
+        }
+        Ok(())
+    }
+}
+
+type Lines = BTreeMap<String, Nanos>;
+
+fn state_lines(profile: &Profile, names: &ThreadNames<'_>, view: View) -> Lines {
+    let mut lines = Lines::new();
+    for thread in &profile.threads {
+        for charge in charges(thread).filter(|charge| view.shows(charge.state)) {
+            let mut stack = clean_frame(&names.label(thread.tid));
+            for frame in frames_of(&profile.stacks, charge.stack) {
+                stack.push(';');
+                stack.push_str(&clean_frame(&frame.to_string()));
+            }
+            *lines.entry(format!("{stack} [{}]", charge.state)).or_default() += charge.time;
+        }
+    }
+    lines
+}
+
+fn blamed_lines(profile: &Profile, names: &ThreadNames<'_>) -> Lines {
+    let mut lines = Lines::new();
+    for blame in profile.blame.iter().filter(|blame| blame.wait > Nanos::ZERO) {
+        let mut stack = clean_frame(&names.label(blame.holder));
+        for frame in frames_of(&profile.stacks, Some(blame.stack)) {
+            stack.push(';');
+            stack.push_str(&clean_frame(&frame.to_string()));
+        }
+        *lines.entry(format!("{stack};{} [blame]", clean_frame(&names.label(blame.waiter)))).or_default() += blame.wait;
+    }
+    lines
+}

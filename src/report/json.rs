@@ -1,0 +1,158 @@
+//! The whole profile as JSON for programs. Owns the way from the model to the schema; the names live in `schema.rs`.
+
+use std::io;
+
+use crate::{
+    model::{
+        profile::{Blame, LockProfile, LongHold, Profile, Quality, Spread, TargetSummary, ThreadProfile},
+        stack::{Frame, FrameKind, StackId, StackTable},
+        time::Nanos,
+    },
+    report::{
+        Report, ReportError,
+        charge::frames_of,
+        functions::{FunctionCost, function_costs},
+        schema,
+    },
+};
+
+/// The JSON report.
+#[derive(Debug, Clone, Copy)]
+pub struct Json;
+
+impl Report for Json {
+    fn write(&self, profile: &Profile, out: &mut dyn io::Write) -> Result<(), ReportError> {
+        serde_json::to_writer_pretty(&mut *out, &document(profile))?;
+        writeln!(out)?;
+        Ok(())
+    }
+}
+
+fn document(profile: &Profile) -> schema::Document<'_> {
+    schema::Document {
+        schema: schema::SCHEMA,
+        target: target(&profile.target),
+        window_ns: profile.window.as_nanos(),
+        backend: profile.backend.name(),
+        exact: profile.exact,
+        locks: profile.locks.iter().map(lock).collect(),
+        threads: profile.threads.iter().map(thread).collect(),
+        blame: profile.blame.iter().map(|part| blame(part, &profile.stacks)).collect(),
+        long_holds: profile.long_holds.iter().map(|hold| long_hold(hold, &profile.stacks)).collect(),
+        functions: function_costs(profile).iter().map(function).collect(),
+        quality: quality(&profile.quality),
+    }
+}
+
+fn target(target: &TargetSummary) -> schema::Target<'_> {
+    schema::Target {
+        pid: target.pid.raw(),
+        command: &target.command,
+        runtime: &target.runtime,
+        runtime_version: &target.runtime_version,
+        free_threaded: target.free_threaded,
+    }
+}
+
+fn lock(lock: &LockProfile) -> schema::Lock<'_> {
+    schema::Lock {
+        id: lock.id.index(),
+        name: &lock.name,
+        interpreter: lock.interpreter,
+        held_ns: lock.held.as_nanos(),
+        contended_ns: lock.contended.as_nanos(),
+        free_ns: lock.free.as_nanos(),
+        unknown_ns: lock.unknown.as_nanos(),
+        handoff_ns: lock.handoff.as_nanos(),
+        wait_total_ns: lock.wait_total.as_nanos(),
+        blamed_ns: lock.blamed.as_nanos(),
+        wait_unknown_ns: lock.wait_unknown.as_nanos(),
+        holds: lock.holds,
+        waits: lock.waits,
+        forced_releases: lock.forced_releases,
+        hold_ns: spread(lock.holds, lock.hold_spread),
+        wait_ns: spread(lock.waits, lock.wait_spread),
+    }
+}
+
+/// Percentiles of nothing are unknown, not zero.
+fn spread(count: u64, spread: Spread) -> schema::Spread {
+    let known = |value: Nanos| (count > 0).then_some(value.as_nanos());
+    schema::Spread { p50: known(spread.p50), p90: known(spread.p90), p99: known(spread.p99), max: known(spread.max) }
+}
+
+fn thread(thread: &ThreadProfile) -> schema::Thread<'_> {
+    schema::Thread {
+        tid: thread.tid.raw(),
+        name: known(&thread.name),
+        lifetime_ns: thread.lifetime.as_nanos(),
+        holds: thread.holds,
+        waits: thread.waits,
+        forced_releases: thread.forced_releases,
+        states_ns: schema::StatesNs(thread.states),
+        counters: None,
+    }
+}
+
+fn blame<'a>(blame: &Blame, stacks: &'a StackTable) -> schema::Blame<'a> {
+    schema::Blame {
+        lock: blame.lock.index(),
+        waiter_tid: blame.waiter.raw(),
+        holder_tid: blame.holder.raw(),
+        wait_ns: blame.wait.as_nanos(),
+        stack: stack(stacks, blame.stack),
+    }
+}
+
+fn long_hold<'a>(hold: &LongHold, stacks: &'a StackTable) -> schema::LongHold<'a> {
+    schema::LongHold {
+        lock: hold.lock.index(),
+        tid: hold.tid.raw(),
+        start_ns: hold.start.as_nanos(),
+        duration_ns: hold.duration.as_nanos(),
+        waiters: hold.waiters,
+        waited_ns: hold.waited.as_nanos(),
+        stack: stack(stacks, hold.stack),
+    }
+}
+
+fn stack(stacks: &StackTable, stack: StackId) -> Vec<schema::Frame<'_>> {
+    frames_of(stacks, Some(stack)).into_iter().map(frame).collect()
+}
+
+fn frame(frame: &Frame) -> schema::Frame<'_> {
+    let kind = match frame.kind {
+        FrameKind::Script => "script",
+        FrameKind::Native => "native",
+        FrameKind::Marker => "marker",
+    };
+    schema::Frame { function: &frame.function, file: known(&frame.file), line: frame.line, kind }
+}
+
+fn function<'a>(cost: &FunctionCost<'a>) -> schema::Function<'a> {
+    schema::Function {
+        function: cost.function,
+        file: known(cost.file),
+        held_ns: cost.held().as_nanos(),
+        wait_ns: cost.waited().as_nanos(),
+        inflicted_wait_ns: cost.inflicted.as_nanos(),
+        states_ns: schema::StatesNs(cost.states),
+    }
+}
+
+fn quality(quality: &Quality) -> schema::Quality<'_> {
+    schema::Quality {
+        lost_events: quality.lost_events,
+        unmatched_events: quality.unmatched_events,
+        unknown_ns: quality.unknown.as_nanos(),
+        stack_samples: quality.stack_samples,
+        stack_failures: quality.stack_failures,
+        probe_cost_ns: quality.probe_cost.map(Nanos::as_nanos),
+        invariants_broken: &quality.invariants_broken,
+        notes: &quality.notes,
+    }
+}
+
+fn known(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}

@@ -1,0 +1,68 @@
+//! Names as shown: threads with their tid, and foreign text made safe for terminals, XML and folded lines.
+
+use std::collections::HashMap;
+
+use crate::model::{ids::Tid, profile::Profile};
+
+/// How each thread of a profile is called.
+#[derive(Debug)]
+pub(super) struct ThreadNames<'a>(HashMap<Tid, &'a str>);
+
+impl<'a> ThreadNames<'a> {
+    /// The names in `profile`.
+    pub(super) fn of(profile: &'a Profile) -> Self {
+        Self(profile.threads.iter().map(|thread| (thread.tid, thread.name.as_str())).collect())
+    }
+
+    /// `worker (tid 12)`, or `tid 12` when the thread has no known name: interpreters give all threads one name.
+    pub(super) fn label(&self, tid: Tid) -> String {
+        match self.0.get(&tid) {
+            Some(name) if !name.is_empty() => format!("{} (tid {tid})", clean(name)),
+            _ => format!("tid {tid}"),
+        }
+    }
+}
+
+/// `text` with every character replaced that could steer a terminal, break XML or collide with our own marks.
+pub(super) fn clean(text: &str) -> String {
+    text.chars().map(|shown| if is_unsafe(shown) { '\u{fffd}' } else { shown }).collect()
+}
+
+/// `text` as one frame of a folded line, where `;` separates frames.
+pub(super) fn clean_frame(text: &str) -> String {
+    clean(text).replace(';', ":")
+}
+
+/// `text`, cut after `limit` characters.
+pub(super) fn shortened(text: &str, limit: usize) -> String {
+    if text.chars().count() <= limit {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(limit.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
+fn is_unsafe(shown: char) -> bool {
+    let steers = matches!(shown, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let private = matches!(shown, '\u{e000}'..='\u{f8ff}');
+    let no_xml = matches!(shown, '\u{fffe}' | '\u{ffff}');
+    shown.is_control() || steers || private || no_xml
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{clean, clean_frame, shortened};
+
+    #[test]
+    fn foreign_text_cannot_steer_a_terminal_or_split_a_line() {
+        assert_eq!(clean("a\x1b[31mb\nc\u{202e}"), "a\u{fffd}[31mb\u{fffd}c\u{fffd}");
+        assert_eq!(clean("naïve <größe> & \"x\""), "naïve <größe> & \"x\"");
+        assert_eq!(clean_frame("[u8; 4]"), "[u8: 4]");
+    }
+
+    #[test]
+    fn long_text_is_cut_between_characters() {
+        assert_eq!(shortened("größer", 6), "größer");
+        assert_eq!(shortened("größer", 4), "grö…");
+    }
+}

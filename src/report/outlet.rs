@@ -1,0 +1,194 @@
+//! The output file. It is opened before the target starts, so that a bad path fails in the first second; it is
+//! emptied only when a finished report is ready to go in, and removed again if this program created it in vain.
+//!
+//! The file is written in place rather than replaced, so that its owner, its mode and any link to it stay, and so that
+//! `/dev/stdout` and pipes work.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use crate::{
+    model::profile::Profile,
+    report::{Report, ReportError},
+};
+
+/// Where a report goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// gilscope's own standard output.
+    Stdout,
+    /// A file.
+    File(PathBuf),
+}
+
+/// An opened destination that has not received its report yet.
+#[derive(Debug)]
+pub struct Outlet {
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Stdout,
+    File(OpenFile),
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    path: PathBuf,
+    file: File,
+    fate: Fate,
+}
+
+/// What becomes of the file when its `OpenFile` goes away.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    Kept,
+    RemovedUnlessFilled,
+}
+
+/// Why a report could not be put where it was to go.
+#[derive(Debug, Error)]
+pub enum OutletError {
+    /// The path names a folder.
+    #[error("write to `{}`: it is a folder", path.display())]
+    IsFolder {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// The folder that should hold the file does not exist.
+    #[error("create `{}`: the folder `{}` does not exist", path.display(), folder.display())]
+    NoFolder {
+        /// The path as given.
+        path: PathBuf,
+        /// The part of it that is missing.
+        folder: PathBuf,
+    },
+    /// The system refused to open the file.
+    #[error("open `{}` for writing", path.display())]
+    Open {
+        /// The path as given.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The report could not be produced.
+    #[error("make the report for {to}")]
+    Render {
+        /// The path, or `standard output`.
+        to: String,
+        /// Why.
+        source: ReportError,
+    },
+    /// The system refused the finished report.
+    #[error("write the report to {to}")]
+    Write {
+        /// The path, or `standard output`.
+        to: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Outlet {
+    /// Opens `destination` without touching what it may already hold.
+    pub fn open(destination: &Destination) -> Result<Self, OutletError> {
+        let place = match destination {
+            Destination::Stdout => Place::Stdout,
+            Destination::File(path) => Place::File(OpenFile::open(path)?),
+        };
+        Ok(Self { place })
+    }
+
+    /// Writes `report` of `profile`. The old content, if any, goes only once the new one is complete in memory.
+    pub fn fill(self, report: &dyn Report, profile: &Profile) -> Result<(), OutletError> {
+        let to = self.name();
+        let mut bytes = Vec::new();
+        report.write(profile, &mut bytes).map_err(|source| OutletError::Render { to: to.clone(), source })?;
+        let written = match self.place {
+            Place::Stdout => written_to_stdout(&bytes),
+            Place::File(file) => file.replace_content(&bytes),
+        };
+        written.map_err(|source| OutletError::Write { to, source })
+    }
+
+    fn name(&self) -> String {
+        match &self.place {
+            Place::Stdout => "standard output".to_owned(),
+            Place::File(file) => format!("`{}`", file.path.display()),
+        }
+    }
+}
+
+impl OpenFile {
+    fn open(path: &Path) -> Result<Self, OutletError> {
+        if path.is_dir() {
+            return Err(OutletError::IsFolder { path: path.to_owned() });
+        }
+        match OpenOptions::new().write(true).create_new(true).open(path) {
+            Ok(file) => Ok(Self { path: path.to_owned(), file, fate: Fate::RemovedUnlessFilled }),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::open_existing(path),
+            Err(error) => Err(refusal(path, error)),
+        }
+    }
+
+    fn open_existing(path: &Path) -> Result<Self, OutletError> {
+        // `create` without `create_new`: the path may be a link whose target does not exist yet.
+        let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        let file = opened.map_err(|error| refusal(path, error))?;
+        Ok(Self { path: path.to_owned(), file, fate: Fate::Kept })
+    }
+
+    fn replace_content(mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.file.metadata()?.is_file() {
+            self.file.set_len(0)?;
+        }
+        self.file.write_all(bytes)?;
+        self.file.flush()?;
+        self.fate = Fate::Kept;
+        Ok(())
+    }
+
+    /// Whether the path still leads to the file that was opened; another program may have put its own there.
+    fn is_still_there(&self) -> bool {
+        match (self.file.metadata(), fs::symlink_metadata(&self.path)) {
+            (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+            _ => false,
+        }
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if self.fate == Fate::RemovedUnlessFilled && self.is_still_there() {
+            // Failing to tidy up must not hide the failure that led here.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A reader that has gone away, as `head` does, has what it wanted.
+fn written_to_stdout(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+fn refusal(path: &Path, source: io::Error) -> OutletError {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if source.kind() == io::ErrorKind::NotFound && !folder.exists() {
+        return OutletError::NoFolder { path: path.to_owned(), folder: folder.to_owned() };
+    }
+    OutletError::Open { path: path.to_owned(), source }
+}

@@ -1,0 +1,139 @@
+//! The shape of the JSON profile, schema `gilscope/1`: names only, in the order in which they are written.
+//!
+//! Names and meanings are fixed (docs/output.md); fields may be added, never renamed. Times are whole nanoseconds;
+//! what cannot be known is `null`, never 0.
+
+use serde::{Serialize, Serializer};
+
+use crate::model::state::StateTimes;
+
+/// The value of `schema`.
+pub(super) const SCHEMA: &str = "gilscope/1";
+
+#[derive(Debug, Serialize)]
+pub(super) struct Document<'a> {
+    pub(super) schema: &'static str,
+    pub(super) target: Target<'a>,
+    pub(super) window_ns: u64,
+    pub(super) backend: &'static str,
+    pub(super) exact: bool,
+    pub(super) locks: Vec<Lock<'a>>,
+    pub(super) threads: Vec<Thread<'a>>,
+    pub(super) blame: Vec<Blame<'a>>,
+    pub(super) long_holds: Vec<LongHold<'a>>,
+    pub(super) functions: Vec<Function<'a>>,
+    pub(super) quality: Quality<'a>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Target<'a> {
+    pub(super) pid: i32,
+    pub(super) command: &'a str,
+    pub(super) runtime: &'a str,
+    pub(super) runtime_version: &'a str,
+    pub(super) free_threaded: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Lock<'a> {
+    pub(super) id: u32,
+    pub(super) name: &'a str,
+    pub(super) interpreter: Option<i64>,
+    pub(super) held_ns: u64,
+    pub(super) contended_ns: u64,
+    pub(super) free_ns: u64,
+    pub(super) unknown_ns: u64,
+    pub(super) handoff_ns: u64,
+    pub(super) wait_total_ns: u64,
+    pub(super) blamed_ns: u64,
+    pub(super) wait_unknown_ns: u64,
+    pub(super) holds: u64,
+    pub(super) waits: u64,
+    pub(super) forced_releases: u64,
+    pub(super) hold_ns: Spread,
+    pub(super) wait_ns: Spread,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Spread {
+    pub(super) p50: Option<u64>,
+    pub(super) p90: Option<u64>,
+    pub(super) p99: Option<u64>,
+    pub(super) max: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Thread<'a> {
+    pub(super) tid: i32,
+    pub(super) name: Option<&'a str>,
+    pub(super) lifetime_ns: u64,
+    pub(super) holds: u64,
+    pub(super) waits: u64,
+    pub(super) forced_releases: u64,
+    pub(super) states_ns: StatesNs,
+    pub(super) counters: Option<Counters>,
+}
+
+/// Hardware counters by class of state. No source reads any yet, so no value of this type exists.
+#[derive(Debug, Serialize)]
+pub(super) enum Counters {}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Blame<'a> {
+    pub(super) lock: u32,
+    pub(super) waiter_tid: i32,
+    pub(super) holder_tid: i32,
+    pub(super) wait_ns: u64,
+    pub(super) stack: Vec<Frame<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct LongHold<'a> {
+    pub(super) lock: u32,
+    pub(super) tid: i32,
+    pub(super) start_ns: u64,
+    pub(super) duration_ns: u64,
+    pub(super) waiters: u32,
+    pub(super) waited_ns: u64,
+    pub(super) stack: Vec<Frame<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Frame<'a> {
+    pub(super) function: &'a str,
+    pub(super) file: Option<&'a str>,
+    pub(super) line: Option<u32>,
+    pub(super) kind: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Function<'a> {
+    pub(super) function: &'a str,
+    pub(super) file: Option<&'a str>,
+    pub(super) held_ns: u64,
+    pub(super) wait_ns: u64,
+    pub(super) inflicted_wait_ns: u64,
+    pub(super) states_ns: StatesNs,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Quality<'a> {
+    pub(super) lost_events: u64,
+    pub(super) unmatched_events: u64,
+    pub(super) unknown_ns: u64,
+    pub(super) stack_samples: u64,
+    pub(super) stack_failures: u64,
+    pub(super) probe_cost_ns: Option<u64>,
+    pub(super) invariants_broken: &'a [String],
+    pub(super) notes: &'a [String],
+}
+
+/// The nine states by name, in customary order.
+#[derive(Debug)]
+pub(super) struct StatesNs(pub(super) StateTimes);
+
+impl Serialize for StatesNs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(state, time)| (state.name(), time.as_nanos())))
+    }
+}

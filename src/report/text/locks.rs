@@ -1,0 +1,66 @@
+//! Per lock: how much of the window it was held, and how long its holds and waits were.
+
+use crate::{
+    model::profile::{LockProfile, Profile, Spread},
+    report::{
+        names::clean,
+        text::{
+            table::{Lean, titled},
+            words::{count, share},
+        },
+    },
+};
+
+const COLUMNS: [(&str, Lean); 8] = [
+    ("lock", Lean::Left),
+    ("held", Lean::Right),
+    ("contended", Lean::Right),
+    ("free", Lean::Right),
+    ("unknown", Lean::Right),
+    ("holds", Lean::Right),
+    ("forced", Lean::Right),
+    ("waits", Lean::Right),
+];
+
+const SPREAD_COLUMNS: [(&str, Lean); 6] = [
+    ("lock", Lean::Left),
+    ("", Lean::Left),
+    ("p50", Lean::Right),
+    ("p90", Lean::Right),
+    ("p99", Lean::Right),
+    ("max", Lean::Right),
+];
+
+/// The section.
+pub(super) fn section(profile: &Profile, width: u16) -> String {
+    if profile.locks.is_empty() {
+        return "No global lock was seen.".to_owned();
+    }
+    let shares = profile.locks.iter().map(|lock| shares_row(lock, profile)).collect();
+    let spreads = profile.locks.iter().flat_map(spread_rows).collect();
+    let first = titled("Locks: share of the window", &COLUMNS, shares, width);
+    let second = titled("Length of one hold and of one wait", &SPREAD_COLUMNS, spreads, width);
+    format!("{first}\n\n{second}")
+}
+
+fn shares_row(lock: &LockProfile, profile: &Profile) -> Vec<String> {
+    vec![
+        clean(&lock.name),
+        share(lock.held, profile.window),
+        share(lock.contended, profile.window),
+        share(lock.free, profile.window),
+        share(lock.unknown, profile.window),
+        count(lock.holds),
+        count(lock.forced_releases),
+        count(lock.waits),
+    ]
+}
+
+fn spread_rows(lock: &LockProfile) -> [Vec<String>; 2] {
+    let row = |what: &str, number: u64, spread: Spread| {
+        let shown = [spread.p50, spread.p90, spread.p99, spread.max];
+        let shown = shown.map(|time| if number == 0 { "–".to_owned() } else { time.to_string() });
+        [vec![clean(&lock.name), what.to_owned()], shown.to_vec()].concat()
+    };
+    [row("hold", lock.holds, lock.hold_spread), row("wait", lock.waits, lock.wait_spread)]
+}

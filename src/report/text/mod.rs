@@ -1,0 +1,113 @@
+//! The summary for a person in a terminal. Owns the order of the sections; each section has its own file.
+//!
+//! Plain text without colour codes; foreign names are cleaned; what is not known reads `unknown`.
+
+pub(super) mod words;
+
+mod charges;
+mod locks;
+mod table;
+mod threads;
+mod trust;
+
+use std::io;
+
+use crate::{
+    model::{
+        profile::Profile,
+        state::{StateClass, StateTimes},
+        time::Nanos,
+    },
+    report::{
+        Report, ReportError,
+        names::{ThreadNames, clean, shortened},
+        text::words::{counted, runtime, share},
+    },
+};
+
+/// The text report.
+#[derive(Debug, Clone, Copy)]
+pub struct Text {
+    width: u16,
+}
+
+/// The width of a text that no terminal limits.
+impl Default for Text {
+    fn default() -> Self {
+        Self { width: 100 }
+    }
+}
+
+impl Text {
+    /// A text whose tables are at most `columns` wide, as far as that is possible.
+    pub fn fitting(columns: u16) -> Self {
+        Self { width: columns.max(60) }
+    }
+}
+
+impl Report for Text {
+    fn write(&self, profile: &Profile, out: &mut dyn io::Write) -> Result<(), ReportError> {
+        let names = ThreadNames::of(profile);
+        let sections = [
+            headline(profile, self.width),
+            answer(profile),
+            locks::section(profile, self.width),
+            threads::section(profile, self.width),
+            charges::functions_section(profile, self.width),
+            charges::blame_section(profile, &names, self.width),
+            charges::long_holds_section(profile, &names, self.width),
+            trust::section(profile),
+        ];
+        let text: Vec<String> = sections.into_iter().filter(|section| !section.is_empty()).collect();
+        writeln!(out, "{}", text.join("\n\n"))?;
+        Ok(())
+    }
+}
+
+fn headline(profile: &Profile, width: u16) -> String {
+    let target = &profile.target;
+    let exactness =
+        if profile.exact { "exact: every lock event was taken" } else { "not exact: lock events were sampled" };
+    format!(
+        "gilscope: {}\npid {} · {} · window {} · {} · backend {} ({exactness})",
+        shortened(&clean(&target.command), usize::from(width).saturating_sub(10)),
+        target.pid,
+        runtime(target),
+        profile.window,
+        counted(profile.threads.len(), "thread"),
+        profile.backend.name(),
+    )
+}
+
+/// The question this program is for, answered in a sentence or two.
+fn answer(profile: &Profile) -> String {
+    let states = all_states(profile);
+    let (waited, lifetime) = (states.class(StateClass::Waiting), states.total());
+    let locks: Vec<String> = profile
+        .locks
+        .iter()
+        .map(|lock| {
+            let (held, contended) = (share(lock.held, profile.window), share(lock.contended, profile.window));
+            format!("{} was held for {held} of the window, for {contended} while others waited.", clean(&lock.name))
+        })
+        .collect();
+    if lifetime == Nanos::ZERO {
+        return "No thread was observed: nothing can be said.".to_owned();
+    }
+    let unknown = states.class(StateClass::Unknown);
+    let doubt = match unknown {
+        Nanos::ZERO => String::new(),
+        _ => format!(" (at least: {} is unknown)", share(unknown, lifetime)),
+    };
+    let first =
+        format!("Threads spent {waited} waiting for the GIL: {} of their lifetime{doubt}.", share(waited, lifetime));
+    std::iter::once(first).chain(locks.into_iter().take(4)).collect::<Vec<_>>().join("\n")
+}
+
+fn all_states(profile: &Profile) -> StateTimes {
+    let mut all = StateTimes::default();
+    for (state, time) in profile.threads.iter().flat_map(|thread| thread.states.iter()) {
+        all.add(state, time);
+    }
+    all
+}

@@ -1,0 +1,41 @@
+//! The one look of all tables.
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+
+/// Light lines, no lines between rows.
+const LIGHT: &str = "││──├─┼┤│    ┬┴┌┐└┘";
+
+/// Which way a column's cells lean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lean {
+    /// Names.
+    Left,
+    /// Amounts.
+    Right,
+}
+
+/// A heading, then a table of `rows` under `columns`, at most `width` wide.
+pub(super) fn titled(heading: &str, columns: &[(&str, Lean)], rows: Vec<Vec<String>>, width: u16) -> String {
+    let mut table = Table::new();
+    table.load_preset(LIGHT).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    table.set_header(columns.iter().map(|(name, lean)| cell(name, *lean)));
+    for row in rows {
+        table.add_row(row.iter().zip(columns).map(|(text, (_, lean))| cell(text, *lean)));
+    }
+    format!("{heading}\n{table}")
+}
+
+/// The line that owns up to rows left out; empty when there are none.
+pub(super) fn omitted(total: usize, shown: usize, what: &str) -> String {
+    match total.saturating_sub(shown) {
+        0 => String::new(),
+        rest => format!("\n… and {rest} more {what}"),
+    }
+}
+
+fn cell(text: &str, lean: Lean) -> Cell {
+    Cell::new(text).set_alignment(match lean {
+        Lean::Left => CellAlignment::Left,
+        Lean::Right => CellAlignment::Right,
+    })
+}

@@ -1,0 +1,78 @@
+//! Numbers and names as a person reads them.
+
+use crate::{
+    model::{profile::TargetSummary, time::Nanos},
+    report::names::clean,
+};
+
+/// `41 %`, `4.1 %`, `< 0.1 %`, `0 %`; `–` when there is no whole to be a share of.
+pub(in crate::report) fn share(part: Nanos, whole: Nanos) -> String {
+    if whole == Nanos::ZERO {
+        return "–".to_owned();
+    }
+    let percent = part.share_of(whole) * 100.0;
+    match percent {
+        _ if part == Nanos::ZERO => "0 %".to_owned(),
+        ..0.05 => "< 0.1 %".to_owned(),
+        ..9.95 => format!("{percent:.1} %"),
+        _ => format!("{percent:.0} %"),
+    }
+}
+
+/// `share` without its unit, for places where several stand side by side.
+pub(super) fn bare_share(part: Nanos, whole: Nanos) -> String {
+    share(part, whole).trim_end_matches(" %").replace("< ", "<")
+}
+
+/// `1 234 567`.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let first = digits.len() % 3;
+    let (head, tail) = digits.split_at(first);
+    let groups = tail.as_bytes().chunks(3).map(|group| String::from_utf8_lossy(group).into_owned());
+    let head = (!head.is_empty()).then(|| head.to_owned());
+    head.into_iter().chain(groups).collect::<Vec<_>>().join(" ")
+}
+
+/// `1 thread`, `3 threads`.
+pub(super) fn counted(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", count(u64::try_from(number).unwrap_or(u64::MAX)))
+}
+
+/// `CPython 3.12.1`.
+pub(in crate::report) fn runtime(target: &TargetSummary) -> String {
+    let name = match target.runtime.as_str() {
+        "cpython" => "CPython",
+        "toyvm" => "toy VM",
+        other => other,
+    };
+    let build = if target.free_threaded { " (free-threaded build)" } else { "" };
+    format!("{} {}{build}", clean(name), clean(&target.runtime_version)).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{bare_share, count, share};
+    use crate::model::time::Nanos;
+
+    #[test]
+    fn shares_keep_two_digits_and_never_round_something_to_nothing() {
+        let of = |part, whole| share(Nanos::from_nanos(part), Nanos::from_nanos(whole));
+        assert_eq!(of(0, 10), "0 %");
+        assert_eq!(of(1, 100_000), "< 0.1 %");
+        assert_eq!(of(41, 1_000), "4.1 %");
+        assert_eq!(of(996, 10_000), "10 %");
+        assert_eq!(of(10, 10), "100 %");
+        assert_eq!(of(1, 0), "–");
+        assert_eq!(bare_share(Nanos::from_nanos(1), Nanos::from_nanos(100_000)), "<0.1");
+    }
+
+    #[test]
+    fn counts_are_grouped_by_three() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(1_000), "1 000");
+        assert_eq!(count(12_345_678), "12 345 678");
+    }
+}

@@ -1,0 +1,243 @@
+//! Reports of a profile made by hand, against its own totals. Rendered files stay in the test folder of `target` for
+//! a look at them.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{collections::HashMap, fs, path::Path};
+
+use gilscope::{
+    model::{
+        profile::Profile,
+        stack::StackTable,
+        state::{State, StateClass},
+        time::Nanos,
+    },
+    report::{Format, view::View},
+};
+use serde_json::Value;
+
+fn render(profile: &Profile, format: Format, view: View) -> String {
+    let mut bytes = Vec::new();
+    format.report(view).write(profile, &mut bytes).unwrap();
+    let name = format!("shop-{view}.{}", format.extensions()[0]);
+    fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), &bytes).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+fn total(profile: &Profile, state: State) -> u64 {
+    profile.threads.iter().map(|thread| thread.states.get(state).as_nanos()).sum()
+}
+
+/// `shop` with everything that could have happened taken out.
+fn nothing() -> Profile {
+    let mut profile = support::shop();
+    profile.threads.clear();
+    profile.blame.clear();
+    profile.long_holds.clear();
+    profile.stacks = StackTable::default();
+    profile.locks[0].holds = 0;
+    profile
+}
+
+/// One frame of an SVG.
+struct Bar {
+    /// Without the amount.
+    name: String,
+    start: u64,
+    width: u64,
+    fill: [u8; 3],
+}
+
+fn bars(svg: &str) -> Vec<Bar> {
+    let (_, frames) = svg.split_once("<svg id=\"frames\"").unwrap();
+    frames.split("<title>").skip(1).map(bar).collect()
+}
+
+fn bar(text: &str) -> Bar {
+    let (title, rest) = text.split_once("</title>").unwrap();
+    let attribute = |name: &str| rest.split_once(&format!(" {name}=\"")).unwrap().1.split_once('"').unwrap().0;
+    let fill: Vec<u8> =
+        attribute("fill")[4..].trim_end_matches(')').split(',').map(|channel| channel.parse().unwrap()).collect();
+    Bar {
+        name: title.rsplit_once(" (").unwrap().0.to_owned(),
+        start: attribute("fg:x").parse().unwrap(),
+        width: attribute("fg:w").parse().unwrap(),
+        fill: fill.try_into().unwrap(),
+    }
+}
+
+fn widths(svg: &str) -> HashMap<String, u64> {
+    bars(svg).into_iter().map(|bar| (bar.name, bar.width)).collect()
+}
+
+#[test]
+fn the_bars_of_every_view_sum_to_the_profiles_totals() {
+    let profile = support::shop();
+    for view in [View::All, View::Held, View::Wait, View::Outside] {
+        let widths = widths(&render(&profile, Format::Svg, view));
+        for state in State::ALL {
+            let expected = view.shows(state).then(|| total(&profile, state)).filter(|total| *total > 0);
+            assert_eq!(widths.get(state.name()).copied(), expected, "{state} in {view}");
+        }
+    }
+    let blamed: u64 = profile.blame.iter().map(|blame| blame.wait.as_nanos()).sum();
+    let widths = widths(&render(&profile, Format::Svg, View::Blame));
+    assert_eq!(widths["made others wait"], blamed);
+    assert_eq!(widths["all"], blamed);
+}
+
+#[test]
+fn titles_show_times_and_no_private_marks() {
+    let svg = render(&support::shop(), Format::Svg, View::All);
+    assert!(svg.contains("<title>parse_request (http.py:98) (512 ms, "), "no time in a title");
+    assert!(!svg.contains(" ns, "), "a title kept its raw count");
+    assert!(!svg.contains(|shown: char| ('\u{e000}'..='\u{f8ff}').contains(&shown)), "a mark was left in");
+    assert!(svg.contains("log (&lt;größe&gt;&amp;&quot;x&quot;.py:9)"), "a foreign name was not escaped");
+}
+
+#[test]
+fn the_frames_of_a_state_wear_tints_of_its_colour() {
+    let bars = bars(&render(&support::shop(), Format::Svg, View::All));
+    let state = bars.iter().find(|bar| bar.name == "wait_queued").unwrap();
+    let within = |bar: &&Bar| bar.start >= state.start && bar.start + bar.width <= state.start + state.width;
+    let queued: Vec<&Bar> = bars.iter().filter(within).collect();
+    assert!(queued.len() > 20, "{} frames", queued.len());
+    for bar in queued {
+        let [r, g, b] = bar.fill;
+        assert!(r >= 232 && r - g > 70 && r - b > 80, "{} is not in the red of waiting: {:?}", bar.name, bar.fill);
+    }
+}
+
+#[test]
+fn the_same_profile_gives_the_same_bytes() {
+    for (format, view) in [(Format::Svg, View::All), (Format::Svg, View::Blame), (Format::Json, View::All)] {
+        assert_eq!(render(&support::shop(), format, view), render(&support::shop(), format, view));
+    }
+}
+
+#[test]
+fn an_empty_view_is_a_picture_with_a_sentence() {
+    for view in View::ALL {
+        let svg = Format::Svg.report(view);
+        let mut bytes = Vec::new();
+        svg.write(&nothing(), &mut bytes).unwrap();
+        let svg = String::from_utf8(bytes).unwrap();
+        assert!(svg.starts_with("<?xml") && svg.ends_with("</svg>\n") && svg.contains(view.empty_words()), "{svg}");
+    }
+}
+
+#[test]
+fn stackless_time_is_charged_to_a_marker_and_not_dropped() {
+    let mut profile = support::shop();
+    profile.threads[0].stacks.clear();
+    let bars = bars(&render(&profile, Format::Svg, View::Wait));
+    let unseen: u64 = bars.iter().filter(|bar| bar.name == "[no stack]").map(|bar| bar.width).sum();
+    assert_eq!(unseen, profile.threads[0].states.class(StateClass::Waiting).as_nanos());
+}
+
+#[test]
+fn folded_lines_sum_to_the_states() {
+    let profile = support::shop();
+    let folded = render(&profile, Format::Folded, View::All);
+    for state in State::ALL {
+        let lines = folded.lines().filter_map(|line| line.split_once(&format!(" [{state}] ")));
+        let sum: u64 = lines.map(|(_, weight)| weight.parse::<u64>().unwrap()).sum();
+        assert_eq!(sum, total(&profile, state), "{state}");
+    }
+    let first = "python3 (tid 4242);<module> (app.py:88);main (app.py:71);serve_forever (server.py:232);";
+    assert!(folded.starts_with(first), "{folded}");
+}
+
+/// The fields of an object, in the order written.
+fn fields(value: &Value) -> String {
+    let mut names: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    names.sort_unstable();
+    names.join(" ")
+}
+
+#[test]
+fn the_json_profile_has_exactly_the_documented_fields() {
+    let json: Value = serde_json::from_str(&render(&support::shop(), Format::Json, View::All)).unwrap();
+    let states = "held_blocked held_preempted held_running outside_blocked outside_preempted outside_running unknown \
+                  wait_handoff wait_queued";
+    let expected = [
+        ("", "backend blame exact functions locks long_holds quality schema target threads window_ns"),
+        ("/target", "command free_threaded pid runtime runtime_version"),
+        (
+            "/locks/0",
+            "blamed_ns contended_ns forced_releases free_ns handoff_ns held_ns hold_ns holds id interpreter name \
+             unknown_ns wait_ns wait_total_ns wait_unknown_ns waits",
+        ),
+        ("/locks/0/hold_ns", "max p50 p90 p99"),
+        ("/locks/0/wait_ns", "max p50 p90 p99"),
+        ("/threads/0", "counters forced_releases holds lifetime_ns name states_ns tid waits"),
+        ("/threads/0/states_ns", states),
+        ("/blame/0", "holder_tid lock stack wait_ns waiter_tid"),
+        ("/blame/0/stack/0", "file function kind line"),
+        ("/long_holds/0", "duration_ns lock stack start_ns tid waited_ns waiters"),
+        ("/functions/0", "file function held_ns inflicted_wait_ns states_ns wait_ns"),
+        ("/functions/0/states_ns", states),
+        (
+            "/quality",
+            "invariants_broken lost_events notes probe_cost_ns stack_failures stack_samples unknown_ns unmatched_events",
+        ),
+    ];
+    for (place, names) in expected {
+        assert_eq!(fields(json.pointer(place).unwrap()), names, "at `{place}`");
+    }
+    assert_eq!(json["schema"], "gilscope/1");
+}
+
+#[test]
+fn json_amounts_are_the_profiles() {
+    let profile = support::shop();
+    let json: Value = serde_json::from_str(&render(&profile, Format::Json, View::All)).unwrap();
+    let sum = |list: &str, field: &str| -> u64 {
+        json[list].as_array().unwrap().iter().map(|entry| entry.pointer(field).unwrap().as_u64().unwrap()).sum()
+    };
+    for state in State::ALL {
+        let field = format!("/states_ns/{state}");
+        assert_eq!(sum("threads", &field), total(&profile, state), "{state}");
+        assert_eq!(sum("functions", &field), total(&profile, state), "{state} by function");
+    }
+    let lock = &json["locks"][0];
+    assert_eq!(sum("blame", "/wait_ns"), lock["blamed_ns"].as_u64().unwrap());
+    assert_eq!(sum("functions", "/inflicted_wait_ns"), lock["blamed_ns"].as_u64().unwrap());
+    assert_eq!(json["threads"][3]["name"], Value::Null);
+    assert_eq!(json["threads"][0]["counters"], Value::Null);
+}
+
+#[test]
+fn percentiles_of_nothing_are_null() {
+    let json: Value = serde_json::from_str(&render(&nothing(), Format::Json, View::Held)).unwrap();
+    assert_eq!(json["locks"][0]["hold_ns"]["max"], Value::Null);
+    assert_ne!(json["locks"][0]["wait_ns"]["max"], Value::Null);
+}
+
+#[test]
+fn the_summary_reads_as_agreed() {
+    let text = render(&support::shop(), Format::Text, View::All);
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/shop.txt");
+    if std::env::var_os("BLESS").is_some() {
+        fs::create_dir_all(golden.parent().unwrap()).unwrap();
+        fs::write(&golden, &text).unwrap();
+    }
+    let expected = fs::read_to_string(&golden).expect("tests/golden/shop.txt; BLESS=1 writes it");
+    assert!(expected.lines().count() <= 200);
+    assert!(text == expected, "differs from tests/golden/shop.txt (BLESS=1 rewrites it):\n{text}");
+}
+
+#[test]
+fn a_broken_invariant_is_said_loudly() {
+    let mut profile = support::shop();
+    profile.quality.invariants_broken.push("thread 4243: states sum to 9 s of 10 s".to_owned());
+    profile.quality.probe_cost = None;
+    profile.quality.unknown = Nanos::ZERO;
+    let mut bytes = Vec::new();
+    Format::Text.report(View::All).write(&profile, &mut bytes).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    assert!(text.contains("!! THESE NUMBERS CONTRADICT EACH OTHER"), "{text}");
+    assert!(text.contains("!! broken: thread 4243: states sum to 9 s of 10 s"), "{text}");
+    assert!(text.contains("cost of the probe  unknown"), "{text}");
+}
