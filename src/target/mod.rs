@@ -2,14 +2,18 @@
 
 pub mod launch;
 pub mod catalog;
+pub mod debug_offsets;
 pub mod discover;
 pub mod elf;
 pub mod image;
 pub mod layout;
+pub mod libc;
 pub mod lock;
 pub mod maps;
 pub mod memory;
 pub mod process;
 pub mod runtime;
+pub mod sighting;
 pub mod site;
+pub mod usdt;
 pub mod version;
