@@ -32,6 +32,12 @@ use crate::{
 /// How often the stack of a running thread is tried before it counts as torn.
 const ATTEMPTS: usize = 8;
 
+/// The marker in the place of inner frames that change faster than they can be read.
+pub const MOVING: &str = "changing";
+
+/// The marker in the place of the outermost frames of a stack that is too deep.
+pub const DEEPER: &str = "deeper frames";
+
 /// Frames whose callees begin further behind them are compared by their heads only.
 const LONGEST_FRAME: u64 = 2048;
 
@@ -43,6 +49,15 @@ pub struct PythonStacks {
     codes: CodeCache,
     first: Reading,
     second: Reading,
+}
+
+/// How much of a running thread's stack is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// All of it or nothing.
+    Whole,
+    /// At least the outer frames that do not change.
+    OuterPart,
 }
 
 /// One walk and the memory it saw.
@@ -95,9 +110,10 @@ impl PythonStacks {
 
     fn read_moving(&mut self, memory: &dyn Memory, state: LiveAddress) -> Result<Vec<Frame>, StackFailure> {
         let mut failure = StackFailure::Torn;
-        for _ in 0..ATTEMPTS {
+        for attempt in 1..=ATTEMPTS {
+            let wanted = if attempt < ATTEMPTS { Wanted::Whole } else { Wanted::OuterPart };
             let learned = self.codes.learned();
-            match self.attempt(memory, state) {
+            match self.attempt(memory, state, wanted) {
                 // Names that were read after the stack had been confirmed may be those of a successor; now that they
                 // are known, confirm it again.
                 Ok(_) if self.codes.learned() != learned => {}
@@ -108,20 +124,26 @@ impl PythonStacks {
         Err(failure)
     }
 
-    fn attempt(&mut self, memory: &dyn Memory, state: LiveAddress) -> Result<Vec<Frame>, StackFailure> {
+    fn attempt(
+        &mut self,
+        memory: &dyn Memory,
+        state: LiveAddress,
+        wanted: Wanted,
+    ) -> Result<Vec<Frame>, StackFailure> {
         let top = self.top(memory, state)?;
         self.first.walk(&self.walker, memory, top)?;
-        self.confirm_top(memory, state, top)?;
-        self.second.walk(&self.walker, memory, top)?;
-        self.confirm_top(memory, state, top)?;
-        if !self.first.agrees(&self.second) {
+        let second_top = self.top(memory, state)?;
+        if second_top != top && wanted == Wanted::Whole {
             return Err(StackFailure::Torn);
         }
-        self.resolve(memory)
-    }
-
-    fn confirm_top(&self, memory: &dyn Memory, state: LiveAddress, top: LiveAddress) -> Result<(), StackFailure> {
-        if self.top(memory, state)? == top { Ok(()) } else { Err(StackFailure::Torn) }
+        self.second.walk(&self.walker, memory, second_top)?;
+        if self.top(memory, state)? == top && self.first.agrees(&self.second) {
+            return self.resolve(memory);
+        }
+        match wanted {
+            Wanted::Whole => Err(StackFailure::Torn),
+            Wanted::OuterPart => self.resolve_outer_part(memory),
+        }
     }
 
     /// The innermost frame.
@@ -141,16 +163,34 @@ impl PythonStacks {
 
     /// Names and lines for the first reading.
     fn resolve(&mut self, memory: &dyn Memory) -> Result<Vec<Frame>, StackFailure> {
-        let chain = &self.first.chain;
-        let mut frames = Vec::with_capacity(chain.frames.len() + 1);
-        if chain.cut {
-            frames.push(Frame::marker("deeper frames"));
+        self.resolve_outermost(memory, self.first.chain.frames.len())
+    }
+
+    /// Names and lines for the outer frames that both readings saw, and a marker for the rest.
+    fn resolve_outer_part(&mut self, memory: &dyn Memory) -> Result<Vec<Frame>, StackFailure> {
+        let stable = self.first.stable_outer(&self.second);
+        if stable == 0 {
+            return Err(StackFailure::Torn);
         }
-        for raw in chain.frames.iter().rev() {
+        let mut frames = self.resolve_outermost(memory, stable)?;
+        frames.push(Frame::marker(MOVING));
+        Ok(frames)
+    }
+
+    fn resolve_outermost(&mut self, memory: &dyn Memory, count: usize) -> Result<Vec<Frame>, StackFailure> {
+        let chain = &self.first.chain;
+        if chain.frames.is_empty() {
+            return Err(StackFailure::NoFrames);
+        }
+        let mut frames = Vec::with_capacity(count + 2);
+        if chain.cut {
+            frames.push(Frame::marker(DEEPER));
+        }
+        for raw in chain.frames.iter().rev().take(count) {
             let code = self.codes.code(memory, raw.code).map_err(|_| StackFailure::Unreadable)?;
             frames.push(code.frame_at(byte_offset(&self.layout, raw)));
         }
-        if chain.frames.is_empty() { Err(StackFailure::NoFrames) } else { Ok(frames) }
+        Ok(frames)
     }
 }
 
@@ -172,6 +212,18 @@ impl Reading {
             && inner.code == other_inner.code
             && mine[1..] == others[1..]
             && mine.windows(2).all(|pair| self.agrees_in_full(other, pair[1].address, pair[0].address))
+    }
+
+    /// How many outer frames both readings saw in the same state; none when they need not be the outermost ones.
+    fn stable_outer(&self, other: &Self) -> usize {
+        if self.chain.cut || other.chain.cut {
+            return 0;
+        }
+        let (mine, others) = (self.chain.frames.iter().rev(), other.chain.frames.iter().rev());
+        let equal = mine.zip(others).take_while(|(mine, others)| mine == others).count();
+        let outer: Vec<_> = self.chain.frames.iter().rev().take(equal).collect();
+        let changed = outer.windows(2).position(|pair| !self.agrees_in_full(other, pair[0].address, pair[1].address));
+        changed.map_or(equal, |outer_of_pair| outer_of_pair)
     }
 
     /// Where the callee lies right behind its caller, the caller's variables lie between, and a caller's variables do not
