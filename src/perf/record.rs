@@ -8,6 +8,7 @@ use std::ops::Range;
 use perf_event_open_sys::bindings;
 
 use crate::model::{
+    address::LiveAddress,
     event::OffCpu,
     ids::{Pid, Tid},
     time::MonoNanos,
@@ -82,6 +83,16 @@ pub enum Naming {
     Exec,
     /// A thread was named.
     Rename,
+}
+
+impl Body {
+    /// The register of a hit, as an address of the target.
+    pub fn argument(&self) -> Option<LiveAddress> {
+        match self {
+            Self::Hit { register } => register.map(LiveAddress::in_target),
+            _ => None,
+        }
+    }
 }
 
 impl EventId {

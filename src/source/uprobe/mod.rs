@@ -1,1 +1,188 @@
-//! Uprobes on the calls of the lock.
+//! Lock events through kernel uprobes: on libc's condition variable calls, or on the toy VM's own probes.
+//!
+//! The probes are defined in tracefs and opened as tracepoints. (Opened through the kernel's uprobe PMU they could not be
+//! inherited: the copy for a new thread reads the path from the target's memory, and `clone` fails in the target.) One
+//! stream carries hits and switches, so this source delivers all that [`crate::source::scheduler`] does. What a libc call
+//! means for a lock is not decided here. Invariant: when the source is gone, so are its probes, whatever ended it.
+
+pub mod cost;
+pub mod error;
+pub mod sweep;
+pub mod tracefs;
+
+use std::fmt;
+
+use crate::{
+    model::{
+        address::LiveAddress,
+        event::{Event, LockStep},
+        ids::{Pid, Tid},
+        time::{MonoNanos, Nanos},
+    },
+    perf::{
+        limits::RingSize,
+        stream::{PerfStream, Probe, Record},
+    },
+    source::{
+        Source, Tally,
+        calls::Call,
+        scheduler::{RingContent, Scope, ThreadWatch},
+        uprobe::{
+            error::UprobeError,
+            sweep::Sweeper,
+            tracefs::{ProbeGroup, Tracefs},
+        },
+    },
+    target::site::{Site, SiteMeaning},
+};
+
+/// What became of a libc call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It was understood, even if it makes no event.
+    Used,
+    /// It belongs to no known lock, or contradicts the calls before it.
+    Unmatched,
+}
+
+/// Turns a libc call into events. Calls come in order of time.
+pub type OnCall = Box<dyn FnMut(Call, &mut Vec<Event>) -> Verdict + Send>;
+
+/// Turns a step that the runtime itself reports, with the lock's address, into events.
+pub type OnStep = Box<dyn FnMut(Tid, MonoNanos, LiveAddress, LockStep, &mut Vec<Event>) -> Verdict + Send>;
+
+/// What to probe, and whom to tell.
+pub struct UprobeOptions {
+    /// The target.
+    pub pid: Pid,
+    /// How far it has come.
+    pub scope: Scope,
+    /// Where to put probes; more can follow by [`UprobeSource::add_sites`].
+    pub sites: Vec<Site>,
+    /// Told of every hit of a [`SiteMeaning::Libc`].
+    pub on_call: OnCall,
+    /// Told of every hit of a [`SiteMeaning::Usdt`].
+    pub on_step: OnStep,
+    /// What removes the probes when we are killed.
+    pub sweeper: Sweeper,
+    /// What [`cost::measure_cost`] found, if it was asked.
+    pub cost_per_event: Option<Nanos>,
+}
+
+/// Lock events and scheduling of one process.
+#[derive(Debug)]
+pub struct UprobeSource {
+    // Before the group: a probe cannot be removed while an event is open on it.
+    stream: PerfStream,
+    group: ProbeGroup,
+    threads: ThreadWatch,
+    hits: Hits,
+    records: Vec<Record>,
+}
+
+impl UprobeSource {
+    /// Defines the probes and begins to watch.
+    pub fn arm(options: UprobeOptions) -> Result<Self, UprobeError> {
+        let UprobeOptions { pid, scope, sites, on_call, on_step, sweeper, cost_per_event } = options;
+        let mut group = ProbeGroup::create(Tracefs::find()?, &sweeper)?;
+        let probes = define(&mut group, &sites, 0)?;
+        let opened = PerfStream::open(pid, &probes, RingSize::Large);
+        let stream = opened.map_err(|why| UprobeError::from_perf(why, &probes, &sites))?;
+        let threads = ThreadWatch::begin(pid, scope, RingContent::SchedulingAndLocks)?;
+        let meanings = sites.iter().map(|site| site.meaning).collect();
+        let tally = Tally { cost_per_event, ..Tally::default() };
+        Ok(Self { stream, group, threads, hits: Hits { meanings, on_call, on_step, tally }, records: Vec::new() })
+    }
+
+    /// Probes more places, such as the libc of the program that the target has meanwhile executed.
+    pub fn add_sites(&mut self, sites: &[Site]) -> Result<(), UprobeError> {
+        let probes = define(&mut self.group, sites, self.hits.meanings.len())?;
+        self.hits.meanings.extend(sites.iter().map(|site| site.meaning));
+        self.stream.add_probes(&probes).map_err(|why| UprobeError::from_perf(why, &probes, sites))
+    }
+
+    /// When the process last executed a new program since watching began.
+    pub fn executed(&self) -> Option<MonoNanos> {
+        self.threads.executed()
+    }
+
+    fn deliver(&mut self, out: &mut Vec<Event>) {
+        for record in self.records.drain(..) {
+            match record.probe {
+                Some(number) => self.hits.on_hit(number, &record, out),
+                None => self.threads.on_record(record, out),
+            }
+        }
+        self.threads.read_delays(out);
+    }
+}
+
+impl Source for UprobeSource {
+    fn drain(&mut self, now: MonoNanos, out: &mut Vec<Event>) -> MonoNanos {
+        let watermark = self.stream.drain(now, &mut self.records);
+        self.deliver(out);
+        watermark
+    }
+
+    fn finish(&mut self, out: &mut Vec<Event>) {
+        self.stream.stop(&mut self.records);
+        self.deliver(out);
+        self.group.remove();
+    }
+
+    fn tally(&self) -> Tally {
+        let Tally { unmatched, .. } = self.hits.tally;
+        Tally { unmatched: unmatched + self.stream.malformed(), ..self.hits.tally }
+    }
+}
+
+/// Who is told of hits, and how many there were.
+struct Hits {
+    meanings: Vec<SiteMeaning>,
+    on_call: OnCall,
+    on_step: OnStep,
+    tally: Tally,
+}
+
+impl Hits {
+    fn on_hit(&mut self, number: usize, record: &Record, out: &mut Vec<Event>) {
+        self.tally.lock_events += 1;
+        if self.tell(number, record, out) != Some(Verdict::Used) {
+            self.tally.unmatched += 1;
+        }
+    }
+
+    /// `None` when the hit cannot be told of: it came without its argument.
+    fn tell(&mut self, number: usize, record: &Record, out: &mut Vec<Event>) -> Option<Verdict> {
+        let argument = record.body.argument()?;
+        let Record { at, tid, .. } = *record;
+        Some(match *self.meanings.get(number)? {
+            SiteMeaning::Libc(function) => (self.on_call)(Call { at, tid, function, cond: argument }, out),
+            SiteMeaning::Usdt(step) => (self.on_step)(tid, at, argument, step, out),
+        })
+    }
+}
+
+impl fmt::Debug for Hits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hits").field("meanings", &self.meanings).field("tally", &self.tally).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for UprobeOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UprobeOptions").field("pid", &self.pid).field("sites", &self.sites).finish_non_exhaustive()
+    }
+}
+
+/// Defines `sites`, numbered from `first`.
+fn define(group: &mut ProbeGroup, sites: &[Site], first: usize) -> Result<Vec<Probe>, UprobeError> {
+    let tracepoints = group.define(sites)?;
+    let numbered = sites.iter().zip(tracepoints).enumerate();
+    let probe = |(index, (site, tracepoint)): (usize, (&Site, u64))| Probe {
+        number: first + index,
+        tracepoint,
+        register: site.argument.perf_number(),
+    };
+    Ok(numbered.map(probe).collect())
+}
