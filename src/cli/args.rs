@@ -1,0 +1,214 @@
+//! The command line as it was typed. No file is touched and nothing is resolved here; `plan` does that.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{
+    Parser, Subcommand,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
+
+use crate::{
+    cli::{duration, plan::BackendChoice},
+    model::ids::Pid,
+    report::{Format, view::View},
+};
+
+const EXAMPLES: &str = "\
+EXAMPLES:
+  gilscope run app.py                       profile a script, write gilscope.svg
+  gilscope run -o waits.svg --view wait app.py --port 8080
+  gilscope run -d 30 -m http.server 8000    profile a module for 30 seconds
+  gilscope run -- gunicorn shop:app         profile any command that runs Python
+  gilscope attach -d 10 4242                profile a running process
+  gilscope attach --json gil.json 4242      and keep the numbers for scripts
+
+EXIT CODES:
+  0 report written, 1 failed, 2 wrong usage, 3 not permitted, 4 recording damaged, 5 a --fail-if condition held;
+  `run` ends with the program's own exit code when that is not 0";
+
+const RUN_USAGE: &str = "gilscope run [OPTIONS] SCRIPT [ARGS]...
+       gilscope run [OPTIONS] -m MODULE [ARGS]...
+       gilscope run [OPTIONS] -- COMMAND [ARGS]...";
+
+const RUN_EXAMPLES: &str = "\
+EXAMPLES:
+  gilscope run app.py --verbose             options after the script are the script's own
+  gilscope run -d 5 -o out.json app.py      stop recording after 5 seconds; the format follows the extension
+  gilscope run --python ./venv/bin/python3 -m pytest -x
+  gilscope run -- celery -A shop worker     a command is run as it stands
+  gilscope run spin.toy                     runs in the bundled toy VM
+
+The program keeps its standard input and output, its signals and its exit code. gilscope speaks on standard error.";
+
+const ATTACH_EXAMPLES: &str = "\
+EXAMPLES:
+  gilscope attach 4242                      record until Ctrl-C, then write gilscope.svg
+  gilscope attach -d 10 -o - -f text 4242   ten seconds, tables on standard output
+  gilscope attach -r 0 -o gil.json 4242     exact times without any stacks
+
+The process is never stopped.";
+
+/// What does the global interpreter lock cost a program, and whose code makes it cost that?
+#[derive(Debug, Parser)]
+#[command(name = "gilscope", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(disable_help_subcommand = true)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a program and profile it to its end
+    #[command(override_usage = RUN_USAGE, after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Profile a program that is already running
+    #[command(after_help = ATTACH_EXAMPLES)]
+    Attach(AttachArgs),
+    /// Run a program in the bundled toy VM, without profiling it
+    #[command(name = "toyvm")]
+    ToyVm(ToyVmArgs),
+    /// Remove what an interrupted recording left in the kernel.
+    #[command(name = "__sweep", hide = true)]
+    Sweep {
+        /// The group of probes to remove.
+        group: String,
+    },
+}
+
+/// `gilscope run`.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// What to record and where to put it.
+    #[command(flatten)]
+    pub record: RecordArgs,
+    /// The interpreter for SCRIPT or MODULE: a path, or a name to look up in PATH
+    #[arg(long, value_name = "PYTHON", default_value = "python3")]
+    pub python: OsString,
+    /// Run a module, as `python3 -m` does; everything after it belongs to the module
+    #[arg(short, long, value_name = "MODULE", num_args = 1.., allow_hyphen_values = true)]
+    pub module: Vec<OsString>,
+    /// The script (`-` for standard input) and its arguments; after `--`, a command and its arguments
+    #[arg(value_name = "SCRIPT", trailing_var_arg = true, required_unless_present = "module")]
+    pub words: Vec<OsString>,
+    /// Whether `--` stood before `words`; the parser swallows it.
+    #[arg(skip)]
+    pub separator: Separator,
+}
+
+/// What stood before the words of `run`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Separator {
+    /// Nothing: the first word is a script.
+    #[default]
+    Absent,
+    /// `--`: the first word is a command.
+    Present,
+}
+
+/// `gilscope attach`.
+#[derive(Debug, clap::Args)]
+pub struct AttachArgs {
+    /// What to record and where to put it.
+    #[command(flatten)]
+    pub record: RecordArgs,
+    /// The process to profile
+    #[arg(value_name = "PID", value_parser = pid)]
+    pub pid: Pid,
+}
+
+/// What `run` and `attach` have in common.
+#[derive(Debug, clap::Args)]
+pub struct RecordArgs {
+    /// Write the report to FILE (`-` for standard output); its extension chooses the format [default: gilscope.svg]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Force the format of the report [default: by the extension of FILE]
+    #[arg(short, long, value_parser = format_words())]
+    pub format: Option<Format>,
+    /// Stop recording after this time: 5 (seconds), 1.5, 500ms, 2m, 1h [default: at the program's end, or at Ctrl-C]
+    #[arg(short, long, value_name = "TIME", value_parser = duration::parse)]
+    pub duration: Option<Duration>,
+    /// Read the threads' stacks this many times a second (0 to 10000); 0 reads none
+    #[arg(short, long, value_name = "HZ", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub rate: u32,
+    /// Where lock events come from
+    #[arg(long, default_value = "auto", value_parser = backend_words())]
+    pub backend: BackendChoice,
+    /// What a flame graph or a folded file shows [default: all]
+    #[arg(long, value_parser = view_words())]
+    pub view: Option<View>,
+    /// Write the whole profile as JSON to FILE besides
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Print nothing but errors
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Print what is being done and why
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// `gilscope toyvm`.
+#[derive(Debug, clap::Args)]
+pub struct ToyVmArgs {
+    /// The program
+    #[arg(value_name = "PROGRAM.toy")]
+    pub program: PathBuf,
+    /// Write what every thread really did to FILE
+    #[arg(long, value_name = "FILE")]
+    pub truth: Option<PathBuf>,
+    /// How long a waiter waits before it asks the lock's owner to give way
+    #[arg(long, value_name = "TIME", default_value = "5ms", value_parser = duration::parse)]
+    pub switch_interval: Duration,
+    /// Say on standard output when the program is about to start, and wait for a line on standard input
+    #[arg(long)]
+    pub announce: bool,
+}
+
+impl Args {
+    /// Reads `words`, the program's own name first.
+    pub fn from_words(words: &[OsString]) -> Result<Self, clap::Error> {
+        let mut args = Self::try_parse_from(words)?;
+        if let Command::Run(run) = &mut args.command {
+            run.separator = separator_before(run.words.len(), words);
+        }
+        Ok(args)
+    }
+}
+
+/// Whether `--` stands before the last `trailing` words.
+fn separator_before(trailing: usize, words: &[OsString]) -> Separator {
+    let before = words.len().checked_sub(trailing + 1).and_then(|at| words.get(at));
+    match before {
+        Some(word) if trailing > 0 && word == "--" => Separator::Present,
+        _ => Separator::Absent,
+    }
+}
+
+fn pid(word: &str) -> Result<Pid, String> {
+    word.parse().ok().and_then(Pid::from_raw).ok_or_else(|| "a process id is a whole number above 0".to_owned())
+}
+
+fn format_words() -> impl TypedValueParser<Value = Format> {
+    let words = Format::ALL.map(|format| PossibleValue::new(format.name()).aliases(format.extensions()));
+    PossibleValuesParser::new(words).map(|word| {
+        let mut known = Format::ALL.into_iter();
+        known.find(|format| format.name() == word || format.extensions().contains(&word.as_str())).expect(CHECKED)
+    })
+}
+
+fn view_words() -> impl TypedValueParser<Value = View> {
+    let words = View::ALL.map(|view| PossibleValue::new(view.name()).help(view.words()));
+    PossibleValuesParser::new(words).map(|word| View::ALL.into_iter().find(|view| view.name() == word).expect(CHECKED))
+}
+
+fn backend_words() -> impl TypedValueParser<Value = BackendChoice> {
+    let words = BackendChoice::ALL.map(|choice| PossibleValue::new(choice.name()).help(choice.words()));
+    PossibleValuesParser::new(words)
+        .map(|word| BackendChoice::ALL.into_iter().find(|choice| choice.name() == word).expect(CHECKED))
+}
+
+const CHECKED: &str = "the parser lets only listed words pass";

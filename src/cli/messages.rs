@@ -1,0 +1,146 @@
+//! The one place that prints. Everything goes to standard error, because standard output belongs to the launched
+//! program or to the report; a reader that has gone away is no reason to fail.
+
+use std::io::{self, Write};
+
+use crate::{
+    cli::{error::PlanError, exit::Exit},
+    report::outlet::OutletError,
+};
+
+/// Columns when nothing is known about the terminal.
+const USUAL_COLUMNS: u16 = 100;
+
+/// How much to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Verbosity {
+    /// Errors only.
+    Quiet,
+    /// And the summary, and where the report went.
+    #[default]
+    Normal,
+    /// And what is being done and why.
+    Verbose,
+}
+
+/// gilscope's voice.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Messages {
+    verbosity: Verbosity,
+}
+
+impl Messages {
+    /// A voice that says as much as `verbosity` allows.
+    pub fn with(verbosity: Verbosity) -> Self {
+        Self { verbosity }
+    }
+
+    /// Whether a summary would be printed.
+    pub fn wants_summary(self) -> bool {
+        self.verbosity >= Verbosity::Normal
+    }
+
+    /// Prints a finished text as it stands, unless quiet.
+    pub fn summary(self, text: &str) {
+        if self.wants_summary() {
+            print(text);
+        }
+    }
+
+    /// Says something worth knowing, unless quiet.
+    pub fn say(self, text: &str) {
+        if self.verbosity >= Verbosity::Normal {
+            print(&format!("gilscope: {text}\n"));
+        }
+    }
+
+    /// Says something that only the curious want to know.
+    pub fn detail(self, text: &str) {
+        if self.verbosity >= Verbosity::Verbose {
+            print(&format!("gilscope: {text}\n"));
+        }
+    }
+
+    /// Says what may make the report worth less, unless quiet.
+    pub fn warn(self, text: &str) {
+        if self.verbosity >= Verbosity::Normal {
+            print(&format!("gilscope: warning: {text}\n"));
+        }
+    }
+
+    /// Says why gilscope fails and, where known, what to type next; never silenced.
+    pub fn error(self, error: &anyhow::Error) {
+        print(&failure(error, &hints(error)));
+    }
+
+    /// The same with hints that only the caller knows.
+    pub fn error_with_hints(self, error: &anyhow::Error, hints: &[String]) {
+        print(&failure(error, hints));
+    }
+}
+
+/// Prints what the parser has to say: help and version to standard output, complaints to standard error.
+pub fn parser_words(error: &clap::Error) -> Exit {
+    let said = error.print();
+    match (error.use_stderr(), said) {
+        (true, _) => Exit::Usage,
+        (false, Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Exit::Failed,
+        (false, _) => Exit::Done,
+    }
+}
+
+/// The width of the terminal behind standard error: `COLUMNS`, else what the terminal says, else 100.
+pub fn columns() -> u16 {
+    let wished = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
+    let real = || terminal_size::terminal_size_of(io::stderr()).map(|(width, _)| width.0);
+    wished.or_else(real).unwrap_or(USUAL_COLUMNS)
+}
+
+fn failure(error: &anyhow::Error, hints: &[String]) -> String {
+    let hints: String = hints.iter().map(|hint| format!("hint: {hint}\n")).collect();
+    format!("gilscope: error: {error:#}\n{hints}")
+}
+
+/// What to do about `error`, as far as this module knows its kind.
+fn hints(error: &anyhow::Error) -> Vec<String> {
+    let plan = error.downcast_ref::<PlanError>().and_then(PlanError::hint);
+    let outlet = error.downcast_ref::<OutletError>().and_then(outlet_hint);
+    plan.into_iter().chain(outlet).collect()
+}
+
+fn outlet_hint(error: &OutletError) -> Option<String> {
+    match error {
+        OutletError::IsFolder { path } => {
+            Some(format!("name a file in it: -o {}", path.join("gilscope.svg").display()))
+        }
+        OutletError::NoFolder { folder, .. } => Some(format!("mkdir -p {}", folder.display())),
+        OutletError::Open { .. } => Some("-o FILE puts the report elsewhere".to_owned()),
+        OutletError::Render { .. } | OutletError::Write { .. } => None,
+    }
+}
+
+fn print(text: &str) {
+    // There is nowhere left to complain when standard error is gone.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::{failure, hints};
+    use crate::cli::error::PlanError;
+
+    #[test]
+    fn an_error_is_one_line_and_its_hint_another() {
+        let error = anyhow::Error::new(PlanError::NoScript { path: "ap.py".into() });
+        assert_eq!(
+            failure(&error, &hints(&error)),
+            "gilscope: error: no such script: `ap.py`\n\
+             hint: SCRIPT is a file; to run a command, put `--` before it: gilscope run -- ap.py …\n"
+        );
+        let chained =
+            Err::<(), _>(std::io::Error::from_raw_os_error(libc::EACCES)).context("open the ring").unwrap_err();
+        assert_eq!(failure(&chained, &[]), "gilscope: error: open the ring: Permission denied (os error 13)\n");
+    }
+}

@@ -1,0 +1,224 @@
+//! The command line as it was meant: every choice made, every path resolved, every contradiction refused. A plan that
+//! exists can be carried out as far as the command line is concerned.
+
+use std::{ffi::OsString, num::NonZeroU32, path::PathBuf, time::Duration};
+
+use crate::{
+    cli::{
+        args::{Args, AttachArgs, Command, RecordArgs, RunArgs, ToyVmArgs},
+        messages::Verbosity,
+        program,
+    },
+    model::{ids::Pid, profile::Backend},
+    report::{Format, Report, outlet::Destination, view::View},
+};
+
+pub use crate::cli::error::PlanError;
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// Start a program and profile it.
+    Run(RunPlan),
+    /// Profile a running process.
+    Attach(AttachPlan),
+    /// Be the toy VM.
+    ToyVm(ToyVmPlan),
+    /// Remove a group of probes from the kernel.
+    Sweep {
+        /// The group's name.
+        group: String,
+    },
+}
+
+/// Start a program and profile it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunPlan {
+    /// The file to execute.
+    pub program: PathBuf,
+    /// Its arguments, without its own name.
+    pub arguments: Vec<OsString>,
+    /// What to record and where to put it.
+    pub record: RecordPlan,
+}
+
+/// Profile a running process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachPlan {
+    /// The process.
+    pub pid: Pid,
+    /// What to record and where to put it.
+    pub record: RecordPlan,
+}
+
+/// Run a program in the toy VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToyVmPlan {
+    /// The program's source.
+    pub program: PathBuf,
+    /// Where to write what really happened.
+    pub truth: Option<PathBuf>,
+    /// How long a waiter waits before it asks the owner to give way.
+    pub switch_interval: Duration,
+    /// Whether to say when the program is about to start, and to wait for an answer.
+    pub announce: bool,
+}
+
+/// What to record and where to put it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordPlan {
+    /// Where the report goes.
+    pub output: Destination,
+    /// Its format.
+    pub format: Format,
+    /// What it shows, where the format has views.
+    pub view: View,
+    /// Where the whole profile goes besides, as JSON.
+    pub json: Option<Destination>,
+    /// How long to record; `None`: to the target's end or the user's signal.
+    pub duration: Option<Duration>,
+    /// Stack samples a second; `None`: no stacks.
+    pub rate: Option<NonZeroU32>,
+    /// Where lock events are to come from.
+    pub backend: BackendChoice,
+    /// How much to say.
+    pub verbosity: Verbosity,
+}
+
+/// Where lock events are to come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BackendChoice {
+    /// The best source that works.
+    Auto,
+    /// This one or none.
+    Only(Backend),
+}
+
+/// What a plan depends on besides the words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surroundings {
+    /// gilscope's own file, which is also the toy VM.
+    pub exe: PathBuf,
+    /// The variable `PATH`.
+    pub path: OsString,
+}
+
+impl BackendChoice {
+    /// All choices, the default first.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Only(Backend::Preload), Self::Only(Backend::Uprobe)];
+
+    /// The name used on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Only(backend) => backend.name(),
+        }
+    }
+
+    /// What the choice means.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Auto => "the best one that works",
+            Self::Only(Backend::Preload) => "a probe loaded into a started program; needs no privilege",
+            Self::Only(Backend::Uprobe) => "kernel probes; attaches to running programs, needs root",
+        }
+    }
+}
+
+impl Surroundings {
+    /// Those of this process.
+    pub fn of_this_process() -> std::io::Result<Self> {
+        Ok(Self { exe: std::env::current_exe()?, path: std::env::var_os("PATH").unwrap_or_default() })
+    }
+}
+
+impl RecordPlan {
+    /// The report that goes to `output`.
+    pub fn report(&self) -> Box<dyn Report> {
+        self.format.report(self.view)
+    }
+}
+
+impl Plan {
+    /// What `args` mean in these surroundings.
+    pub fn of(args: Args, surroundings: &Surroundings) -> Result<Self, PlanError> {
+        match args.command {
+            Command::Run(run) => run_plan(run, surroundings).map(Self::Run),
+            Command::Attach(attach) => attach_plan(attach).map(Self::Attach),
+            Command::ToyVm(toy) => toy_plan(toy).map(Self::ToyVm),
+            Command::Sweep { group } => Ok(Self::Sweep { group }),
+        }
+    }
+}
+
+fn run_plan(run: RunArgs, surroundings: &Surroundings) -> Result<RunPlan, PlanError> {
+    let record = record_plan(&run.record)?;
+    let launch = program::launch_of(run, surroundings)?;
+    Ok(RunPlan { program: launch.program, arguments: launch.arguments, record })
+}
+
+fn attach_plan(attach: AttachArgs) -> Result<AttachPlan, PlanError> {
+    if attach.record.backend == BackendChoice::Only(Backend::Preload) {
+        return Err(PlanError::PreloadCannotAttach);
+    }
+    Ok(AttachPlan { pid: attach.pid, record: record_plan(&attach.record)? })
+}
+
+fn toy_plan(toy: ToyVmArgs) -> Result<ToyVmPlan, PlanError> {
+    program::check_script(&toy.program)?;
+    Ok(ToyVmPlan {
+        program: toy.program,
+        truth: toy.truth,
+        switch_interval: toy.switch_interval,
+        announce: toy.announce,
+    })
+}
+
+fn record_plan(record: &RecordArgs) -> Result<RecordPlan, PlanError> {
+    let format = format_of(record)?;
+    if let (Some(view), false) = (record.view, format.has_views()) {
+        return Err(PlanError::NoViews { view, format });
+    }
+    let output = match &record.output {
+        Some(path) => destination(path.clone()),
+        None => Destination::File(PathBuf::from(format!("gilscope.{}", format.extensions()[0]))),
+    };
+    let json = record.json.clone().map(destination);
+    if json.as_ref() == Some(&output) {
+        return Err(PlanError::SameFileTwice { path: record.json.clone().unwrap_or_default() });
+    }
+    Ok(RecordPlan {
+        output,
+        format,
+        view: record.view.unwrap_or_default(),
+        json,
+        duration: record.duration,
+        rate: NonZeroU32::new(record.rate),
+        backend: record.backend,
+        verbosity: verbosity(record),
+    })
+}
+
+fn format_of(record: &RecordArgs) -> Result<Format, PlanError> {
+    match (record.format, &record.output) {
+        (Some(format), _) => Ok(format),
+        (None, None) => Ok(Format::Svg),
+        (None, Some(path)) if path.as_os_str() == "-" => Ok(Format::Text),
+        (None, Some(path)) => Format::of_path(path).ok_or_else(|| PlanError::UnknownFormat { path: path.clone() }),
+    }
+}
+
+fn destination(path: PathBuf) -> Destination {
+    if path.as_os_str() == "-" { Destination::Stdout } else { Destination::File(path) }
+}
+
+fn verbosity(record: &RecordArgs) -> Verbosity {
+    match (record.quiet, record.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (false, true) => Verbosity::Verbose,
+        (false, false) => Verbosity::Normal,
+    }
+}
+
+#[cfg(test)]
+mod tests;
