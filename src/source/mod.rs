@@ -1,6 +1,7 @@
 //! Where events come from. Every source implements [`Source`]; what lies behind it cannot be told apart from outside.
 
 pub mod calls;
+pub mod preload;
 
 use std::fmt;
 
