@@ -5,6 +5,7 @@ pub mod order;
 pub mod run_delay;
 pub mod scheduler;
 pub mod uprobe;
+pub mod preload;
 
 use std::fmt;
 

@@ -1,0 +1,169 @@
+//! The path that every interposed call takes, some hundred thousand times a second.
+//!
+//! A thread writes only to its own slot and chunk, with plain stores; it never waits, and a record that cannot be
+//! written is counted. A signal handler that comes here while its thread is in the middle of a record is such a case.
+
+use core::{
+    ptr::from_ref,
+    sync::atomic::{Ordering, compiler_fence},
+};
+
+use crate::{
+    gate,
+    layout::{Chunk, KIND_LOST, Record, Ring, Slot, filter_index},
+    local::Local,
+    pool, system,
+};
+
+const CHUNK_MASK: usize = size_of::<Chunk>() - 1;
+
+/// Records a call of kind `kind` on the condition variable at `cond`.
+#[inline(always)]
+pub fn emit(kind: u64, cond: usize) {
+    let Some(ring) = gate::ring() else { return };
+    let cond = cond as u64;
+    if ring.header.enabled.load(Ordering::Relaxed) == 0 || is_filtered(ring, cond) {
+        return;
+    }
+    record(ring, Local::of_this_thread(), (cond << 2) | kind);
+}
+
+/// Records that are written to be timed and then taken back.
+pub struct Rehearsal {
+    local: &'static Local,
+    chunk: &'static Chunk,
+}
+
+impl Rehearsal {
+    /// Begins in the chunk that the calling thread writes to; `None` when it has none.
+    pub fn begin() -> Option<Self> {
+        let local = Local::of_this_thread();
+        let cursor = local.cursor.load(Ordering::Relaxed);
+        // SAFETY: chunks are aligned to their size; a cursor that is not at a chunk's end lies in the thread's own.
+        let chunk = (cursor & CHUNK_MASK != 0).then(|| unsafe { &*((cursor & !CHUNK_MASK) as *const Chunk) })?;
+        Some(Self { local, chunk })
+    }
+
+    /// Takes back every record of the chunk.
+    pub fn rewind(&self) {
+        self.chunk.committed.store(0, Ordering::Relaxed);
+        self.local.cursor.store(from_ref(&self.chunk.records).addr(), Ordering::Relaxed);
+    }
+}
+
+#[inline(always)]
+fn is_filtered(ring: &Ring, cond: u64) -> bool {
+    ring.header.filter.get(filter_index(cond)).is_some_and(|entry| entry.load(Ordering::Relaxed) == cond)
+}
+
+#[inline(always)]
+fn record(ring: &'static Ring, local: &Local, word: u64) {
+    let Some(slot) = local.slot().or_else(|| claim_slot(ring, local)) else { return };
+    if slot.busy.load(Ordering::Relaxed) != 0 {
+        return lose(slot, local);
+    }
+    slot.busy.store(1, Ordering::Relaxed);
+    // The compiler must not read the clock before that store; the processor's store buffer is the reader's concern.
+    compiler_fence(Ordering::SeqCst);
+    let time = system::now();
+    let mut cursor = local.cursor.load(Ordering::Relaxed);
+    if cursor & CHUNK_MASK == 0 || local.pending.load(Ordering::Relaxed) != 0 {
+        cursor = make_room(ring, slot, local, time);
+    }
+    if cursor == 0 {
+        lose(slot, local);
+    } else {
+        local.cursor.store(write(cursor, time, word), Ordering::Relaxed);
+    }
+    // Release: whoever sees the slot at rest sees the record.
+    slot.busy.store(0, Ordering::Release);
+}
+
+/// Writes and commits the record at `cursor` and returns the next position.
+#[inline(always)]
+fn write(cursor: usize, time: u64, word: u64) -> usize {
+    // SAFETY: a cursor that is not at a chunk's end points to a record of a chunk that this thread owns.
+    let record = unsafe { &*(cursor as *const Record) };
+    record.time.store(time, Ordering::Relaxed);
+    record.word.store(word, Ordering::Relaxed);
+    // SAFETY: chunks are aligned to their size, so this is the chunk around the record.
+    let chunk = unsafe { &*((cursor & !CHUNK_MASK) as *const Chunk) };
+    // The records begin one record's size after the chunk: the position in such units is the count with this one.
+    let count = (cursor & CHUNK_MASK) / size_of::<Record>();
+    // Release: a record must be complete before it is counted.
+    chunk.committed.store(count as u32, Ordering::Release);
+    cursor + size_of::<Record>()
+}
+
+/// The position for the next record, after a fresh chunk and a mark of lost records where they are due; 0 when the
+/// pool is empty.
+#[cold]
+#[inline(never)]
+fn make_room(ring: &'static Ring, slot: &Slot, local: &Local, time: u64) -> usize {
+    let Some(cursor) = position(ring, slot, local) else { return 0 };
+    let lost = local.pending.load(Ordering::Relaxed);
+    if lost == 0 {
+        return cursor;
+    }
+    local.cursor.store(write(cursor, time, (u64::from(lost) << 2) | KIND_LOST), Ordering::Relaxed);
+    local.pending.fetch_sub(lost, Ordering::Relaxed);
+    position(ring, slot, local).unwrap_or(0)
+}
+
+/// The thread's position, moved into a fresh chunk if it was at the end of one.
+fn position(ring: &'static Ring, slot: &Slot, local: &Local) -> Option<usize> {
+    let cursor = local.cursor.load(Ordering::Relaxed);
+    if cursor & CHUNK_MASK != 0 {
+        return Some(cursor);
+    }
+    let index = pool::take_chunk(ring)?;
+    let chunk = ring.chunks.get(index as usize)?;
+    chunk.next.store(0, Ordering::Relaxed);
+    chunk.committed.store(0, Ordering::Relaxed);
+    let link = if cursor == 0 {
+        &slot.first
+    } else {
+        // SAFETY: the cursor is one past the end of a chunk that this thread owns.
+        &unsafe { &*((cursor - size_of::<Chunk>()) as *const Chunk) }.next
+    };
+    // Release: the chunk must be empty before the reader can reach it.
+    link.store(index + 1, Ordering::Release);
+    let fresh = from_ref(chunk).addr() + size_of::<Record>();
+    local.cursor.store(fresh, Ordering::Relaxed);
+    Some(fresh)
+}
+
+#[cold]
+#[inline(never)]
+fn claim_slot(ring: &'static Ring, local: &Local) -> Option<&'static Slot> {
+    if local.claiming.swap(1, Ordering::Relaxed) != 0 {
+        return lose_without_slot(ring, local);
+    }
+    let slot = pool::take_slot(ring).and_then(|index| ring.slots.get(index as usize));
+    if let Some(slot) = slot {
+        let earlier = u64::from(local.pending.load(Ordering::Relaxed));
+        slot.lost.store(earlier, Ordering::Relaxed);
+        ring.header.lost_without_slot.fetch_sub(earlier, Ordering::Relaxed);
+        // Release: whoever sees the thread sees an otherwise empty slot.
+        slot.tid.store(system::thread_id(), Ordering::Release);
+        local.set_slot(slot);
+    }
+    local.claiming.store(0, Ordering::Relaxed);
+    if slot.is_none() {
+        return lose_without_slot(ring, local);
+    }
+    slot
+}
+
+#[cold]
+#[inline(never)]
+fn lose(slot: &Slot, local: &Local) {
+    local.pending.fetch_add(1, Ordering::Relaxed);
+    slot.lost.fetch_add(1, Ordering::Release);
+}
+
+fn lose_without_slot(ring: &Ring, local: &Local) -> Option<&'static Slot> {
+    local.pending.fetch_add(1, Ordering::Relaxed);
+    ring.header.lost_without_slot.fetch_add(1, Ordering::Relaxed);
+    None
+}

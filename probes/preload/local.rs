@@ -1,0 +1,69 @@
+//! What each thread keeps for itself: its slot, its position, and what it could not record.
+//!
+//! Initial-exec thread-local storage, reached without calling anything; the loader zeroes it for every new thread.
+//! Only the thread and its own signal handlers touch it; the atomics are there for the handlers.
+
+use core::{
+    arch::{asm, global_asm},
+    ptr::from_ref,
+    sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering},
+};
+
+use crate::layout::Slot;
+
+/// One thread's own state.
+#[repr(C)]
+pub struct Local {
+    slot: AtomicPtr<Slot>,
+    /// Address of the next record; a multiple of the chunk size when there is no room: 0 before the first chunk.
+    pub cursor: AtomicUsize,
+    /// Lost events that no mark in the records stands for yet.
+    pub pending: AtomicU32,
+    /// Not zero while the thread is getting its slot.
+    pub claiming: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Local>() == 24);
+
+global_asm!(
+    ".pushsection .tbss,\"awT\",@nobits",
+    ".p2align 3",
+    ".globl gilscope_local",
+    ".hidden gilscope_local",
+    ".type gilscope_local, @object",
+    ".size gilscope_local, 24",
+    "gilscope_local:",
+    ".zero 24",
+    ".popsection",
+);
+
+impl Local {
+    /// The calling thread's own.
+    #[inline(always)]
+    pub fn of_this_thread() -> &'static Self {
+        let address: *const Self;
+        // SAFETY: the ABI's initial-exec sequence: the thread pointer plus the offset that the loader stored.
+        unsafe {
+            asm!(
+                "mov {0}, qword ptr fs:[0]",
+                "add {0}, qword ptr [rip + gilscope_local@GOTTPOFF]",
+                out(reg) address,
+                options(pure, readonly, nostack),
+            );
+        }
+        // SAFETY: lives as long as the thread, which is the only one to use the reference.
+        unsafe { &*address }
+    }
+
+    /// The thread's slot, once it has one.
+    #[inline(always)]
+    pub fn slot(&self) -> Option<&'static Slot> {
+        // SAFETY: null, or a slot of the mapping, which is never unmapped.
+        unsafe { self.slot.load(Ordering::Relaxed).as_ref() }
+    }
+
+    /// Keeps the slot that was claimed for this thread.
+    pub fn set_slot(&self, slot: &'static Slot) {
+        self.slot.store(from_ref(slot).cast_mut(), Ordering::Relaxed);
+    }
+}

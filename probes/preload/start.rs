@@ -1,0 +1,128 @@
+//! What happens when the probe is loaded: find out whether this is the process to record, and if so take the session
+//! and remove every trace of it.
+//!
+//! A process without an interpreter keeps the environment and the files untouched, so that wrappers hand them on.
+
+use core::{ffi::c_void, ptr::from_ref, sync::atomic::Ordering};
+
+use crate::{
+    emit,
+    environ::Environment,
+    gate,
+    layout::{CLOCK_MONOTONIC, CLOCK_TSC, COST_EMISSIONS, KIND_SIGNAL, MAGIC, RING_BYTES, Ring, VERSION},
+    real, system,
+};
+
+const RING_VARIABLE: &[u8] = b"GILSCOPE_RING_FD=";
+const PROBE_VARIABLE: &[u8] = b"GILSCOPE_PROBE_FD=";
+const PRELOAD_VARIABLE: &[u8] = b"LD_PRELOAD=";
+const ALL_VARIABLES: &[u8] = b"GILSCOPE_";
+
+/// Rounds of [`COST_EMISSIONS`] emissions, the fastest of which counts.
+const COST_ROUNDS: u32 = 5;
+
+/// The address that is no condition variable but, unlike 0, passes the empty filter.
+const REHEARSED: usize = 8;
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static CONSTRUCTOR: extern "C" fn() = start;
+
+extern "C" fn start() {
+    for function in [&real::SIGNAL, &real::TIMED_WAIT, &real::WAIT] {
+        function.find();
+    }
+    let Some(environment) = environment() else { return };
+    let Some(ring_file) = environment.number(RING_VARIABLE) else { return };
+    if !is_interpreter() {
+        return;
+    }
+    let probe_file = environment.number(PROBE_VARIABLE);
+    if let Some(ring) = map(ring_file) {
+        begin(ring);
+        system::close(ring_file);
+        if let Some(file) = probe_file {
+            system::close(file);
+        }
+    }
+    if let Some(file) = probe_file {
+        environment.remove_path(PRELOAD_VARIABLE, file);
+    }
+    environment.remove(ALL_VARIABLES);
+}
+
+fn environment() -> Option<Environment> {
+    let variable = real::environ();
+    // SAFETY: null or libc's variable.
+    let entries = unsafe { variable.as_ref() }?;
+    // SAFETY: libc keeps such an array there; constructors run before the program's own code.
+    unsafe { Environment::at(*entries) }
+}
+
+/// Whether this process has a lock to watch: CPython exports its runtime, gilscope's toy VM a mark of its own.
+fn is_interpreter() -> bool {
+    !real::global(c"_PyRuntime").is_null() || !real::global(c"gilscope_toyvm").is_null()
+}
+
+/// Maps the shared memory in `file`; `None` when it is no such memory.
+fn map(file: usize) -> Option<&'static Ring> {
+    let start = system::map_sealed(file, RING_BYTES)?.cast::<Ring>();
+    // SAFETY: a mapping of exactly this size, aligned to pages; the type is valid for any bytes, and the memory file
+    // cannot shrink.
+    let ring = unsafe { &*start };
+    let header = &ring.header;
+    if header.magic.load(Ordering::Relaxed) == MAGIC && header.version.load(Ordering::Relaxed) == VERSION {
+        return Some(ring);
+    }
+    unmap(ring);
+    None
+}
+
+/// Takes the session and opens the gate, unless another process was first or this kernel or libc lacks what we need.
+fn begin(ring: &'static Ring) {
+    if !(choose_clock(ring) && gate::prepare() && claim(ring)) {
+        return unmap(ring);
+    }
+    gate::open(ring);
+    measure_cost(ring);
+    // Release: whoever sees the process ready sees its cost and its emptied first chunk.
+    ring.header.ready.store(1, Ordering::Release);
+}
+
+fn claim(ring: &Ring) -> bool {
+    let claimed = &ring.header.claimed;
+    claimed.compare_exchange(0, system::process_id(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+}
+
+fn choose_clock(ring: &Ring) -> bool {
+    match ring.header.clock.load(Ordering::Relaxed) {
+        CLOCK_TSC => true,
+        CLOCK_MONOTONIC => {
+            let clock_gettime = real::global(c"clock_gettime");
+            system::use_monotonic_clock(clock_gettime);
+            !clock_gettime.is_null()
+        }
+        _ => false,
+    }
+}
+
+/// Times some emissions into this thread's first chunk, then takes them back.
+fn measure_cost(ring: &Ring) {
+    emit::emit(KIND_SIGNAL, REHEARSED);
+    let Some(rehearsal) = emit::Rehearsal::begin() else { return };
+    let mut fastest = u64::MAX;
+    for _ in 0..COST_ROUNDS {
+        rehearsal.rewind();
+        let begun = system::now();
+        for _ in 0..COST_EMISSIONS {
+            emit::emit(KIND_SIGNAL, REHEARSED);
+        }
+        fastest = fastest.min(system::now().wrapping_sub(begun));
+    }
+    rehearsal.rewind();
+    ring.header.cost.store(fastest, Ordering::Relaxed);
+}
+
+fn unmap(ring: &'static Ring) {
+    system::unmap(from_ref(ring).cast_mut().cast::<c_void>(), RING_BYTES);
+}

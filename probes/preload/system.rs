@@ -1,0 +1,141 @@
+//! The kernel and the clocks, reached without libc: raw system calls, so that `errno` is never touched.
+
+use core::{
+    arch::{asm, x86_64},
+    ffi::{c_int, c_void},
+    mem::{MaybeUninit, transmute},
+    ptr::null_mut,
+    sync::atomic::{AtomicPtr, Ordering},
+};
+
+const MMAP: usize = 9;
+const MUNMAP: usize = 11;
+const LSEEK: usize = 8;
+const CLOSE: usize = 3;
+const MADVISE: usize = 28;
+const GETPID: usize = 39;
+const FCNTL: usize = 72;
+const GETTID: usize = 186;
+
+const PAGE: usize = 4096;
+const READ_WRITE: usize = 3;
+const SHARED: usize = 1;
+const PRIVATE_ANONYMOUS: usize = 0x22;
+const WIPE_ON_FORK: usize = 18;
+const SEEK_END: usize = 2;
+const GET_SEALS: usize = 1034;
+const SEAL_SHRINK: isize = 2;
+const CLOCK_MONOTONIC: c_int = 1;
+
+type ClockGettime = unsafe extern "C" fn(c_int, *mut Timespec) -> c_int;
+
+#[repr(C)]
+struct Timespec {
+    seconds: u64,
+    nanoseconds: u64,
+}
+
+/// `clock_gettime` of libc, set when the time stamp counter is not to be used.
+static CLOCK_GETTIME: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
+
+/// From now on [`now`] asks libc's `clock_gettime`, given here, for `CLOCK_MONOTONIC`.
+pub fn use_monotonic_clock(clock_gettime: *mut c_void) {
+    CLOCK_GETTIME.store(clock_gettime, Ordering::Relaxed);
+}
+
+/// The time on the clock that the header names.
+#[inline(always)]
+pub fn now() -> u64 {
+    let clock_gettime = CLOCK_GETTIME.load(Ordering::Relaxed);
+    if clock_gettime.is_null() {
+        // Without the fence the counter could be read before the lock that orders this event has been taken.
+        // SAFETY: every x86-64 processor has both instructions.
+        unsafe { x86_64::_mm_lfence() };
+        // SAFETY: as above.
+        unsafe { x86_64::_rdtsc() }
+    } else {
+        monotonic(clock_gettime)
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn monotonic(clock_gettime: *mut c_void) -> u64 {
+    // SAFETY: `use_monotonic_clock` was given the function of this type.
+    let clock_gettime = unsafe { transmute::<*mut c_void, ClockGettime>(clock_gettime) };
+    let mut time = MaybeUninit::<Timespec>::zeroed();
+    // SAFETY: the pointer is valid; the call cannot fail for this clock, so `errno` stays.
+    unsafe { clock_gettime(CLOCK_MONOTONIC, time.as_mut_ptr()) };
+    // SAFETY: zero is a valid value of both fields.
+    let time = unsafe { time.assume_init() };
+    time.seconds.wrapping_mul(1_000_000_000).wrapping_add(time.nanoseconds)
+}
+
+/// The calling process, as its own pid namespace numbers it.
+pub fn process_id() -> i32 {
+    call(GETPID, [0; 6]) as i32
+}
+
+/// The calling thread, as its own pid namespace numbers it.
+pub fn thread_id() -> i32 {
+    call(GETTID, [0; 6]) as i32
+}
+
+/// Closes `file`.
+pub fn close(file: usize) {
+    call(CLOSE, [file, 0, 0, 0, 0, 0]);
+}
+
+/// A zeroed private page.
+pub fn map_private_page() -> Option<*mut c_void> {
+    mapped(call(MMAP, [0, PAGE, READ_WRITE, PRIVATE_ANONYMOUS, usize::MAX, 0]))
+}
+
+/// Makes the kernel zero the page at `page` in every child; `false` when it cannot.
+pub fn wipe_on_fork(page: *mut c_void) -> bool {
+    call(MADVISE, [page.addr(), PAGE, WIPE_ON_FORK, 0, 0, 0]) == 0
+}
+
+/// Maps `bytes` of `file`, provided it is a memory file of exactly that size that can never shrink: reading beyond
+/// the end of any other kind of file would kill the process.
+pub fn map_sealed(file: usize, bytes: usize) -> Option<*mut c_void> {
+    let seals = call(FCNTL, [file, GET_SEALS, 0, 0, 0, 0]);
+    let sealed = seals >= 0 && seals & SEAL_SHRINK != 0;
+    let size = call(LSEEK, [file, 0, SEEK_END, 0, 0, 0]);
+    if !sealed || size as usize != bytes {
+        return None;
+    }
+    mapped(call(MMAP, [0, bytes, READ_WRITE, SHARED, file, 0]))
+}
+
+/// Undoes [`map_sealed`].
+pub fn unmap(start: *mut c_void, bytes: usize) {
+    call(MUNMAP, [start.addr(), bytes, 0, 0, 0, 0]);
+}
+
+/// Ends the process: reached only if an invariant is broken.
+pub fn trap() -> ! {
+    // SAFETY: `ud2` does not return.
+    unsafe { asm!("ud2", options(noreturn, nomem, nostack)) }
+}
+
+fn mapped(answer: isize) -> Option<*mut c_void> {
+    // The kernel answers errors as small negative numbers.
+    (!(-4095..0).contains(&answer)).then_some(answer as *mut c_void)
+}
+
+fn call(number: usize, arguments: [usize; 6]) -> isize {
+    let [a, b, c, d, e, f] = arguments;
+    let answer;
+    // SAFETY: the kernel's calling convention; callers pass arguments that keep the process's memory intact.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number => answer,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
+    answer
+}

@@ -1,0 +1,253 @@
+//! The source itself: polls all slots, puts calls in order of time, and tells how far it is complete.
+//!
+//! A thread may sleep between reading its clock and completing the record. It says so in its slot, and the watermark
+//! waits for it. Times stay raw until the watermark has passed them, so that each is converted between two anchors.
+
+use std::{fmt, mem, sync::atomic::Ordering, thread, time::Duration};
+
+use crate::{
+    model::{
+        event::{Event, LostEvents, What},
+        ids::Pid,
+        time::{MonoNanos, Nanos},
+    },
+    source::{
+        Source, Tally,
+        calls::Call,
+        preload::{
+            clock::{RawTime, Timeline},
+            layout::COST_EMISSIONS,
+            reader::{Entry, Recorded, SlotReader, is_at_rest},
+            ring::SharedRing,
+            tasks::Tasks,
+        },
+    },
+};
+
+/// Makes events of a call, appends them, and says whether the call belongs to a lock.
+pub type CallSink = Box<dyn FnMut(Call, &mut Vec<Event>) -> Verdict + Send>;
+
+/// Whether a condition variable belongs to a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does, or it may yet turn out to.
+    Known,
+    /// It does not: its calls need not be recorded.
+    Foreign,
+}
+
+/// What a thread was seen doing in one poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// It was not in the middle of a record.
+    AtRest,
+    /// It was, having completed others since the last poll.
+    Busy,
+    /// It was, and completed none since the last poll.
+    Stuck,
+}
+
+/// How far the watermark stays behind: a busy mark is visible to us by then, wherever the thread runs.
+const MARGIN: Nanos = Nanos::from_nanos(10_000);
+/// A thread that seems busy for so long has left the probe by a long jump, or the target is stopped.
+const LONGEST_BUSY: Nanos = Nanos::from_millis(2_000);
+/// Foreign condition variables are looked at again that often, since their memory may have become a lock's.
+const FILTER_LIFE: Nanos = Nanos::from_millis(1_000);
+/// Threads whose existence is checked in one poll, at most; each check costs two to three microseconds.
+const CHECKS: usize = 1024;
+/// A quiet thread is checked after 1, 2, 4, ... polls without a record, and then every so many polls.
+const RAREST_CHECK: u32 = 64;
+/// At the end, how long to wait for threads that are in the middle of a record.
+const LAST_WAIT: Duration = Duration::from_millis(100);
+/// Between two looks while waiting; longer than anchors must be apart.
+const LAST_PAUSE: Duration = Duration::from_micros(200);
+
+/// Lock events from the probe inside the target.
+pub struct PreloadSource {
+    ring: SharedRing,
+    timeline: Timeline,
+    pid: Pid,
+    tasks: Tasks,
+    calls: CallSink,
+    readers: Vec<SlotReader>,
+    /// Read and not yet passed by the watermark.
+    pending: Vec<Entry>,
+    watermark: RawTime,
+    filter_cleared: RawTime,
+    lock_events: u64,
+    unmatched: u64,
+}
+
+impl PreloadSource {
+    pub(super) fn new(ring: SharedRing, timeline: Timeline, pid: Pid, calls: CallSink) -> Self {
+        let start = RawTime::from_record(0);
+        Self {
+            ring,
+            timeline,
+            pid,
+            tasks: Tasks::of(pid),
+            calls,
+            readers: Vec::new(),
+            pending: Vec::new(),
+            watermark: start,
+            filter_cleared: start,
+            lock_events: 0,
+            unmatched: 0,
+        }
+    }
+
+    /// Reads every slot; `true` when all records before `now`, less the margin, have been read.
+    fn poll(&mut self, now: RawTime) -> bool {
+        let slots = self.ring.used_slots();
+        self.readers.resize_with(slots.len().max(self.readers.len()), SlotReader::default);
+        let mut complete = true;
+        let mut checks = CHECKS;
+        for (index, (slot, reader)) in slots.iter().zip(&mut self.readers).enumerate() {
+            let Some(tid) = reader.thread(slot) else { continue };
+            // Before reading: what a thread at rest has recorded so far is visible.
+            let rests = is_at_rest(slot);
+            let calls = reader.read(&self.ring, slot, self.watermark, &mut self.pending);
+            self.lock_events += calls;
+            let check = checks > 0 && is_due(reader.quiet);
+            checks -= usize::from(check);
+            if check && self.tasks.has_ended(tid) {
+                // Once more: the thread may have recorded between the reading and its end.
+                self.lock_events += reader.read(&self.ring, slot, self.watermark, &mut self.pending);
+                reader.end(&self.ring, index);
+                continue;
+            }
+            let progress = match (rests, calls) {
+                (true, _) => Progress::AtRest,
+                (false, 0) => Progress::Stuck,
+                (false, _) => Progress::Busy,
+            };
+            complete &= settles(reader, progress, now, &self.timeline);
+        }
+        complete
+    }
+
+    /// Delivers what lies before `watermark`, in order of time.
+    fn deliver(&mut self, watermark: RawTime, out: &mut Vec<Event>) {
+        self.pending.sort_by_key(|entry| entry.at);
+        self.drop_impossible();
+        let ready = self.pending.partition_point(|entry| entry.at < watermark);
+        let mut pending = mem::take(&mut self.pending);
+        for entry in pending.drain(..ready) {
+            self.deliver_one(entry, out);
+        }
+        self.pending = pending;
+        self.watermark = watermark;
+        self.timeline.forget_before(watermark);
+    }
+
+    /// Turns entries from the future, which only a damaged memory holds, into losses at the watermark.
+    fn drop_impossible(&mut self) {
+        let now = self.timeline.clock().now();
+        let possible = self.pending.partition_point(|entry| entry.at <= now);
+        for entry in &mut self.pending[possible..] {
+            *entry = Entry { at: self.watermark, tid: entry.tid, what: late(entry.what) };
+        }
+        self.pending[..].rotate_left(possible);
+    }
+
+    fn deliver_one(&mut self, entry: Entry, out: &mut Vec<Event>) {
+        let Entry { at, tid, what } = entry;
+        // A record that comes after the watermark has passed its time is as good as lost.
+        let (at, what) = if at < self.watermark { (self.watermark, late(what)) } else { (at, what) };
+        let at = self.timeline.convert(at);
+        match what {
+            Recorded::Lost(count) => out.push(Event { at, tid, what: What::LostLock(LostEvents { count }) }),
+            Recorded::Call(function, cond) => {
+                let verdict = (self.calls)(Call { at, tid, function, cond }, out);
+                if verdict == Verdict::Foreign {
+                    self.unmatched += 1;
+                    self.ring.filter_out(cond.raw());
+                }
+            }
+        }
+    }
+
+    fn refresh_filter(&mut self, now: RawTime) {
+        if self.filter_cleared < self.timeline.earlier(now, FILTER_LIFE) {
+            self.filter_cleared = now;
+            self.ring.clear_filter();
+        }
+    }
+
+    fn wait_for_rest(&self) {
+        let slots = self.ring.used_slots();
+        let looks = LAST_WAIT.as_micros() / LAST_PAUSE.as_micros();
+        for _ in 0..looks {
+            thread::sleep(LAST_PAUSE);
+            if slots.iter().all(is_at_rest) {
+                return;
+            }
+        }
+    }
+}
+
+impl Source for PreloadSource {
+    fn drain(&mut self, _now: MonoNanos, out: &mut Vec<Event>) -> MonoNanos {
+        let now = self.timeline.advance();
+        self.refresh_filter(now);
+        let complete = self.poll(now);
+        let reached = if complete { self.timeline.earlier(now, MARGIN).max(self.watermark) } else { self.watermark };
+        self.deliver(reached, out);
+        self.timeline.convert(reached)
+    }
+
+    fn finish(&mut self, out: &mut Vec<Event>) {
+        self.ring.header().enabled.store(0, Ordering::Relaxed);
+        self.wait_for_rest();
+        let now = self.timeline.advance();
+        self.poll(now);
+        self.deliver(now, out);
+        let count = self.ring.header().lost_without_slot.swap(0, Ordering::Relaxed);
+        if count > 0 {
+            let what = What::LostLock(LostEvents { count });
+            out.push(Event { at: self.timeline.convert(now), tid: self.pid.main_thread(), what });
+        }
+    }
+
+    fn tally(&self) -> Tally {
+        let ticks = self.ring.header().cost.load(Ordering::Relaxed);
+        let each = |cost: Nanos| Nanos::from_nanos(cost.as_nanos().div_ceil(u64::from(COST_EMISSIONS)));
+        Tally {
+            lock_events: self.lock_events,
+            unmatched: self.unmatched,
+            cost_per_event: (ticks > 0).then(|| self.timeline.duration(ticks).map(each)).flatten(),
+        }
+    }
+}
+
+impl fmt::Debug for PreloadSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PreloadSource")
+            .field("pid", &self.pid)
+            .field("watermark", &self.watermark)
+            .field("pending", &self.pending.len())
+            .field("lock_events", &self.lock_events)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether the watermark need not wait for the thread, which was just seen so.
+fn settles(reader: &mut SlotReader, progress: Progress, now: RawTime, timeline: &Timeline) -> bool {
+    reader.busy_since = match progress {
+        Progress::AtRest => None,
+        Progress::Busy => Some(now),
+        Progress::Stuck => reader.busy_since.or(Some(now)),
+    };
+    reader.busy_since.is_none_or(|since| since < timeline.earlier(now, LONGEST_BUSY))
+}
+
+fn is_due(quiet: u32) -> bool {
+    quiet > 0 && (quiet.is_power_of_two() || quiet.is_multiple_of(RAREST_CHECK))
+}
+
+fn late(what: Recorded) -> Recorded {
+    match what {
+        Recorded::Call(..) => Recorded::Lost(1),
+        Recorded::Lost(count) => Recorded::Lost(count),
+    }
+}
