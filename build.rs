@@ -1,4 +1,5 @@
-//! Builds what must exist before the crate: the in-target probe, a shared object that the crate embeds.
+//! Build steps that Cargo cannot express in its manifest: the in-target probe, a shared object that the crate embeds, and
+//! the executable's dynamic symbol table.
 
 use std::{
     env,
@@ -9,6 +10,7 @@ use std::{
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     build_preload_probe();
+    export_toyvm_layout();
 }
 
 /// Compiles `probes/preload` to `$OUT_DIR/libgilscope_probe.so`; for processors it does not support, an empty file
@@ -22,6 +24,11 @@ fn build_preload_probe() {
     }
     let status = probe_compiler(&object).status().expect("rustc runs");
     assert!(status.success(), "the in-target probe does not compile");
+}
+
+/// Puts the toy VM's layout description into the executable's dynamic symbol table, where outside readers look for it.
+fn export_toyvm_layout() {
+    println!("cargo::rustc-link-arg-bins=-Wl,--export-dynamic-symbol=gilscope_toyvm");
 }
 
 fn probe_compiler(object: &Path) -> Command {
