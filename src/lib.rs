@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod model;
 pub mod perf;
 pub mod report;
+pub mod session;
 pub mod source;
 pub mod stack;
 pub mod target;

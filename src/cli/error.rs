@@ -65,6 +65,22 @@ pub enum PlanError {
 }
 
 impl PlanError {
+    /// Whether the words are wrong, rather than the world: a file that is not there is no error of usage.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::NothingToRun
+            | Self::ModuleAndCommand
+            | Self::UnknownFormat { .. }
+            | Self::NoViews { .. }
+            | Self::SameFileTwice { .. }
+            | Self::PreloadCannotAttach => true,
+            Self::NoScript { .. }
+            | Self::NoCommand { .. }
+            | Self::NotExecutable { .. }
+            | Self::NoInterpreter { .. } => false,
+        }
+    }
+
     /// What to type instead, where there is something to say.
     pub fn hint(&self) -> Option<String> {
         match self {

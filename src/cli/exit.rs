@@ -5,6 +5,8 @@ use std::{
     process::{ExitCode, ExitStatus},
 };
 
+use crate::{cli::error::PlanError, session::error::SessionError};
+
 /// How gilscope ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -35,6 +37,17 @@ impl Exit {
             Self::RecordingDamaged => 4,
             Self::ConditionHeld => 5,
             Self::Program(code) => code,
+        }
+    }
+
+    /// What to end with because of `error`.
+    pub fn of_error(error: &anyhow::Error) -> Self {
+        let refused = error.downcast_ref::<SessionError>().is_some_and(SessionError::is_refusal);
+        let usage = error.downcast_ref::<PlanError>().is_some_and(PlanError::is_usage);
+        match (refused, usage) {
+            (true, _) => Self::NotPermitted,
+            (_, true) => Self::Usage,
+            _ => Self::Failed,
         }
     }
 

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use crate::{
     cli::{error::PlanError, exit::Exit},
     report::outlet::OutletError,
+    session::error::SessionError,
 };
 
 /// Columns when nothing is known about the terminal.
@@ -105,7 +106,8 @@ fn failure(error: &anyhow::Error, hints: &[String]) -> String {
 fn hints(error: &anyhow::Error) -> Vec<String> {
     let plan = error.downcast_ref::<PlanError>().and_then(PlanError::hint);
     let outlet = error.downcast_ref::<OutletError>().and_then(outlet_hint);
-    plan.into_iter().chain(outlet).collect()
+    let session = error.downcast_ref::<SessionError>().map(SessionError::hints).unwrap_or_default();
+    plan.into_iter().chain(outlet).chain(session).collect()
 }
 
 fn outlet_hint(error: &OutletError) -> Option<String> {

@@ -4,6 +4,7 @@
 
 pub mod args;
 pub mod duration;
+pub mod execute;
 pub mod exit;
 pub mod messages;
 pub mod plan;

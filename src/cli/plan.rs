@@ -13,7 +13,7 @@ use crate::{
     report::{Format, Report, outlet::Destination, view::View},
 };
 
-pub use crate::cli::error::PlanError;
+pub use crate::{cli::error::PlanError, session::options::BackendChoice};
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,15 +85,6 @@ pub struct RecordPlan {
     pub verbosity: Verbosity,
 }
 
-/// Where lock events are to come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum BackendChoice {
-    /// The best source that works.
-    Auto,
-    /// This one or none.
-    Only(Backend),
-}
-
 /// What a plan depends on besides the words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surroundings {
@@ -101,28 +92,6 @@ pub struct Surroundings {
     pub exe: PathBuf,
     /// The variable `PATH`.
     pub path: OsString,
-}
-
-impl BackendChoice {
-    /// All choices, the default first.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::Only(Backend::Preload), Self::Only(Backend::Uprobe)];
-
-    /// The name used on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Only(backend) => backend.name(),
-        }
-    }
-
-    /// What the choice means.
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Auto => "the best one that works",
-            Self::Only(Backend::Preload) => "a probe loaded into a started program; needs no privilege",
-            Self::Only(Backend::Uprobe) => "kernel probes; attaches to running programs, needs root",
-        }
-    }
 }
 
 impl Surroundings {
@@ -140,6 +109,15 @@ impl RecordPlan {
 }
 
 impl Plan {
+    /// How much to say while carrying it out.
+    pub fn verbosity(&self) -> Verbosity {
+        match self {
+            Self::Run(plan) => plan.record.verbosity,
+            Self::Attach(plan) => plan.record.verbosity,
+            Self::ToyVm(_) | Self::Sweep { .. } => Verbosity::default(),
+        }
+    }
+
     /// What `args` mean in these surroundings.
     pub fn of(args: Args, surroundings: &Surroundings) -> Result<Self, PlanError> {
         match args.command {

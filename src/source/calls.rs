@@ -35,6 +35,19 @@ pub struct Call {
     pub cond: LiveAddress,
 }
 
+/// A step with a lock that the runtime itself reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepReport {
+    /// When.
+    pub at: MonoNanos,
+    /// By which thread.
+    pub tid: Tid,
+    /// Start of the lock's structure.
+    pub lock: LiveAddress,
+    /// Which step.
+    pub step: LockStep,
+}
+
 /// Whether a condition variable belongs to a global lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -55,7 +68,7 @@ pub type SharedTranslator = Rc<RefCell<Translator>>;
 
 /// Turns calls into events and keeps the book of locks.
 pub struct Translator {
-    finder: Box<dyn FindLocks>,
+    finder: Option<Box<dyn FindLocks>>,
     seats: Vec<LockSeat>,
     roles: FxHashMap<LiveAddress, (LockId, Role)>,
     foreign: FxHashSet<LiveAddress>,
@@ -74,8 +87,8 @@ enum Role {
 const FOREIGN_LIMIT: usize = 1 << 16;
 
 impl Translator {
-    /// A translator that knows no lock yet and asks `finder` about every new address.
-    pub fn new(finder: Box<dyn FindLocks>) -> Self {
+    /// A translator that knows no lock yet and asks `finder` about every new address; `None` until the target is known.
+    pub fn new(finder: Option<Box<dyn FindLocks>>) -> Self {
         Self {
             finder,
             seats: Vec::new(),
@@ -99,26 +112,38 @@ impl Translator {
         Verdict::Known
     }
 
+    /// From now on asks `finder`, and looks for locks at once.
+    pub fn find_with(&mut self, finder: Box<dyn FindLocks>) {
+        self.finder = Some(finder);
+        self.refresh();
+    }
+
     /// The locks found so far, in the order of their ids.
     pub fn seats(&self) -> &[LockSeat] {
         &self.seats
     }
 
-    /// Looks for locks now, without waiting for a call, and returns all that are known.
-    pub fn refresh(&mut self) -> &[LockSeat] {
-        for seat in self.finder.find_locks().unwrap_or_default() {
+    /// Looks for locks now; says whether there are any, or else the target cannot be read or is still starting.
+    fn refresh(&mut self) -> bool {
+        let found = self.finder.as_mut().and_then(|finder| finder.find_locks()).unwrap_or_default();
+        let any = !found.is_empty();
+        for seat in found {
             self.enter(seat);
         }
-        &self.seats
+        any
     }
 
-    /// The lock whose structure starts at `address`, looking for new ones when it is not known.
-    pub fn lock_at(&mut self, address: LiveAddress) -> Option<LockId> {
-        let known = |seats: &[LockSeat]| seats.iter().position(|seat| seat.address == address);
+    /// Appends the step that the runtime itself reports for the lock whose structure starts at `lock`.
+    pub fn report_step(&mut self, report: StepReport, out: &mut Vec<Event>) -> Verdict {
+        let known = |seats: &[LockSeat]| seats.iter().position(|seat| seat.address == report.lock);
         if known(&self.seats).is_none() {
             self.refresh();
         }
-        known(&self.seats).map(lock_id)
+        let Some(lock) = known(&self.seats).map(lock_id) else {
+            return Verdict::Foreign;
+        };
+        out.push(Event { at: report.at, tid: report.tid, what: What::Lock(lock, report.step) });
+        Verdict::Known
     }
 
     /// Calls on a known lock that mean nothing there.
@@ -157,13 +182,9 @@ impl Translator {
         if self.foreign.contains(&cond) {
             return None;
         }
-        let found = self.finder.find_locks();
-        let readable = found.is_some();
-        for seat in found.unwrap_or_default() {
-            self.enter(seat);
-        }
+        let settled = self.refresh();
         let role = self.roles.get(&cond).copied();
-        if role.is_none() && readable && self.foreign.len() < FOREIGN_LIMIT {
+        if role.is_none() && settled && self.foreign.len() < FOREIGN_LIMIT {
             self.foreign.insert(cond);
         }
         role
@@ -223,7 +244,7 @@ mod tests {
     }
 
     fn steps(calls: &[(i32, CondFunction, LiveAddress)]) -> (Vec<(i32, LockStep)>, Translator) {
-        let mut translator = Translator::new(Box::new(OneLock));
+        let mut translator = Translator::new(Some(Box::new(OneLock)));
         let mut out = Vec::new();
         for (at, (tid, function, cond)) in (0..).zip(calls) {
             let tid = Tid::from_raw(*tid).unwrap();
@@ -280,7 +301,7 @@ mod tests {
 
     #[test]
     fn other_condition_variables_are_foreign() {
-        let mut translator = Translator::new(Box::new(OneLock));
+        let mut translator = Translator::new(Some(Box::new(OneLock)));
         let tid = Tid::from_raw(7).unwrap();
         let cond = LiveAddress::in_target(0x9999);
         let call = Call { at: MonoNanos::from_monotonic(1), tid, function: CondFunction::Signal, cond };

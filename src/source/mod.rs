@@ -2,10 +2,10 @@
 
 pub mod calls;
 pub mod order;
+pub mod preload;
 pub mod run_delay;
 pub mod scheduler;
 pub mod uprobe;
-pub mod preload;
 
 use std::fmt;
 

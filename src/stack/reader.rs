@@ -57,6 +57,7 @@ impl StackReader {
     pub fn new(target: &Target, memory: Box<dyn Memory>) -> Option<Self> {
         let stacks = match &target.runtime {
             Runtime::CPython(python) => PythonStacks::new(&python.layout)?,
+            Runtime::ToyVm(_) => return None,
         };
         Some(Self {
             target: target.clone(),
@@ -93,7 +94,10 @@ impl StackReader {
         let mut stack = self.read_known(tid, motion);
         if matches!(stack, Err(StackFailure::UnknownThread)) && self.may_refresh() {
             // A list that cannot be read now leaves the thread unknown.
-            stack = self.refresh_threads().map_err(|_| StackFailure::UnknownThread).and_then(|()| self.read_known(tid, motion));
+            stack = self
+                .refresh_threads()
+                .map_err(|_| StackFailure::UnknownThread)
+                .and_then(|()| self.read_known(tid, motion));
         }
         match stack {
             Err(StackFailure::Torn) => self.tally.torn += 1,

@@ -7,7 +7,7 @@ use std::{
     ffi::OsString,
     io::{self, Read, Write},
     os::{
-        fd::{AsRawFd, OwnedFd, RawFd},
+        fd::{AsRawFd, RawFd},
         unix::process::CommandExt,
     },
     process::{Child, Command, ExitStatus},
@@ -25,8 +25,8 @@ pub struct Program {
     pub arguments: Vec<OsString>,
     /// Variables added to the environment.
     pub environment: Vec<(OsString, OsString)>,
-    /// Files that the program inherits open, under their present numbers.
-    pub inherit: Vec<OwnedFd>,
+    /// Files that the program inherits open, under these numbers; they must stay open until it has been started.
+    pub inherit: Vec<RawFd>,
 }
 
 /// Why a program could not be started.
@@ -76,17 +76,12 @@ impl Program {
         let (go_reader, go_writer) = io::pipe().map_err(LaunchError::Fork)?;
         let mut command = Command::new(&self.executable);
         command.args(&self.arguments).envs(self.environment);
-        let inherit = self.inherit;
         hold_before_exec(
             &mut command,
-            Gate { pid_writer, go_reader, go_writer: go_writer.as_raw_fd(), inherit: raw(&inherit) },
+            Gate { pid_writer, go_reader, go_writer: go_writer.as_raw_fd(), inherit: self.inherit },
         );
         // Spawning returns only after exec, hence the thread: the caller opens the gate in between.
-        let spawning = std::thread::spawn(move || {
-            let child = command.spawn();
-            drop(inherit);
-            child
-        });
+        let spawning = std::thread::spawn(move || command.spawn());
         let mut pid = [0; 4];
         match pid_reader.read_exact(&mut pid).ok().and_then(|()| Pid::from_raw(i32::from_ne_bytes(pid))) {
             Some(pid) => Ok(Suspended { pid, go: go_writer, spawning, program: self.executable }),
@@ -150,10 +145,6 @@ struct Gate {
     /// The observer's end: the child drops its copy, so that it ends when the observer dies before opening the gate.
     go_writer: RawFd,
     inherit: Vec<RawFd>,
-}
-
-fn raw(files: &[OwnedFd]) -> Vec<RawFd> {
-    files.iter().map(AsRawFd::as_raw_fd).collect()
 }
 
 #[expect(unsafe_code, reason = "code between fork and exec, and descriptor flags, have no safe interface")]

@@ -1,11 +1,11 @@
 //! Finding out what a process is: its runtime, its locks, its libc, without stopping or changing it.
 
-pub mod launch;
 pub mod catalog;
 pub mod debug_offsets;
 pub mod discover;
 pub mod elf;
 pub mod image;
+pub mod launch;
 pub mod layout;
 pub mod libc;
 pub mod lock;

@@ -2,7 +2,10 @@
 
 mod interpreters;
 
-use std::{collections::HashMap, time::{Duration, Instant}};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use gilscope::{
     model::{ids::Tid, stack::Frame},
@@ -28,7 +31,7 @@ fn threads_that_stand_still_are_read_exactly() {
     for interpreter in interpreters() {
         let program = interpreter.start(include_str!("blocked.py"));
         let expected: Expected = serde_json::from_str(&program.announcement).unwrap();
-        let Some(mut reader) = reader(&program) else {continue};
+        let Some(mut reader) = reader(&program) else { continue };
         let mut compared = 0;
         for motion in [Motion::Still, Motion::Moving] {
             for (tid, frames) in &expected {
@@ -53,21 +56,31 @@ fn no_impossible_chain_comes_out_of_a_running_thread() {
     for interpreter in interpreters() {
         let program = interpreter.start(include_str!("recursion.py"));
         let tids: Vec<i32> = serde_json::from_str(&program.announcement).unwrap();
-        let Some(mut reader) = reader(&program) else {continue};
-        let mut counts = HashMap::<_, u32>::new(); let mut depth = 0;
+        let Some(mut reader) = reader(&program) else { continue };
+        let mut counts = HashMap::<_, u32>::new();
+        let mut depth = 0;
         let mut impossible = Vec::new();
         let end = Instant::now() + Duration::from_secs(2);
         while Instant::now() < end {
             for tid in &tids {
                 let stack = reader.read(Tid::from_raw(*tid).unwrap(), Motion::Moving);
                 let partial = stack.as_ref().is_ok_and(|stack| stack.last() == Some(&Frame::marker("changing")));
-                if partial { depth += stack.as_ref().map_or(0, Vec::len) }
+                if partial {
+                    depth += stack.as_ref().map_or(0, Vec::len)
+                }
                 *counts.entry((partial, stack.as_ref().err().copied())).or_default() += 1;
                 impossible.extend(stack.ok().filter(|stack| !is_possible(stack)));
             }
         }
-        eprintln!("{}: {counts:?} impossible {} depth {depth} tally {:?}", interpreter.name(), impossible.len(), reader.tally());
-        if let Some(stack) = impossible.first() { eprintln!("!!   {}", stack.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")); }
+        eprintln!(
+            "{}: {counts:?} impossible {} depth {depth} tally {:?}",
+            interpreter.name(),
+            impossible.len(),
+            reader.tally()
+        );
+        if let Some(stack) = impossible.first() {
+            eprintln!("!!   {}", stack.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+        }
     }
 }
 
@@ -78,7 +91,9 @@ fn is_possible(stack: &[Frame]) -> bool {
     let ring: Vec<_> = functions.iter().skip(outer.len()).take_while(|function| **function != "[changing]").collect();
     let follows = |caller: &str, callee: &str| {
         let split = |name: &str| Some((name.get(..5)?.to_owned(), name.get(5..)?.parse::<usize>().ok()?));
-        split(caller).zip(split(callee)).is_some_and(|(caller, callee)| caller.0 == callee.0 && callee.1 == (caller.1 + 1) % 7)
+        split(caller)
+            .zip(split(callee))
+            .is_some_and(|(caller, callee)| caller.0 == callee.0 && callee.1 == (caller.1 + 1) % 7)
     };
     known && ring.windows(2).all(|pair| follows(pair[0], pair[1]))
 }

@@ -18,7 +18,7 @@ use std::io;
 
 pub use self::{
     prepared::Prepared,
-    reading::{CallSink, PreloadSource, Verdict},
+    reading::{CallSink, PreloadSource},
 };
 
 /// Why the probe cannot be prepared.

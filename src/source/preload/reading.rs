@@ -13,7 +13,7 @@ use crate::{
     },
     source::{
         Source, Tally,
-        calls::Call,
+        calls::{Call, Verdict},
         preload::{
             clock::{RawTime, Timeline},
             layout::COST_EMISSIONS,
@@ -25,16 +25,7 @@ use crate::{
 };
 
 /// Makes events of a call, appends them, and says whether the call belongs to a lock.
-pub type CallSink = Box<dyn FnMut(Call, &mut Vec<Event>) -> Verdict + Send>;
-
-/// Whether a condition variable belongs to a lock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It does, or it may yet turn out to.
-    Known,
-    /// It does not: its calls need not be recorded.
-    Foreign,
-}
+pub type CallSink = Box<dyn FnMut(Call, &mut Vec<Event>) -> Verdict>;
 
 /// What a thread was seen doing in one poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,9 +14,8 @@ use std::fmt;
 
 use crate::{
     model::{
-        address::LiveAddress,
-        event::{Event, LockStep},
-        ids::{Pid, Tid},
+        event::Event,
+        ids::Pid,
         time::{MonoNanos, Nanos},
     },
     perf::{
@@ -25,7 +24,7 @@ use crate::{
     },
     source::{
         Source, Tally,
-        calls::Call,
+        calls::{Call, StepReport, Verdict},
         scheduler::{RingContent, Scope, ThreadWatch},
         uprobe::{
             error::UprobeError,
@@ -36,20 +35,11 @@ use crate::{
     target::site::{Site, SiteMeaning},
 };
 
-/// What became of a libc call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Verdict {
-    /// It was understood, even if it makes no event.
-    Used,
-    /// It belongs to no known lock, or contradicts the calls before it.
-    Unmatched,
-}
-
 /// Turns a libc call into events. Calls come in order of time.
-pub type OnCall = Box<dyn FnMut(Call, &mut Vec<Event>) -> Verdict + Send>;
+pub type OnCall = Box<dyn FnMut(Call, &mut Vec<Event>) -> Verdict>;
 
 /// Turns a step that the runtime itself reports, with the lock's address, into events.
-pub type OnStep = Box<dyn FnMut(Tid, MonoNanos, LiveAddress, LockStep, &mut Vec<Event>) -> Verdict + Send>;
+pub type OnStep = Box<dyn FnMut(StepReport, &mut Vec<Event>) -> Verdict>;
 
 /// What to probe, and whom to tell.
 pub struct UprobeOptions {
@@ -147,7 +137,8 @@ struct Hits {
 impl Hits {
     fn on_hit(&mut self, number: usize, record: &Record, out: &mut Vec<Event>) {
         self.tally.lock_events += 1;
-        if self.tell(number, record, out) != Some(Verdict::Used) {
+        // A foreign condition variable is no fault; a hit without its argument is.
+        if self.tell(number, record, out).is_none() {
             self.tally.unmatched += 1;
         }
     }
@@ -158,7 +149,7 @@ impl Hits {
         let Record { at, tid, .. } = *record;
         Some(match *self.meanings.get(number)? {
             SiteMeaning::Libc(function) => (self.on_call)(Call { at, tid, function, cond: argument }, out),
-            SiteMeaning::Usdt(step) => (self.on_step)(tid, at, argument, step, out),
+            SiteMeaning::Usdt(step) => (self.on_step)(StepReport { at, tid, lock: argument, step }, out),
         })
     }
 }

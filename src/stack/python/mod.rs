@@ -11,16 +11,13 @@ pub mod pages;
 pub mod walk;
 
 use crate::{
-    model::{
-        address::LiveAddress,
-        stack::Frame,
-    },
+    model::{address::LiveAddress, stack::Frame},
     stack::{
         Motion, StackFailure,
         python::{
             code::CodeCache,
             pages::Pages,
-            walk::{Chain, RawFrame, Walker, WalkError},
+            walk::{Chain, RawFrame, WalkError, Walker},
         },
     },
     target::{
@@ -124,12 +121,7 @@ impl PythonStacks {
         Err(failure)
     }
 
-    fn attempt(
-        &mut self,
-        memory: &dyn Memory,
-        state: LiveAddress,
-        wanted: Wanted,
-    ) -> Result<Vec<Frame>, StackFailure> {
+    fn attempt(&mut self, memory: &dyn Memory, state: LiveAddress, wanted: Wanted) -> Result<Vec<Frame>, StackFailure> {
         let top = self.top(memory, state)?;
         self.first.walk(&self.walker, memory, top)?;
         let second_top = self.top(memory, state)?;

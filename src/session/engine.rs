@@ -1,0 +1,175 @@
+//! The crank: drain every source, order the events, book them, read stacks; again until told to end.
+
+use std::time::Duration;
+
+use crate::{
+    ledger::{Attribution, Ledger, LedgerOptions, LockStart},
+    model::{
+        event::Event,
+        ids::LockId,
+        stack::StackTable,
+        time::{MonoNanos, Nanos},
+    },
+    perf::clock,
+    session::sampler::{Sampler, no_stack},
+    source::{Source, Tally, calls::SharedTranslator, order::Merger},
+};
+
+/// Holds at least this long are listed one by one.
+const LONG_HOLD: Nanos = Nanos::from_millis(10);
+/// Between two turns when nothing else is due; short enough that no default buffer fills in between.
+const PACE: Duration = Duration::from_millis(5);
+
+/// A recording that is going on.
+#[derive(Debug)]
+pub(super) struct Engine {
+    sources: Vec<Box<dyn Source>>,
+    translator: SharedTranslator,
+    declared: usize,
+    merger: Merger,
+    ledger: Ledger,
+    stacks: StackTable,
+    sampler: Option<Sampler>,
+    started: MonoNanos,
+}
+
+/// What a recording gave.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    pub(super) attribution: Attribution,
+    pub(super) stacks: StackTable,
+    pub(super) tally: Tally,
+    /// Events that arrived after later ones had been booked.
+    pub(super) late: u64,
+}
+
+/// The parts an engine is made of.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) sources: Vec<Box<dyn Source>>,
+    pub(super) translator: SharedTranslator,
+    pub(super) sampler: Option<Sampler>,
+    /// What is known of the locks found already; those found later are new, and free.
+    pub(super) lock_start: LockStart,
+    /// Start of the window.
+    pub(super) start: MonoNanos,
+}
+
+impl Engine {
+    pub(super) fn new(parts: Parts) -> Self {
+        let mut stacks = StackTable::default();
+        let no_stack = no_stack(&mut stacks);
+        let options = LedgerOptions { start: parts.start, long_hold: LONG_HOLD, no_stack };
+        let mut engine = Self {
+            sources: parts.sources,
+            translator: parts.translator,
+            declared: 0,
+            merger: Merger::default(),
+            ledger: Ledger::new(options),
+            stacks,
+            sampler: parts.sampler,
+            started: parts.start,
+        };
+        engine.declare_locks(parts.lock_start);
+        engine
+    }
+
+    /// Adds events that no source reports, such as what was seen when the recording began.
+    pub(super) fn add(&mut self, events: impl IntoIterator<Item = Event>) {
+        self.merger.inbox().extend(events);
+    }
+
+    /// Books everything that happened before `moment`; returns when all sources have delivered it.
+    pub(super) fn catch_up(&mut self, moment: MonoNanos) {
+        while self.drain() < moment {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.book(moment);
+    }
+
+    /// Books that a lock was seen free when the recording began.
+    pub(super) fn seed_free(&mut self, lock: LockId) {
+        self.ledger.seed_free(lock);
+    }
+
+    /// One turn of the crank.
+    pub(super) fn turn(&mut self) {
+        let watermark = self.drain();
+        self.book(watermark);
+        if let Some(sampler) = &mut self.sampler {
+            sampler.sample(&self.ledger, &mut self.stacks, self.merger.inbox());
+        }
+    }
+
+    /// How long to rest before the next turn.
+    pub(super) fn pause(&self) -> Duration {
+        let until_tick =
+            self.sampler.as_ref().map(|sampler| Duration::from_nanos(sampler.until_next_tick().as_nanos()));
+        until_tick.unwrap_or(PACE).min(PACE)
+    }
+
+    /// Time since the recording began, threads alive, lock events so far: for the progress line.
+    pub(super) fn progress(&self) -> (Nanos, usize, u64) {
+        let elapsed = clock::now().saturating_since(self.started);
+        (elapsed, self.ledger.live_threads().count(), self.tally().lock_events)
+    }
+
+    /// Ends the recording because the target ended: all its events count, and the last one is the end of the window.
+    pub(super) fn finish_with_target(mut self) -> Recorded {
+        let end = self.started;
+        self.stop();
+        self.declare_locks(LockStart::Free);
+        let ledger = &mut self.ledger;
+        self.merger.release_all(|event| ledger.apply(event));
+        self.close(end)
+    }
+
+    /// Ends the recording at `end` while the target goes on.
+    pub(super) fn finish_at(mut self, end: MonoNanos) -> Recorded {
+        self.stop();
+        self.book(end);
+        self.close(end)
+    }
+
+    fn stop(&mut self) {
+        for source in &mut self.sources {
+            source.finish(self.merger.inbox());
+        }
+    }
+
+    fn close(self, end: MonoNanos) -> Recorded {
+        let tally = self.tally();
+        let late = self.merger.late();
+        Recorded { attribution: self.ledger.finish(end), stacks: self.stacks, tally, late }
+    }
+
+    fn drain(&mut self) -> MonoNanos {
+        let now = clock::now();
+        let inbox = self.merger.inbox();
+        self.sources.iter_mut().map(|source| source.drain(now, inbox)).min().unwrap_or(now)
+    }
+
+    fn book(&mut self, until: MonoNanos) {
+        self.declare_locks(LockStart::Free);
+        let ledger = &mut self.ledger;
+        self.merger.release(until, |event| ledger.apply(event));
+    }
+
+    fn declare_locks(&mut self, start: LockStart) {
+        let translator = self.translator.borrow();
+        for (index, seat) in (0..).zip(translator.seats()).skip(self.declared) {
+            self.ledger.declare_lock(LockId::from_index(index), &seat.name, seat.interpreter, start);
+        }
+        self.declared = translator.seats().len();
+    }
+
+    fn tally(&self) -> Tally {
+        let mut total = Tally { unmatched: self.translator.borrow().unmatched(), ..Tally::default() };
+        for tally in self.sources.iter().map(|source| source.tally()) {
+            total.lock_events += tally.lock_events;
+            total.unmatched += tally.unmatched;
+            total.cost_per_event = total.cost_per_event.or(tally.cost_per_event);
+        }
+        total
+    }
+}

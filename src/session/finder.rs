@@ -1,0 +1,29 @@
+//! The target's locks, read afresh whenever a source meets a condition variable it does not know.
+
+use crate::{
+    source::calls::FindLocks,
+    target::{
+        discover::Target,
+        lock::LockSeat,
+        memory::{MemoryError, ProcessMemory},
+    },
+};
+
+/// Reads the locks of a live target.
+#[derive(Debug)]
+pub(super) struct LiveLocks {
+    target: Target,
+    memory: ProcessMemory,
+}
+
+impl LiveLocks {
+    pub(super) fn of(target: &Target) -> Result<Self, MemoryError> {
+        Ok(Self { target: target.clone(), memory: ProcessMemory::open(target.pid)? })
+    }
+}
+
+impl FindLocks for LiveLocks {
+    fn find_locks(&mut self) -> Option<Vec<LockSeat>> {
+        self.target.locks(&self.memory).ok()
+    }
+}

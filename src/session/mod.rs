@@ -1,0 +1,25 @@
+//! The only place where target, source, ledger and reports meet: one recording from its start to its profile.
+//!
+//! [`Engine`](engine) turns the crank: drain the sources, order their events, book them, read stacks. [`run`] launches a
+//! program under observation, [`attach`] observes one that is running.
+
+pub mod attach;
+mod engine;
+pub mod error;
+mod finder;
+pub mod options;
+mod preload;
+mod progress;
+mod recording;
+pub mod run;
+mod sampler;
+pub mod signals;
+mod summary;
+mod uprobe;
+mod watch;
+
+/// Waits until the process at the other end of standard input is gone and removes what probes it left behind. `group`
+/// is the name it gave them.
+pub fn sweep(group: &str) -> std::io::Result<()> {
+    crate::source::uprobe::sweep::sweep_when_parent_ends(group)
+}

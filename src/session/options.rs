@@ -1,0 +1,58 @@
+//! What the user may decide about a recording.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use crate::model::profile::Backend;
+
+/// How to record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordOptions {
+    /// End the recording after this long; `None`: when the target ends.
+    pub duration: Option<Duration>,
+    /// Stack samples a second and thread; `None` reads no stacks.
+    pub rate: Option<NonZeroU32>,
+    /// Where to take lock events from.
+    pub backend: BackendChoice,
+    /// Whether to show how the recording goes.
+    pub progress: ProgressLine,
+}
+
+/// Where lock events are to come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BackendChoice {
+    /// The best source that works.
+    Auto,
+    /// This one or none.
+    Only(Backend),
+}
+
+impl BackendChoice {
+    /// All choices, the default first.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Only(Backend::Preload), Self::Only(Backend::Uprobe)];
+
+    /// The name used on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Only(backend) => backend.name(),
+        }
+    }
+
+    /// What the choice means.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Auto => "the best one that works",
+            Self::Only(Backend::Preload) => "a probe loaded into a started program; needs no privilege",
+            Self::Only(Backend::Uprobe) => "kernel probes; attaches to running programs, needs root",
+        }
+    }
+}
+
+/// Whether a line on the terminal shows how the recording goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProgressLine {
+    /// If standard error is a terminal.
+    OnTerminal,
+    /// Never.
+    Hidden,
+}

@@ -1,0 +1,94 @@
+//! Launching with the in-target probe: lock events from the probe, scheduling from perf events, no privileges.
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    ledger::LockStart,
+    model::{event::SeenCpu, ids::Pid, profile::Backend, time::MonoNanos},
+    perf::{clock, error::PerfError},
+    session::{
+        error::SessionError,
+        finder::LiveLocks,
+        options::RecordOptions,
+        recording::{Beginning, Recording, first_thread},
+    },
+    source::{
+        Source,
+        calls::Translator,
+        preload::Prepared,
+        scheduler::{SchedulerSource, Scope},
+    },
+    target::{discover::Target, launch::Program},
+};
+
+/// The probe is in place; which process will claim it is not yet known.
+#[derive(Debug)]
+pub(super) struct PreloadWatch {
+    prepared: Prepared,
+    scheduler: Result<SchedulerSource, PerfError>,
+    child: Pid,
+    started: MonoNanos,
+    claimed_since: Option<Instant>,
+}
+
+/// An interpreter that has loaded the probe can be described within milliseconds; if not by then, never.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Makes the probe, and has `program` load it.
+pub(super) fn prepare(program: &mut Program) -> Result<Prepared, SessionError> {
+    let prepared = Prepared::new()?;
+    let own = std::env::var_os("LD_PRELOAD");
+    program.environment.extend(prepared.environment(own.as_deref()));
+    program.inherit.extend(prepared.inherited_fds().iter().map(std::os::fd::AsRawFd::as_raw_fd));
+    Ok(prepared)
+}
+
+impl PreloadWatch {
+    /// Watches the held child's scheduling, from before its first instruction.
+    pub(super) fn before_start(prepared: Prepared, child: Pid) -> Self {
+        let scheduler = SchedulerSource::open(child, Scope::BeforeExec);
+        Self { prepared, scheduler, child, started: clock::now(), claimed_since: None }
+    }
+
+    /// The target, once an interpreter has claimed the probe and can be described.
+    pub(super) fn look(&mut self) -> Result<Option<Target>, SessionError> {
+        let Some(pid) = self.prepared.claimed_by() else {
+            return Ok(None);
+        };
+        let since = *self.claimed_since.get_or_insert_with(Instant::now);
+        match Target::discover(pid) {
+            Ok(target) => Ok(Some(target)),
+            Err(_) if since.elapsed() < PATIENCE => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(super) fn begin(self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
+        let (mut start, mut scheduler, mut cpu) = (self.started, self.scheduler, SeenCpu::Asleep);
+        if target.pid != self.child {
+            // A wrapper has started the interpreter: it is watched from now on.
+            scheduler = SchedulerSource::open(target.pid, Scope::Running);
+            (start, cpu) = (clock::now(), SeenCpu::Runnable);
+        }
+        let translator = Rc::new(RefCell::new(Translator::new(Some(Box::new(LiveLocks::of(&target)?)))));
+        let calls = Rc::clone(&translator);
+        let source =
+            self.prepared.into_source(target.pid, Box::new(move |call, out| calls.borrow_mut().translate(call, out)));
+        let mut sources: Vec<Box<dyn Source>> = vec![Box::new(source)];
+        let mut notes = Vec::new();
+        match scheduler {
+            Ok(scheduler) => sources.push(Box::new(scheduler)),
+            Err(error) => notes.push(format!("no scheduler evidence: {error}; running and blocked are unknown")),
+        }
+        let first = first_thread(target.pid.main_thread(), start, cpu);
+        let (backend, lock_start) = (Backend::Preload, LockStart::Free);
+        let beginning = Beginning { target, translator, sources, backend, start, lock_start, notes };
+        let mut recording = Recording::begin(beginning, options)?;
+        recording.engine().add([first]);
+        Ok(recording)
+    }
+}

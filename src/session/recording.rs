@@ -1,0 +1,127 @@
+//! A recording that is under way, whatever its source and however it began.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use crate::{
+    ledger::LockStart,
+    model::{
+        event::{Event, SeenCpu, SeenRelation, Sighting, What},
+        ids::Tid,
+        profile::{Backend, Profile},
+        time::{MonoNanos, Nanos},
+    },
+    perf::clock,
+    session::{
+        engine::{Engine, Parts},
+        error::SessionError,
+        options::RecordOptions,
+        progress::Progress,
+        sampler::Sampler,
+        summary,
+    },
+    source::{Source, calls::SharedTranslator},
+    stack::reader::StackReader,
+    target::{discover::Target, memory::ProcessMemory},
+};
+
+/// Why a recording ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The target did: its last event is the end of the window.
+    TargetEnded,
+    /// Somebody wants it now, while the target goes on.
+    Now,
+}
+
+/// A recording under way.
+#[derive(Debug)]
+pub(super) struct Recording {
+    engine: Engine,
+    progress: Progress,
+    target: Target,
+    backend: Backend,
+    notes: Vec<String>,
+    started: MonoNanos,
+    duration: Option<Duration>,
+}
+
+/// What a source hands over when its recording begins.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    pub(super) target: Target,
+    pub(super) translator: SharedTranslator,
+    pub(super) sources: Vec<Box<dyn Source>>,
+    pub(super) backend: Backend,
+    /// Start of the window.
+    pub(super) start: MonoNanos,
+    pub(super) lock_start: LockStart,
+    pub(super) notes: Vec<String>,
+}
+
+impl Recording {
+    pub(super) fn begin(beginning: Beginning, options: RecordOptions) -> Result<Self, SessionError> {
+        let Beginning { target, translator, sources, backend, start, lock_start, mut notes } = beginning;
+        let sampler = sampler(&target, options.rate, &mut notes)?;
+        let engine = Engine::new(Parts { sources, translator, sampler, lock_start, start });
+        let (progress, duration) = (Progress::begin(options.progress), options.duration);
+        Ok(Self { engine, progress, target, backend, notes, started: start, duration })
+    }
+
+    pub(super) fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    /// One turn: take what there is, book it, read stacks.
+    pub(super) fn turn(&mut self) {
+        self.engine.turn();
+        let (elapsed, threads, lock_events) = self.engine.progress();
+        self.progress.show(elapsed, threads, lock_events);
+    }
+
+    /// Rests until something is due.
+    pub(super) fn pause(&self) {
+        std::thread::sleep(self.engine.pause());
+    }
+
+    /// Whether the wanted duration is over.
+    pub(super) fn is_over(&self) -> bool {
+        let elapsed = Duration::from_nanos(clock::now().saturating_since(self.started).as_nanos());
+        self.duration.is_some_and(|duration| elapsed >= duration)
+    }
+
+    /// Disarms the sources, books what is left and puts the profile together.
+    pub(super) fn finish(self, end: End) -> Profile {
+        let limit = self.duration.map(|wanted| {
+            self.started.later_by(Nanos::from_nanos(u64::try_from(wanted.as_nanos()).unwrap_or(u64::MAX)))
+        });
+        let recorded = match end {
+            End::TargetEnded => self.engine.finish_with_target(),
+            End::Now => self.engine.finish_at(limit.map_or_else(clock::now, |limit| limit.min(clock::now()))),
+        };
+        self.progress.end();
+        summary::profile(recorded, &self.target, self.backend, self.notes)
+    }
+}
+
+/// The sighting of a launched program's first thread: it owns nothing yet, and sleeps until it is let go.
+pub(super) fn first_thread(tid: Tid, at: MonoNanos, cpu: SeenCpu) -> Event {
+    let sighting = Sighting { relation: Some(SeenRelation::Outside), cpu: Some(cpu) };
+    Event { at, tid, what: What::Seen(sighting) }
+}
+
+fn sampler(
+    target: &Target,
+    rate: Option<NonZeroU32>,
+    notes: &mut Vec<String>,
+) -> Result<Option<Sampler>, SessionError> {
+    let Some(rate) = rate else {
+        notes.push("no stacks were read (--rate 0)".to_owned());
+        return Ok(None);
+    };
+    let memory = Box::new(ProcessMemory::open(target.pid)?);
+    let reader = StackReader::new(target, memory);
+    if reader.is_none() {
+        notes.push("stacks of this build cannot be read".to_owned());
+    }
+    Ok(reader.map(|reader| Sampler::new(reader, rate)))
+}

@@ -1,0 +1,132 @@
+//! Launching a program under observation, from its first instruction to its last.
+//!
+//! The program is never in danger from us: whatever fails on our side, it runs on, and its exit status is passed on.
+
+use std::{
+    ffi::OsString,
+    io,
+    process::ExitStatus,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    model::profile::{Backend, Profile},
+    session::{
+        error::SessionError,
+        options::{BackendChoice, RecordOptions},
+        preload::{self, PreloadWatch},
+        recording::End,
+        signals::{Signals, pass_on},
+        uprobe::UprobeWatch,
+        watch::Watch,
+    },
+    target::{
+        discover::Target,
+        launch::{Launched, Program},
+    },
+};
+
+/// What to launch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The executable: a path, or a name that is looked up in `PATH`.
+    pub executable: OsString,
+    /// Its arguments, without the name.
+    pub arguments: Vec<OsString>,
+}
+
+/// A launched program under observation.
+#[derive(Debug)]
+pub struct RunSession {
+    child: Launched,
+    signals: Signals,
+    watch: Option<Watch>,
+    options: RecordOptions,
+    started: Instant,
+    ended: Option<ExitStatus>,
+}
+
+/// How long between two looks for the interpreter; it takes some ten milliseconds to start.
+const LOOK: Duration = Duration::from_millis(1);
+
+impl RunSession {
+    /// Starts the program with the chosen source in place.
+    pub fn start(command: Command, options: RecordOptions, signals: Signals) -> Result<Self, SessionError> {
+        let mut program = Program {
+            executable: command.executable,
+            arguments: command.arguments,
+            environment: Vec::new(),
+            inherit: Vec::new(),
+        };
+        let (child, watch) = match options.backend {
+            BackendChoice::Auto | BackendChoice::Only(Backend::Preload) => {
+                let prepared = preload::prepare(&mut program)?;
+                let suspended = program.suspended()?;
+                let watch = PreloadWatch::before_start(prepared, suspended.pid());
+                (suspended.start()?, Watch::Preload(watch))
+            }
+            BackendChoice::Only(Backend::Uprobe) => {
+                let suspended = program.suspended()?;
+                let watch = UprobeWatch::before_start(suspended.pid())?;
+                (suspended.start()?, Watch::Uprobe(watch))
+            }
+        };
+        Ok(Self { child, signals, watch: Some(watch), options, started: Instant::now(), ended: None })
+    }
+
+    /// Records until the program ends, the duration is over or a signal ends the recording.
+    pub fn record(&mut self) -> Result<Profile, SessionError> {
+        let watch = self.watch.take().ok_or(SessionError::NoInterpreter)?;
+        let (watch, target) = self.await_interpreter(watch)?;
+        let mut recording = watch.begin(target, self.options)?;
+        let end = loop {
+            recording.turn();
+            if let Some(status) = self.child.try_wait().ok().flatten() {
+                self.ended = Some(status);
+                break End::TargetEnded;
+            }
+            if recording.is_over() || self.signal_received() {
+                break End::Now;
+            }
+            recording.pause();
+        };
+        Ok(recording.finish(end))
+    }
+
+    /// Waits for the program to end, passing on signals meanwhile.
+    pub fn wait(mut self) -> io::Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.ended.map_or_else(|| self.child.try_wait(), |status| Ok(Some(status)))? {
+                return Ok(status);
+            }
+            self.signal_received();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until an interpreter runs and can be described.
+    fn await_interpreter(&mut self, mut watch: Watch) -> Result<(Watch, Target), SessionError> {
+        loop {
+            if let Some(target) = watch.look()? {
+                return Ok((watch, target));
+            }
+            if let Some(status) = self.child.try_wait().map_err(SessionError::Wait)? {
+                self.ended = Some(status);
+                return Err(SessionError::NoInterpreter);
+            }
+            if self.signal_received() || self.options.duration.is_some_and(|limit| self.started.elapsed() >= limit) {
+                return Err(SessionError::NoInterpreter);
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn signal_received(&mut self) -> bool {
+        let mut received = false;
+        while let Some(signal) = self.signals.take() {
+            pass_on(signal, &mut self.child);
+            received = true;
+        }
+        received
+    }
+}

@@ -1,0 +1,106 @@
+//! When to read whose stack: all threads at a jittered rate, and each thread that has begun to wait.
+//!
+//! Stacks are read from outside; no thread is ever stopped for it. A stack that moved while it was read is discarded by
+//! the reader and counted. The number of distinct stacks kept is bounded: past the bound they share one place holder.
+
+use std::num::NonZeroU32;
+
+use rustc_hash::FxHashMap;
+
+use crate::{
+    ledger::Ledger,
+    model::{
+        event::{Event, SampleCause, StackSample, What},
+        ids::Tid,
+        stack::{Frame, StackId, StackTable},
+        time::{MonoNanos, Nanos},
+    },
+    perf::clock,
+    stack::{Motion, reader::StackReader},
+};
+
+/// Distinct stacks kept; past it memory would grow with the length of the recording.
+const STACKS_KEPT: usize = 20_000;
+/// Threads read at one tick; more take turns, so that reading never takes more than a few milliseconds.
+const THREADS_A_TICK: usize = 48;
+
+/// Reads stacks on time.
+#[derive(Debug)]
+pub(super) struct Sampler {
+    reader: StackReader,
+    period: Nanos,
+    next_tick: MonoNanos,
+    turn: usize,
+    jitter: Jitter,
+    /// Waits whose stack has been read, by the moment of reading, until the ledger has booked it.
+    asked: FxHashMap<Tid, MonoNanos>,
+}
+
+impl Sampler {
+    /// Samples each thread `rate` times a second on average.
+    pub(super) fn new(reader: StackReader, rate: NonZeroU32) -> Self {
+        let period = Nanos::from_nanos(1_000_000_000 / u64::from(rate.get()));
+        let now = clock::now();
+        let jitter = Jitter(now.as_nanos() | 1);
+        Self { reader, period, next_tick: now, turn: 0, jitter, asked: FxHashMap::default() }
+    }
+
+    /// How long until the next tick is due.
+    pub(super) fn until_next_tick(&self) -> Nanos {
+        self.next_tick.saturating_since(clock::now())
+    }
+
+    /// Reads what is due now.
+    pub(super) fn sample(&mut self, ledger: &Ledger, stacks: &mut StackTable, out: &mut Vec<Event>) {
+        let mut threads: Vec<Tid> = ledger.live_threads().collect();
+        threads.sort_unstable();
+        self.asked.retain(|_, read_at| *read_at >= ledger.now());
+        for tid in threads.iter().copied().filter(|tid| ledger.awaits_stack(*tid)) {
+            if !self.asked.contains_key(&tid) {
+                let event = self.read(tid, Motion::Still, SampleCause::WaitBegan, stacks);
+                self.asked.insert(tid, event.at);
+                out.push(event);
+            }
+        }
+        let now = clock::now();
+        if now < self.next_tick || threads.is_empty() {
+            return;
+        }
+        self.next_tick = now.later_by(self.jitter.around(self.period));
+        let count = threads.len().min(THREADS_A_TICK);
+        let start = self.turn % threads.len();
+        self.turn = start + count;
+        for tid in threads.iter().cycle().skip(start).take(count) {
+            out.push(self.read(*tid, Motion::Moving, SampleCause::Tick, stacks));
+        }
+    }
+
+    fn read(&mut self, tid: Tid, motion: Motion, cause: SampleCause, stacks: &mut StackTable) -> Event {
+        let at = clock::now();
+        let stack = match stacks.len() {
+            0..STACKS_KEPT => self.reader.read_into(tid, motion, stacks).ok(),
+            _ => Some(stacks.intern(&[Frame::marker("too many different stacks")])),
+        };
+        Event { at, tid, what: What::Stack(StackSample { until: clock::now(), stack, cause }) }
+    }
+}
+
+/// Spreads ticks between half and one and a half periods, so that they cannot fall into step with the target.
+#[derive(Debug)]
+struct Jitter(u64);
+
+impl Jitter {
+    /// Xorshift: cheap, and good enough to break any rhythm.
+    fn around(&mut self, period: Nanos) -> Nanos {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        let period = period.as_nanos();
+        Nanos::from_nanos(period / 2 + self.0 % period.max(1))
+    }
+}
+
+/// The stack that stands in where none was read.
+pub(super) fn no_stack(stacks: &mut StackTable) -> StackId {
+    stacks.intern(&[Frame::marker("no stack read")])
+}

@@ -1,0 +1,41 @@
+//! From what was recorded to the profile: the ledger's numbers, the target's name, and notes on how they came about.
+
+use crate::{
+    model::{
+        profile::{Backend, Profile, Quality},
+        time::Nanos,
+    },
+    session::engine::Recorded,
+    target::discover::Target,
+};
+
+/// Puts the profile together.
+pub(super) fn profile(recorded: Recorded, target: &Target, backend: Backend, mut notes: Vec<String>) -> Profile {
+    let Recorded { attribution, stacks, tally, late } = recorded;
+    if late > 0 {
+        notes.push(format!("{late} events arrived after later ones had been booked; they count as of their arrival"));
+    }
+    let cost = tally.cost_per_event.map(|cost| Nanos::from_nanos(cost.as_nanos().saturating_mul(tally.lock_events)));
+    let quality = Quality {
+        lost_events: attribution.tally.lost,
+        unmatched_events: attribution.tally.unmatched + tally.unmatched,
+        unknown: attribution.unknown,
+        stack_samples: attribution.tally.stack_samples,
+        stack_failures: attribution.tally.stack_failures,
+        probe_cost: cost,
+        invariants_broken: attribution.invariants_broken,
+        notes,
+    };
+    Profile {
+        target: target.summary(),
+        window: attribution.window,
+        backend,
+        exact: true,
+        locks: attribution.locks,
+        threads: attribution.threads,
+        blame: attribution.blame,
+        long_holds: attribution.long_holds,
+        quality,
+        stacks,
+    }
+}
