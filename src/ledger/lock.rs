@@ -22,6 +22,8 @@ pub(super) struct LockAccount {
     pub(super) interpreter: Option<i64>,
     pub(super) owner: Owner,
     pub(super) waiters: Vec<Tid>,
+    /// Threads that have released it and may turn out to have been forced to.
+    pub(super) givers: Vec<Tid>,
     pub(super) charged_until: MonoNanos,
     pub(super) held: Nanos,
     pub(super) contended: Nanos,
@@ -70,6 +72,7 @@ impl LockAccount {
             interpreter,
             owner,
             waiters: Vec::new(),
+            givers: Vec::new(),
             charged_until: start,
             held: Nanos::ZERO,
             contended: Nanos::ZERO,
@@ -87,8 +90,8 @@ impl LockAccount {
         }
     }
 
-    /// Charges the time up to `at` to the present owner.
-    pub(super) fn charge(&mut self, at: MonoNanos) {
+    /// Charges the time up to `at` to the present owner, and returns how much of it the lock was held without a waiter.
+    pub(super) fn charge(&mut self, at: MonoNanos) -> Nanos {
         let time = at.saturating_since(self.charged_until);
         self.charged_until = self.charged_until.max(at);
         match self.owner {
@@ -98,9 +101,12 @@ impl LockAccount {
                 self.held += time;
                 if !self.waiters.is_empty() {
                     self.contended += time;
+                } else {
+                    return time;
                 }
             }
         }
+        Nanos::ZERO
     }
 
     /// Who owns the lock, as a waiter sees it.
@@ -133,6 +139,13 @@ impl LockAccount {
         self.waiters.push(tid);
         if let Owner::Held(hold) = &mut self.owner {
             hold.waiters = hold.waiters.saturating_add(1);
+        }
+    }
+
+    /// Adds to the waiting that the present hold has caused.
+    pub(super) fn add_to_hold(&mut self, waited: Nanos) {
+        if let Owner::Held(hold) = &mut self.owner {
+            hold.waited += waited;
         }
     }
 

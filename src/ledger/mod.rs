@@ -15,6 +15,7 @@
 mod apportion;
 mod blame;
 mod close;
+mod giving_way;
 mod lock;
 mod spread;
 mod steps;
@@ -174,13 +175,16 @@ impl Ledger {
         let Some(thread) = self.threads.get_mut(&tid) else {
             return;
         };
-        let lock = match thread.relation {
-            Relation::Waiting(wait) => self.locks.iter_mut().find(|lock| lock.id == wait.lock),
-            Relation::Inside(_) | Relation::Outside | Relation::Unknown => None,
+        let wanted = match thread.relation {
+            Relation::Waiting(wait) => Some(wait.lock),
+            Relation::Inside(_) | Relation::Outside | Relation::Unknown => {
+                thread.giving_way.as_ref().map(|giving_way| giving_way.lock)
+            }
         };
+        let lock = wanted.and_then(|wanted| self.locks.iter_mut().find(|lock| lock.id == wanted));
         let ownership = lock.as_ref().map_or(Ownership::Unknown, |lock| lock.ownership());
         let charge = thread.charge(self.now, ownership);
-        if let Some(lock) = lock {
+        if let (Some(lock), Relation::Waiting(_)) = (lock, charge.relation) {
             Self::charge_wait(&mut self.blame, lock, tid, charge);
         }
     }
@@ -203,8 +207,10 @@ impl Ledger {
             return;
         };
         let lock = &mut self.locks[index];
-        lock.charge(self.now);
+        let alone = lock.charge(self.now);
         let ownership = lock.ownership();
+        self.charge_givers(index, ownership, alone);
+        let lock = &mut self.locks[index];
         let waiters = std::mem::take(&mut lock.waiters);
         for waiter in &waiters {
             if let Some(thread) = self.threads.get_mut(waiter) {
@@ -213,6 +219,22 @@ impl Ledger {
             }
         }
         lock.waiters = waiters;
+    }
+
+    /// Charges the threads that have released the lock and may want it back; `alone` is how long nobody else waited.
+    fn charge_givers(&mut self, index: usize, ownership: Ownership, mut alone: Nanos) {
+        let lock = &mut self.locks[index];
+        let (id, now, threads) = (lock.id, self.now, &mut self.threads);
+        lock.givers.retain(|giver| {
+            let Some(thread) = threads.get_mut(giver).filter(|thread| thread.gives_way_on(id)) else {
+                return false;
+            };
+            thread.charge(now, ownership);
+            if let Some(giving_way) = &mut thread.giving_way {
+                giving_way.note_alone(std::mem::take(&mut alone));
+            }
+            true
+        });
     }
 
     fn lock(&mut self, id: LockId) -> &mut LockAccount {

@@ -3,6 +3,7 @@
 use crate::{
     ledger::{
         Ledger,
+        giving_way::GivingWay,
         lock::Owner,
         thread::{Relation, Wait},
     },
@@ -24,6 +25,9 @@ impl Ledger {
         self.thread(tid, first_relation);
         self.charge_thread(tid);
         self.lossy.remove(&tid);
+        if let (Some(thread), false) = (self.threads.get_mut(&tid), step == LockStep::Yielded) {
+            thread.giving_way = None;
+        }
         match step {
             LockStep::Want => self.on_want(tid, lock),
             LockStep::Acquired => self.on_acquired(tid, lock),
@@ -52,10 +56,21 @@ impl Ledger {
 
     fn on_yielded(&mut self, tid: Tid, lock: LockId) {
         self.lock(lock).forced_releases += 1;
-        if let Some(thread) = self.threads.get_mut(&tid) {
-            thread.forced_releases += 1;
+        self.charge_lock(lock);
+        let Some(thread) = self.threads.get_mut(&tid) else {
+            return;
+        };
+        thread.forced_releases += 1;
+        let Some(giving_way) = thread.giving_way.take().filter(|giving_way| giving_way.lock == lock) else {
+            return self.on_want(tid, lock);
+        };
+        thread.relation = Relation::Waiting(thread.wait_since_release(&giving_way));
+        for (pair, time) in giving_way.blame(tid) {
+            self.blame.charge(pair, time);
         }
-        self.on_want(tid, lock);
+        let account = self.lock(lock);
+        giving_way.confirm(account);
+        account.add_waiter(tid);
     }
 
     fn on_acquired(&mut self, tid: Tid, lock: LockId) {
@@ -164,8 +179,10 @@ impl Ledger {
             });
         }
         self.lock(id).owner = self.owner_after_release();
+        self.lock(id).givers.push(tid);
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.holds += 1;
+            thread.giving_way = Some(GivingWay::new(id, now));
         }
         self.set_outside(tid);
     }
@@ -186,6 +203,9 @@ impl Ledger {
                 self.lock(lock).owner = Owner::Unknown;
             }
             Relation::Outside | Relation::Unknown => {}
+        }
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.giving_way = None;
         }
     }
 

@@ -129,11 +129,53 @@ fn a_forced_release_starts_the_next_wait_at_once() {
     step(&mut ledger, 15, 1, LockStep::Acquired);
     let result = ledger.finish(at(20));
     assert_sound(&result);
-    let first = [("held_running", 10), ("outside_running", 1), ("wait_handoff", 4), ("wait_queued", 5)];
+    let first = [("held_running", 10), ("wait_handoff", 5), ("wait_queued", 5)];
     assert_eq!(states(&result, 1), BTreeMap::from(first));
     assert_eq!(result.locks[0].forced_releases, 1);
     assert_eq!(result.threads[0].forced_releases, 1);
     assert_eq!(result.locks[0].waits, 2);
+}
+
+/// ```text
+/// t     0    5                 20        30   31    35
+/// 1     |held|rel, preempted    ......    |yield   |acquired: the wait began at 5
+/// 2     |outside          |held (10 to 31)     |
+/// ```
+#[test]
+fn a_wait_after_a_forced_release_began_at_the_release() {
+    let mut ledger = ledger(0);
+    created_running(&mut ledger, 0, 1);
+    created_running(&mut ledger, 0, 2);
+    step(&mut ledger, 0, 1, LockStep::Acquired);
+    step(&mut ledger, 5, 1, LockStep::Released);
+    apply(&mut ledger, 6, 1, What::SwitchedOut(OffCpu::Preempted));
+    step(&mut ledger, 10, 2, LockStep::Acquired);
+    apply(&mut ledger, 28, 1, What::SwitchedIn);
+    step(&mut ledger, 30, 1, LockStep::Yielded);
+    step(&mut ledger, 31, 2, LockStep::Released);
+    step(&mut ledger, 35, 1, LockStep::Acquired);
+    let result = ledger.finish(at(40));
+    assert_sound(&result);
+    let first = [("held_running", 10), ("wait_handoff", 9), ("wait_queued", 21)];
+    assert_eq!(states(&result, 1), BTreeMap::from(first));
+    assert_eq!(result.locks[0].contended.as_nanos(), 21);
+    assert_eq!(result.locks[0].wait_spread.max.as_nanos(), 30);
+    assert_eq!(result.blame[0].wait.as_nanos(), 21);
+}
+
+#[test]
+fn a_release_before_sleeping_was_voluntary() {
+    let mut ledger = ledger(0);
+    created_running(&mut ledger, 0, 1);
+    step(&mut ledger, 0, 1, LockStep::Acquired);
+    step(&mut ledger, 5, 1, LockStep::Released);
+    apply(&mut ledger, 6, 1, What::SwitchedOut(OffCpu::Blocked));
+    apply(&mut ledger, 16, 1, What::SwitchedIn);
+    step(&mut ledger, 17, 1, LockStep::Acquired);
+    let result = ledger.finish(at(20));
+    assert_sound(&result);
+    let expected = [("held_running", 8), ("outside_blocked", 10), ("outside_running", 2)];
+    assert_eq!(states(&result, 1), BTreeMap::from(expected));
 }
 
 #[test]
@@ -313,6 +355,8 @@ struct Naive {
     cpu: [Option<OffCpu>; THREADS],
     states: [BTreeMap<&'static str, u64>; THREADS],
     blame: BTreeMap<(usize, usize), u64>,
+    /// Nanosecond by nanosecond since a release: the state counted, and who owned the lock.
+    since_release: [Option<Vec<(State, Option<usize>)>>; THREADS],
     now: u64,
 }
 
@@ -322,7 +366,11 @@ impl Naive {
     fn advance(&mut self, nanos: u64) {
         for _ in 0..nanos {
             for thread in 0..THREADS {
-                *self.states[thread].entry(self.state(thread).name()).or_default() += 1;
+                let state = self.state(thread);
+                *self.states[thread].entry(state.name()).or_default() += 1;
+                if let Some(log) = &mut self.since_release[thread] {
+                    log.push((state, self.inside));
+                }
                 if let (true, Some(holder)) = (self.waiting[thread], self.inside) {
                     *self.blame.entry((thread, holder)).or_default() += 1;
                 }
@@ -344,24 +392,41 @@ impl Naive {
         }
     }
 
+    /// The release was forced: what was counted since then was waiting.
+    fn recount(&mut self, thread: usize) {
+        for (state, owner) in self.since_release[thread].take().unwrap_or_default() {
+            *self.states[thread].get_mut(state.name()).unwrap() -= 1;
+            let waiting = if owner.is_some() { State::WaitQueued } else { State::WaitHandoff };
+            *self.states[thread].entry(waiting.name()).or_default() += 1;
+            if let Some(holder) = owner {
+                *self.blame.entry((thread, holder)).or_default() += 1;
+            }
+        }
+        self.states[thread].retain(|_, nanos| *nanos > 0);
+    }
+
     /// Does what `choice` says if it is legal for `thread` now, and names the event.
     fn act(&mut self, thread: usize, choice: u8) -> Option<What> {
         let mine = self.inside == Some(thread);
         match choice {
             0 if !mine && self.inside.is_some() => {
+                self.since_release[thread] = None;
                 self.waiting[thread] = true;
                 Some(What::Lock(LOCK, LockStep::Want))
             }
             1 if self.inside.is_none() => {
                 self.inside = Some(thread);
+                self.since_release[thread] = None;
                 self.waiting[thread] = false;
                 Some(What::Lock(LOCK, LockStep::Acquired))
             }
             2 if mine => {
                 self.inside = None;
+                self.since_release[thread] = Some(Vec::new());
                 Some(What::Lock(LOCK, LockStep::Released))
             }
             3 if !mine && !self.waiting[thread] => {
+                self.recount(thread);
                 self.waiting[thread] = true;
                 Some(What::Lock(LOCK, LockStep::Yielded))
             }
@@ -372,6 +437,9 @@ impl Naive {
             5 | 6 if self.cpu[thread].is_none() => {
                 let why = if choice == 5 { OffCpu::Preempted } else { OffCpu::Blocked };
                 self.cpu[thread] = Some(why);
+                if why == OffCpu::Blocked {
+                    self.since_release[thread] = None;
+                }
                 Some(What::SwitchedOut(why))
             }
             _ => None,

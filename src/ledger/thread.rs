@@ -5,12 +5,15 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::model::{
-    event::{OffCpu, SeenCpu},
-    ids::{LockId, Tid},
-    stack::StackId,
-    state::{State, StateTimes},
-    time::{MonoNanos, Nanos},
+use crate::{
+    ledger::giving_way::GivingWay,
+    model::{
+        event::{OffCpu, SeenCpu},
+        ids::{LockId, Tid},
+        stack::StackId,
+        state::{State, StateTimes},
+        time::{MonoNanos, Nanos},
+    },
 };
 
 /// A thread's relation to the locks.
@@ -44,6 +47,17 @@ pub(super) enum Ownership {
     Unknown,
     Free,
     By(Tid),
+}
+
+impl Ownership {
+    /// The state of a thread that waits for a lock with this ownership.
+    pub(super) const fn wait_state(self) -> State {
+        match self {
+            Self::By(_) => State::WaitQueued,
+            Self::Free => State::WaitHandoff,
+            Self::Unknown => State::Unknown,
+        }
+    }
 }
 
 /// A thread's place with respect to the CPUs.
@@ -80,6 +94,8 @@ pub(super) struct ThreadAccount {
     pub(super) holds: u64,
     pub(super) waits: u64,
     pub(super) forced_releases: u64,
+    /// The time since a release that may turn out to have been forced.
+    pub(super) giving_way: Option<GivingWay>,
     /// Stacks of ticks, by the state they fell in.
     pub(super) ticks: FxHashMap<State, Samples>,
     /// Nanoseconds of waits whose own stack was read, by state.
@@ -131,6 +147,7 @@ impl ThreadAccount {
             holds: 0,
             waits: 0,
             forced_releases: 0,
+            giving_way: None,
             ticks: FxHashMap::default(),
             waited_at: FxHashMap::default(),
             unresolved: Unresolved::default(),
@@ -149,10 +166,17 @@ impl ThreadAccount {
             self.run_delay.preempted += time;
         }
         let charge = Charge { time, relation: self.relation };
-        match self.state(ownership) {
+        let state = self.state(ownership);
+        match state {
             Some(state) => self.times.add(state, time),
             None if matches!(self.relation, Relation::Inside(_)) => self.unresolved.inside += time,
             None => self.unresolved.outside += time,
+        }
+        match (&mut self.giving_way, state) {
+            (Some(giving_way), Some(state)) => giving_way.note(state, ownership, time),
+            // Where the time was booked will only show later: too late to move it.
+            (giving_way, None) => *giving_way = None,
+            (None, _) => {}
         }
         if let Relation::Waiting(wait) = &mut self.relation {
             match ownership {
@@ -168,11 +192,7 @@ impl ThreadAccount {
     pub(super) fn state(&self, ownership: Ownership) -> Option<State> {
         match (self.relation, self.cpu) {
             (Relation::Unknown, _) => Some(State::Unknown),
-            (Relation::Waiting(_), _) => Some(match ownership {
-                Ownership::By(_) => State::WaitQueued,
-                Ownership::Free => State::WaitHandoff,
-                Ownership::Unknown => State::Unknown,
-            }),
+            (Relation::Waiting(_), _) => Some(ownership.wait_state()),
             (Relation::Inside(_), Cpu::Running) => Some(State::HeldRunning),
             (Relation::Inside(_), Cpu::Off(OffCpu::Preempted)) => Some(State::HeldPreempted),
             (Relation::Inside(_), Cpu::Off(OffCpu::Blocked)) => Some(State::HeldBlocked),
@@ -201,6 +221,9 @@ impl ThreadAccount {
         if matches!(self.cpu, Cpu::Unresolved(_)) {
             self.resolve(Cpu::Running);
         }
+        if why == OffCpu::Blocked {
+            self.giving_way = None;
+        }
         self.cpu = Cpu::Off(why);
         self.run_delay.asleep = Nanos::ZERO;
     }
@@ -211,6 +234,7 @@ impl ThreadAccount {
             self.resolve(Cpu::Lost);
         }
         self.cpu = Cpu::Lost;
+        self.giving_way = None;
         self.run_delay = RunDelayAccount::default();
     }
 
@@ -231,6 +255,28 @@ impl ThreadAccount {
         };
         let left = self.move_latency(Nanos::from_nanos(latency), &account);
         self.run_delay.carry = i128::from(left.as_nanos());
+    }
+
+    /// Whether its last release of this lock may turn out to have been forced.
+    pub(super) fn gives_way_on(&self, lock: LockId) -> bool {
+        self.giving_way.as_ref().is_some_and(|giving_way| giving_way.lock == lock)
+    }
+
+    /// The release was forced, so what was booked as outside since then was the beginning of a wait.
+    pub(super) fn wait_since_release(&mut self, giving_way: &GivingWay) -> Wait {
+        for (state, time) in giving_way.outside.iter() {
+            self.times.take(state, time);
+        }
+        for (state, time) in giving_way.waiting.iter() {
+            self.times.add(state, time);
+        }
+        Wait {
+            lock: giving_way.lock,
+            began: giving_way.since,
+            queued: giving_way.waiting.get(State::WaitQueued),
+            handoff: giving_way.waiting.get(State::WaitHandoff),
+            stack: None,
+        }
     }
 
     /// Resolves whatever the end of the recording leaves open: a thread that never switched stayed what it was.

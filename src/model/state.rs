@@ -115,6 +115,11 @@ impl StateTimes {
         self.0[state.index()] += time;
     }
 
+    /// Takes at most `time` out of `state`.
+    pub fn take(&mut self, state: State, time: Nanos) {
+        self.0[state.index()] = self.get(state).saturating_sub(time);
+    }
+
     /// Moves at most `time` from one state to another and returns what was moved.
     pub fn shift(&mut self, from: State, to: State, time: Nanos) -> Nanos {
         let moved = time.min(self.get(from));
