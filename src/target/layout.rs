@@ -103,6 +103,18 @@ pub struct FrameLayout {
     /// Index, signed 32 bits, of the thread's own copy of the bytecode in [`CodeLayout::local_bytecode`]
     /// (free-threaded builds from 3.14 on).
     pub local_bytecode_index: Option<u64>,
+    /// One byte that tells whether the frame executes (up to 3.10, where an ended frame forgets its caller).
+    pub executing: Option<Executing>,
+}
+
+/// How a frame says that it executes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Executing {
+    /// Offset of the byte in the frame.
+    pub offset: u64,
+    /// Its value while the frame executes.
+    pub value: u8,
 }
 
 /// How a frame records where it is.
