@@ -185,6 +185,13 @@ impl ElfImage {
         Ok(elf.build_id().map_err(|source| self.damaged(source))?.map(<[u8]>::to_vec))
     }
 
+    /// The name of the file that the image's debug information was split off into.
+    pub fn debug_link(&self) -> Result<Option<String>, ElfError> {
+        let elf = self.parse()?;
+        let link = elf.gnu_debuglink().map_err(|source| self.damaged(source))?;
+        Ok(link.map(|(name, _)| String::from_utf8_lossy(name).into_owned()))
+    }
+
     /// Where the byte at `address` lies in the file.
     pub fn file_offset(&self, address: ElfAddress) -> Option<FileOffset> {
         self.segments.iter().find_map(|segment| {
