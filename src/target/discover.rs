@@ -3,16 +3,27 @@
 use std::{io, path::PathBuf};
 
 use crate::{
-    model::ids::Pid,
+    model::{
+        ids::{LockId, Pid},
+        profile::TargetSummary,
+    },
     target::{
-        catalog,
         image::Image,
+        libc::{CondLibrary, LibcError},
         lock::{InterpreterThread, LockSeat},
         maps::MemoryMap,
-        memory::{Memory, ProcessMemory},
+        memory::{Memory, MemoryError, ProcessMemory},
         process::{self, Life, Status},
-        runtime::{Runtime, RuntimeError, cpython::CPython},
-        version::{Build, PythonVersion},
+        runtime::{
+            Runtime, RuntimeError,
+            foreign::Foreign,
+            identify::{IdentifyError, Looked, identify},
+            toyvm::{self, ToyVm},
+        },
+        sighting::{self, SeenThread},
+        site::Site,
+        usdt::toyvm_sites,
+        version::Build,
     },
 };
 
@@ -36,10 +47,10 @@ pub enum DiscoverError {
     #[error("there is no process {0}")]
     NoSuchProcess(Pid),
     /// It ended and its parent has not yet noticed.
-    #[error("process {0} has ended; only its exit status is left")]
+    #[error("process {0} has ended and only its exit status is left")]
     Zombie(Pid),
     /// It is a part of the kernel.
-    #[error("process {0} is a thread of the kernel and runs no program")]
+    #[error("process {0} is a part of the kernel and runs no program")]
     KernelThread(Pid),
     /// The observer may not look into it.
     #[error("process {pid} belongs to {owner}, and looking into it is not permitted")]
@@ -54,17 +65,22 @@ pub enum DiscoverError {
     /// It ended while it was looked at.
     #[error("process {0} ended while it was looked at")]
     Ended(Pid),
-    /// It runs no interpreter that is known.
-    #[error("process {pid} is {what}, not a Python interpreter")]
-    NotAnInterpreter {
+    /// It runs no interpreter that can be observed.
+    #[error("process {pid} is {what}")]
+    Foreign {
         /// The process.
         pid: Pid,
         /// What it is.
-        what: String,
+        what: Foreign,
     },
-    /// Its lists could not be read.
-    #[error(transparent)]
-    Runtime(#[from] RuntimeError),
+    /// It runs CPython, but not one that can be read.
+    #[error("cannot observe process {pid}: {why}")]
+    Unreadable {
+        /// The process.
+        pid: Pid,
+        /// The one reason.
+        why: Box<IdentifyError>,
+    },
 }
 
 impl Target {
@@ -76,44 +92,119 @@ impl Target {
             Life::Kernel => return Err(DiscoverError::KernelThread(pid)),
             Life::Alive => {}
         }
-        let refused = |source: io::Error| match source.kind() {
-            io::ErrorKind::PermissionDenied => {
-                DiscoverError::NotPermitted { pid, owner: process::user_name(status.uid), source }
-            }
-            _ => DiscoverError::Ended(pid),
-        };
-        let exe = process::executable(pid).map_err(refused)?;
-        let map = MemoryMap::read(pid).map_err(refused)?;
-        let memory = ProcessMemory::open(pid).map_err(|_| DiscoverError::Ended(pid))?;
-        let command = process::command(pid).map_err(refused)?;
-        for mapping in map.files() {
-            let Ok(image) = Image::open(pid, &map, mapping) else { continue };
-            if let Some(python) = cpython_in(&image, &memory) {
-                return Ok(Self { pid, command, exe, runtime: Runtime::CPython(Box::new(python)) });
-            }
-        }
-        Err(DiscoverError::NotAnInterpreter { pid, what: exe.display().to_string() })
+        let outline = Outline::read(pid).map_err(|source| refusal(pid, status.uid, source))?;
+        outline.identify(pid).map_err(|error| still_alive(pid).err().unwrap_or(error))
     }
 
-    /// Every lock in use now.
+    /// Every lock in use now; empty while the interpreter starts.
     pub fn locks(&self, memory: &dyn Memory) -> Result<Vec<LockSeat>, RuntimeError> {
         match &self.runtime {
             Runtime::CPython(python) => python.locks(memory),
+            Runtime::ToyVm(vm) => Ok(vm.locks()),
         }
     }
 
-    /// Every thread of the interpreter now.
+    /// Every thread state of every interpreter now, with the observer's id of the kernel thread that runs it.
     pub fn threads(&self, memory: &dyn Memory) -> Result<Vec<InterpreterThread>, RuntimeError> {
         match &self.runtime {
             Runtime::CPython(python) => python.threads(self.pid, memory),
+            Runtime::ToyVm(vm) => vm.threads(self.pid, memory),
+        }
+    }
+
+    /// Where to put probes: the toy VM's own where it has them, and else the calls of the C library.
+    pub fn sites(&self) -> Result<Vec<Site>, LibcError> {
+        if let Runtime::ToyVm(_) = &self.runtime {
+            let own = toyvm_probes(self.pid);
+            if !own.is_empty() {
+                return Ok(own);
+            }
+        }
+        CondLibrary::of_process(self.pid).map(|library| library.sites)
+    }
+
+    /// What every thread of the process is doing now.
+    pub fn sightings(&self, memory: &dyn Memory, locks: &[(LockId, LockSeat)]) -> Vec<SeenThread> {
+        sighting::look(self.pid, memory, locks, || self.threads(memory).unwrap_or_default())
+    }
+
+    /// The target as a report names it.
+    pub fn summary(&self) -> TargetSummary {
+        let (runtime, runtime_version, free_threaded) = match &self.runtime {
+            Runtime::CPython(python) => ("cpython", python.version.to_string(), python.build == Build::FreeThreaded),
+            Runtime::ToyVm(vm) => ("toyvm", vm.layout.version.to_string(), false),
+        };
+        TargetSummary {
+            pid: self.pid,
+            command: self.command.clone(),
+            runtime: runtime.to_owned(),
+            runtime_version,
+            free_threaded,
         }
     }
 }
 
-fn cpython_in(image: &Image, memory: &dyn Memory) -> Option<CPython> {
-    let runtime = image.live(image.elf.dynamic_symbol("_PyRuntime").ok()??);
-    let version = image.live(image.elf.dynamic_symbol("Py_Version").ok()??);
-    let version = PythonVersion::from_hex(memory.read_u32(version).ok()?)?;
-    let layout = catalog::layout_on_file(version, Build::Default)?;
-    Some(CPython { version, build: Build::Default, layout, runtime, pthread_tid: None })
+/// What `/proc` shows of a living process to those who may look into it.
+struct Outline {
+    exe: PathBuf,
+    command: String,
+    map: MemoryMap,
+    memory: ProcessMemory,
+}
+
+impl Outline {
+    fn read(pid: Pid) -> io::Result<Self> {
+        let exe = process::executable(pid)?;
+        let command = process::command(pid)?;
+        let map = MemoryMap::read(pid)?;
+        let memory = ProcessMemory::open(pid).map_err(|error| match error {
+            MemoryError::Open { source, .. } | MemoryError::Read { source, .. } => source,
+        })?;
+        Ok(Self { exe, command, map, memory })
+    }
+
+    /// The first mapped file that is an interpreter decides.
+    fn identify(self, pid: Pid) -> Result<Target, DiscoverError> {
+        let looked = Looked { pid, map: &self.map, memory: &self.memory };
+        for mapping in self.map.files() {
+            let Ok(image) = Image::open(pid, &self.map, mapping) else { continue };
+            let found =
+                runtime_in(looked, &image).map_err(|why| DiscoverError::Unreadable { pid, why: Box::new(why) })?;
+            if let Some(runtime) = found {
+                return Ok(Target { pid, command: self.command, exe: self.exe, runtime });
+            }
+        }
+        Err(DiscoverError::Foreign { pid, what: Foreign::recognise(&self.exe, &self.command, &self.map) })
+    }
+}
+
+fn runtime_in(looked: Looked<'_>, image: &Image) -> Result<Option<Runtime>, IdentifyError> {
+    if let Ok(Some(symbol)) = image.elf.symbol(toyvm::SYMBOL) {
+        return Ok(ToyVm::described(looked.memory, image.live(symbol))?.map(Runtime::ToyVm));
+    }
+    Ok(identify(looked, image)?.map(|python| Runtime::CPython(Box::new(python))))
+}
+
+/// The USDT sites of the executable that describes itself as the toy VM.
+fn toyvm_probes(pid: Pid) -> Vec<Site> {
+    let map = MemoryMap::read(pid).unwrap_or_default();
+    let mut images = map.files().into_iter().filter_map(|mapping| Image::open(pid, &map, mapping).ok());
+    let own = images.find(|image| matches!(image.elf.symbol(toyvm::SYMBOL), Ok(Some(_))));
+    own.and_then(|image| toyvm_sites(&image.elf).ok()).unwrap_or_default()
+}
+
+/// What it means that `/proc` would not show something.
+fn refusal(pid: Pid, uid: u32, source: io::Error) -> DiscoverError {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => DiscoverError::NotPermitted { pid, owner: process::user_name(uid), source },
+        _ => DiscoverError::Ended(pid),
+    }
+}
+
+/// An error if the process ended: whatever else went wrong is then beside the point.
+fn still_alive(pid: Pid) -> Result<(), DiscoverError> {
+    match Status::of_process(pid) {
+        Ok(status) if status.life == Life::Alive => Ok(()),
+        _ => Err(DiscoverError::Ended(pid)),
+    }
 }

@@ -117,12 +117,7 @@ impl ElfImage {
         ElfError::Damaged { path: self.path.clone(), source }
     }
 
-    /// The default version of the dynamic symbol called `name`; old, hidden versions of it are passed over.
-    pub fn dynamic_symbol(&self, name: &str) -> Result<Option<Symbol>, ElfError> {
-        let elf = self.parse()?;
-        self.find_dynamic(&elf, name.as_bytes()).map_err(|source| self.damaged(source))
-    }
-
+    /// The default version of a dynamic symbol; old, hidden versions of it are passed over.
     fn find_dynamic(&self, elf: &Elf<'_>, name: &[u8]) -> object::Result<Option<Symbol>> {
         let endian = elf.endian();
         let symbols = elf.elf_dynamic_symbol_table();
@@ -143,6 +138,37 @@ impl ElfImage {
             }
         }
         Ok(None)
+    }
+
+    /// The symbol called `name`: dynamic, or of the full table where there is no dynamic one, as in static programs.
+    pub fn symbol(&self, name: &str) -> Result<Option<Symbol>, ElfError> {
+        let elf = self.parse()?;
+        if elf.elf_dynamic_symbol_table().len() > 1 {
+            return self.find_dynamic(&elf, name.as_bytes()).map_err(|source| self.damaged(source));
+        }
+        self.find_static(&elf, name.as_bytes()).map_err(|source| self.damaged(source))
+    }
+
+    fn find_static(&self, elf: &Elf<'_>, name: &[u8]) -> object::Result<Option<Symbol>> {
+        let endian = elf.endian();
+        let symbols = elf.elf_symbol_table();
+        if symbols.is_empty() {
+            return Ok(None);
+        }
+        let names = section_bytes(elf, &self.bytes, symbols.string_section())?;
+        let found = symbols
+            .iter()
+            .find(|symbol| symbol.st_shndx(endian) != SHN_UNDEF && name_at(names, symbol.st_name(endian), name));
+        Ok(found.map(|symbol| Symbol {
+            address: ElfAddress::from_file(symbol.st_value(endian)),
+            size: symbol.st_size(endian),
+        }))
+    }
+
+    /// The address of a section; `None` when there is none of that name.
+    pub fn section_address(&self, name: &str) -> Result<Option<ElfAddress>, ElfError> {
+        let elf = self.parse()?;
+        Ok(elf.section_by_name(name).map(|section| ElfAddress::from_file(section.address())))
     }
 
     /// The bytes of a section, decompressed; `None` when there is no such section or it occupies no file space.

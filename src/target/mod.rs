@@ -1,14 +1,18 @@
 //! Finding out what a process is: its runtime, its locks, its libc, without stopping or changing it.
 
 pub mod catalog;
+pub mod debug_offsets;
 pub mod discover;
 pub mod elf;
 pub mod image;
 pub mod layout;
+pub mod libc;
 pub mod lock;
 pub mod maps;
 pub mod memory;
 pub mod process;
 pub mod runtime;
+pub mod sighting;
 pub mod site;
+pub mod usdt;
 pub mod version;

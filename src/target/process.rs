@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::model::ids::{Pid, Tid};
+use crate::model::{
+    address::LiveAddress,
+    ids::{Pid, Tid},
+};
 
 /// A process's state in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,6 +106,46 @@ pub fn thread_name(pid: Pid, tid: Tid) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_owned())
 }
 
+/// A thread's scheduling state as `/proc` abbreviates it, such as `R` or `S`.
+pub fn thread_state(pid: Pid, tid: Tid) -> io::Result<char> {
+    let text = fs::read(format!("/proc/{pid}/task/{tid}/stat"))?;
+    let text = String::from_utf8_lossy(&text);
+    // The name before it may hold any character, also parentheses.
+    let state = text.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "thread state of an unknown form"))
+}
+
+/// Where a thread pauses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pause {
+    /// Nowhere: it is on a CPU or queued for one.
+    Running,
+    /// It sleeps on the futex at this address.
+    Futex(LiveAddress),
+    /// It sleeps in another system call, or in none.
+    Elsewhere,
+}
+
+/// Where a thread pauses now.
+pub fn pause(pid: Pid, tid: Tid) -> io::Result<Pause> {
+    fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).map(|text| Pause::parse(&text))
+}
+
+impl Pause {
+    fn parse(text: &str) -> Self {
+        let mut words = text.split_whitespace();
+        let number = match words.next() {
+            None | Some("running") => return Self::Running,
+            Some(number) => number.parse(),
+        };
+        let first = words.next().and_then(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok());
+        match (number, first) {
+            (Ok(libc::SYS_futex), Some(address)) => Self::Futex(LiveAddress::in_target(address)),
+            _ => Self::Elsewhere,
+        }
+    }
+}
+
 /// The login name of a user, or `uid 1000` when the user has none here.
 pub fn user_name(uid: u32) -> String {
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -119,8 +162,8 @@ pub fn user_name(uid: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Life, Status, command, threads, user_name};
-    use crate::model::ids::Pid;
+    use super::{Life, Pause, Status, command, thread_state, threads, user_name};
+    use crate::model::{address::LiveAddress, ids::Pid};
 
     fn own_pid() -> Pid {
         Pid::from_raw(i32::try_from(std::process::id()).unwrap()).unwrap()
@@ -144,6 +187,17 @@ mod tests {
         assert_eq!(older.life, Life::Kernel);
         let contained = Status::parse("State:\tR\nNSpid:\t700\t7\nUid:\t5\t5\nVmSize: 9 kB\n").unwrap();
         assert_eq!((contained.life, contained.namespaces, contained.inner_id), (Life::Alive, 2, 7));
+    }
+
+    #[test]
+    fn a_pause_is_a_futex_or_elsewhere() {
+        let futex = format!("{} 0x7f001234 0x189 0x0 0x0 0x0 0xffffffff 0x7ffe 0x7f00\n", libc::SYS_futex);
+        assert_eq!(Pause::parse(&futex), Pause::Futex(LiveAddress::in_target(0x7f00_1234)));
+        assert_eq!(Pause::parse("running\n"), Pause::Running);
+        assert_eq!(Pause::parse("-1 0x7ffe 0x7f00\n"), Pause::Elsewhere);
+        assert_eq!(Pause::parse("0 0x3 0x7f00\n"), Pause::Elsewhere);
+        let threads = threads(own_pid()).unwrap();
+        assert!(threads.iter().any(|tid| thread_state(own_pid(), *tid).is_ok_and(|state| state == 'R')));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! A running CPython: its interpreters, their locks and their threads, read through the layout of its version.
 //!
-//! The lists change while they are read. A walk that ends nowhere sensible is repeated a few times, and then an
-//! error; a walk is never longer than its bound.
+//! Nothing that is read is trusted: lists are bounded, and a thread state must point back to its interpreter.
 
 use crate::{
     model::{
@@ -12,7 +11,11 @@ use crate::{
         layout::PythonLayout,
         lock::{InterpreterThread, LockSeat},
         memory::Memory,
-        runtime::{RuntimeError, threads::Translation},
+        runtime::{
+            RuntimeError,
+            list::{List, insist},
+            threads::Translation,
+        },
         version::{Build, PythonVersion},
     },
 };
@@ -21,8 +24,9 @@ use crate::{
 const MOST_INTERPRETERS: usize = 4096;
 /// More threads than any program has in one interpreter.
 const MOST_THREADS: usize = 1 << 16;
-/// How often a walk is tried before the list is called unsound.
-const TRIES: usize = 4;
+/// The longest switch interval believed, in microseconds: programs set hours to switch never, and no pointer is this
+/// small.
+const LONGEST_INTERVAL: u64 = 1_000_000_000_000;
 
 /// One CPython in one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,14 +83,32 @@ impl CPython {
         Ok(memory.read_u32(lock.plus(self.layout.lock.locked))? <= 1)
     }
 
+    /// Whether every lock looks like one: an interval that can be meant, and one of its three states. True while the
+    /// interpreter starts and has none yet.
+    pub fn has_sound_locks(&self, memory: &dyn Memory) -> Result<bool, RuntimeError> {
+        for interpreter in self.interpreters(memory)? {
+            let lock = self.lock_of(memory, interpreter)?;
+            if !lock.is_null() && !self.looks_like_lock(memory, lock)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn looks_like_lock(&self, memory: &dyn Memory, lock: LiveAddress) -> Result<bool, RuntimeError> {
+        let interval = memory.read_u64(lock.plus(self.layout.lock.interval))?;
+        let locked = memory.read_u32(lock.plus(self.layout.lock.locked))?.cast_signed();
+        Ok((1..=LONGEST_INTERVAL).contains(&interval) && (-1..=1).contains(&locked))
+    }
+
     /// The interpreters in ascending order of their numbers; the runtime keeps the newest first.
     fn interpreters(&self, memory: &dyn Memory) -> Result<Vec<Interpreter>, RuntimeError> {
         let head = self.runtime.plus(self.layout.runtime.interpreters_head);
-        let layout = &self.layout.interpreter;
+        let next = self.layout.interpreter.next;
+        let list = List { what: "interpreters", head, next, bound: MOST_INTERPRETERS };
         let mut interpreters = Vec::new();
-        let addresses = insist(|| walk(memory, head, layout.next, ListBound("interpreters", MOST_INTERPRETERS)))?;
-        for address in addresses {
-            let id = memory.read_u64(address.plus(layout.id))?.cast_signed();
+        for address in insist(|| list.walk(memory))? {
+            let id = memory.read_u64(address.plus(self.layout.interpreter.id))?.cast_signed();
             interpreters.push(Interpreter { address, id });
         }
         interpreters.sort_by_key(|interpreter| interpreter.id);
@@ -108,10 +130,11 @@ impl CPython {
 
     fn thread_states(&self, memory: &dyn Memory, interpreter: Interpreter) -> Result<Vec<LiveAddress>, RuntimeError> {
         let head = interpreter.address.plus(self.layout.interpreter.threads_head);
-        let states = walk(memory, head, self.layout.thread.next, ListBound("threads", MOST_THREADS))?;
+        let list = List { what: "threads", head, next: self.layout.thread.next, bound: MOST_THREADS };
+        let states = list.walk(memory)?;
         for state in &states {
             if memory.read_pointer(state.plus(self.layout.thread.interpreter))? != interpreter.address {
-                return Err(RuntimeError::Unsound { what: "threads", head });
+                return Err(list.unsound());
             }
         }
         Ok(states)
@@ -127,33 +150,4 @@ impl CPython {
         };
         Tid::from_raw(raw)
     }
-}
-
-/// What a list holds and how long it can be.
-struct ListBound(&'static str, usize);
-
-/// Follows a list from the pointer at `head`, each element pointing to the next at `next`.
-fn walk(memory: &dyn Memory, head: LiveAddress, next: u64, bound: ListBound) -> Result<Vec<LiveAddress>, RuntimeError> {
-    let mut elements = Vec::new();
-    let mut element = memory.read_pointer(head)?;
-    while !element.is_null() {
-        if elements.len() == bound.1 {
-            return Err(RuntimeError::Unsound { what: bound.0, head });
-        }
-        elements.push(element);
-        element = memory.read_pointer(element.plus(next))?;
-    }
-    Ok(elements)
-}
-
-/// Repeats a walk that a change of the list has led astray.
-fn insist<T>(walk: impl Fn() -> Result<T, RuntimeError>) -> Result<T, RuntimeError> {
-    let mut last = walk();
-    for _ in 1..TRIES {
-        if last.is_ok() {
-            break;
-        }
-        last = walk();
-    }
-    last
 }

@@ -1,11 +1,18 @@
 //! The runtimes that have a global lock this tool can observe, and what each knows about its own structures.
 
 pub mod cpython;
+pub mod foreign;
+pub mod identify;
+pub mod list;
 pub mod threads;
+pub mod toyvm;
 
 use crate::{
     model::address::LiveAddress,
-    target::{memory::MemoryError, runtime::cpython::CPython},
+    target::{
+        memory::MemoryError,
+        runtime::{cpython::CPython, toyvm::ToyVm},
+    },
 };
 
 /// The runtime of a target.
@@ -13,6 +20,8 @@ use crate::{
 pub enum Runtime {
     /// The reference implementation of Python.
     CPython(Box<CPython>),
+    /// The bundled toy VM.
+    ToyVm(ToyVm),
 }
 
 /// Why the runtime's lists could not be read.

@@ -1,0 +1,166 @@
+//! The C library of a process: where its condition-variable calls lie, and where it keeps a thread's kernel id.
+//!
+//! A probe must sit on the default version of each function: glibc also has old, hidden ones at other addresses. All
+//! three functions must come from one file, or no site is given.
+
+use std::io;
+
+use crate::{
+    model::{address::LiveAddress, ids::Pid},
+    target::{
+        image::Image,
+        maps::{FileIdentity, Mapping, MemoryMap},
+        memory::Memory,
+        site::{CondFunction, Register, Site, SiteMeaning},
+    },
+};
+
+/// The observed functions and their names.
+const FUNCTIONS: [(CondFunction, &str); 3] = [
+    (CondFunction::Signal, "pthread_cond_signal"),
+    (CondFunction::TimedWait, "pthread_cond_timedwait"),
+    (CondFunction::Wait, "pthread_cond_wait"),
+];
+
+/// Names of files to look into before all others, by priority. Before 2.34, glibc's `libc.so.6` only forwards these
+/// functions, and the real ones are in its `libpthread`; since then the latter is an empty shell.
+const FIRST_CHOICES: [&str; 4] = ["libpthread", "libc.so", "libc-2", "ld-musl"];
+
+/// No thread descriptor is this large.
+const LARGEST_DESCRIPTOR: u32 = 1 << 16;
+
+/// The file of a process that has its condition variables, and the places of the calls in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CondLibrary {
+    /// Which file.
+    pub file: FileIdentity,
+    /// One site for each observed function.
+    pub sites: Vec<Site>,
+}
+
+/// Why the condition-variable calls could not be located.
+#[derive(Debug, thiserror::Error)]
+pub enum LibcError {
+    /// The memory map could not be read.
+    #[error("cannot read the memory map of process {pid}")]
+    Map {
+        /// The process.
+        pid: Pid,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// No mapped file has the three functions.
+    #[error("process {pid} maps no C library with pthread_cond_signal")]
+    Missing {
+        /// The process.
+        pid: Pid,
+    },
+}
+
+impl CondLibrary {
+    /// Locates the calls in the files that `pid` maps now.
+    pub fn of_process(pid: Pid) -> Result<Self, LibcError> {
+        let map = MemoryMap::read(pid).map_err(|source| LibcError::Map { pid, source })?;
+        Self::among(pid, &map).ok_or(LibcError::Missing { pid })
+    }
+
+    /// Locates the calls in this process's own C library: what a child will most likely map, known before it does.
+    pub fn of_self() -> Result<Self, LibcError> {
+        let own = i32::try_from(std::process::id()).ok().and_then(Pid::from_raw);
+        Self::of_process(own.expect("the kernel's pids are positive 32-bit numbers"))
+    }
+
+    fn among(pid: Pid, map: &MemoryMap) -> Option<Self> {
+        likely_first(map).into_iter().find_map(|mapping| Self::in_file(&Image::open(pid, map, mapping).ok()?))
+    }
+
+    fn in_file(image: &Image) -> Option<Self> {
+        let mut sites = Vec::with_capacity(FUNCTIONS.len());
+        for (function, name) in FUNCTIONS {
+            let symbol = image.elf.symbol(name).ok()??;
+            sites.push(Site {
+                file: image.elf.path().to_owned(),
+                offset: image.elf.file_offset(symbol.address)?,
+                meaning: SiteMeaning::Libc(function),
+                argument: Register::FIRST_ARGUMENT,
+            });
+        }
+        Some(Self { file: image.file, sites })
+    }
+
+    /// Whether `pid` maps this very file; `None` when that cannot be seen (it ended, or maps nothing yet).
+    pub fn is_mapped_by(&self, pid: Pid) -> Option<bool> {
+        let map = MemoryMap::read(pid).ok()?;
+        (!map.is_empty()).then(|| map.of(self.file).next().is_some())
+    }
+}
+
+/// Every mapped file once, the C library's by its usual names first.
+fn likely_first(map: &MemoryMap) -> Vec<&Mapping> {
+    let mut files = map.files();
+    files.sort_by_key(|file| {
+        let rank = FIRST_CHOICES.iter().position(|name| file.file_name().starts_with(name));
+        rank.unwrap_or(FIRST_CHOICES.len())
+    });
+    files
+}
+
+/// Where libc's thread descriptor (to which `pthread_self()` points) has the kernel's thread id, as libc publishes it
+/// for debuggers: a word of three numbers {size in bits, count, offset}. `None` when it does not, as with musl.
+pub fn pthread_tid_offset(pid: Pid, map: &MemoryMap, memory: &dyn Memory) -> Option<u64> {
+    for mapping in likely_first(map).into_iter().take_while(|file| is_first_choice(file)) {
+        let Ok(image) = Image::open(pid, map, mapping) else { continue };
+        if let Ok(Some(symbol)) = image.elf.symbol("_thread_db_pthread_tid") {
+            return described_offset(memory, image.live(symbol));
+        }
+    }
+    None
+}
+
+fn is_first_choice(file: &Mapping) -> bool {
+    FIRST_CHOICES.iter().any(|name| file.file_name().starts_with(name))
+}
+
+fn described_offset(memory: &dyn Memory, at: LiveAddress) -> Option<u64> {
+    let bits = memory.read_u32(at).ok()?;
+    let offset = memory.read_u32(at.plus(8)).ok()?;
+    (bits == 32 && offset < LARGEST_DESCRIPTOR).then_some(u64::from(offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CondLibrary, pthread_tid_offset};
+    use crate::{
+        model::ids::Pid,
+        target::{maps::MemoryMap, memory::ProcessMemory},
+    };
+
+    fn own_pid() -> Pid {
+        Pid::from_raw(i32::try_from(std::process::id()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_own_library_has_three_sites_and_is_mapped() {
+        let library = CondLibrary::of_self().unwrap();
+        assert_eq!(library.sites.len(), 3);
+        assert_eq!(library.is_mapped_by(own_pid()), Some(true));
+    }
+
+    /// The test binary imports the default version itself, so the linker's choice is the truth to compare with.
+    #[test]
+    fn the_site_is_the_function_that_the_linker_binds() {
+        let library = CondLibrary::of_self().unwrap();
+        let bound = libc::pthread_cond_signal as *const () as u64;
+        let map = MemoryMap::read(own_pid()).unwrap();
+        let part = map.of(library.file).find(|part| (part.start.raw()..part.end.raw()).contains(&bound)).unwrap();
+        assert_eq!(library.sites[0].offset.raw(), bound - part.start.raw() + part.offset.raw());
+    }
+
+    #[cfg(target_env = "gnu")]
+    #[test]
+    fn libc_publishes_where_the_thread_id_is() {
+        let map = MemoryMap::read(own_pid()).unwrap();
+        let offset = pthread_tid_offset(own_pid(), &map, &ProcessMemory::open(own_pid()).unwrap());
+        assert!(offset.is_some_and(|offset| offset % 4 == 0 && offset > 0), "{offset:?}");
+    }
+}

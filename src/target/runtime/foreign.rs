@@ -1,0 +1,92 @@
+//! What a process is when it is no interpreter that can be observed, and what is true of its lock.
+
+use std::path::Path;
+
+use crate::target::maps::MemoryMap;
+
+/// A program without a lock that can be observed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Foreign {
+    /// gilscope itself, without a toy program.
+    Gilscope,
+    /// PyPy.
+    PyPy,
+    /// Python on the Java machine, no global lock.
+    Jython,
+    /// Python on .NET, no global lock.
+    IronPython,
+    /// Python on GraalVM.
+    GraalPy,
+    /// Another program, by the name of its executable.
+    Other(String),
+}
+
+impl Foreign {
+    /// Recognises a program by its executable, its command line and the files it maps.
+    pub fn recognise(exe: &Path, command: &str, map: &MemoryMap) -> Self {
+        let name =
+            exe.file_name().map_or_else(|| exe.display().to_string(), |name| name.to_string_lossy().into_owned());
+        let name = name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned();
+        let command = command.to_ascii_lowercase();
+        let maps = |part: &str| map.files().iter().any(|file| file.path.to_ascii_lowercase().contains(part));
+        let mentions = |part: &str| command.contains(part) || maps(part);
+        let managed = |machine: &str| name.starts_with(machine) || maps(machine);
+        match name.as_str() {
+            "gilscope" => Self::Gilscope,
+            _ if name.starts_with("pypy") || maps("/libpypy") => Self::PyPy,
+            _ if name.starts_with("graalpy") || maps("libpythonvm") => Self::GraalPy,
+            _ if managed("java") && mentions("graalpython") => Self::GraalPy,
+            _ if managed("java") && mentions("jython") => Self::Jython,
+            _ if (managed("dotnet") || managed("mono")) && mentions("ironpython") => Self::IronPython,
+            _ => Self::Other(name),
+        }
+    }
+}
+
+impl std::fmt::Display for Foreign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Gilscope => f.write_str("gilscope itself and runs no toy program"),
+            Self::PyPy => f.write_str(
+                "PyPy, which takes its global lock by inlined instructions that this version of gilscope cannot follow",
+            ),
+            Self::Jython => f.write_str("Jython, which has no global lock"),
+            Self::IronPython => f.write_str("IronPython, which has no global lock"),
+            Self::GraalPy => f.write_str("GraalPy, which has an interpreter lock that this tool cannot see"),
+            Self::Other(name) if name.starts_with("ruby") => {
+                write!(f, "{name}, whose global lock gilscope does not know; it observes CPython and its own toy VM")
+            }
+            Self::Other(name) => {
+                write!(f, "{name}, not a Python interpreter; gilscope observes CPython and its toy VM")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::Foreign;
+    use crate::target::maps::MemoryMap;
+
+    fn recognised(exe: &str, command: &str) -> Foreign {
+        Foreign::recognise(Path::new(exe), command, &MemoryMap::default())
+    }
+
+    #[test]
+    fn programs_are_told_apart() {
+        let java = "/usr/lib/jvm/java-17/bin/java";
+        assert_eq!(recognised(java, "java -cp /usr/share/java/jython.jar org.python.util.jython"), Foreign::Jython);
+        assert_eq!(recognised(java, "java -cp graalpython-launcher.jar"), Foreign::GraalPy);
+        assert_eq!(recognised(java, "java -jar x.jar"), Foreign::Other("java".to_owned()));
+        assert_eq!(recognised("/usr/lib/pypy3.9/bin/pypy3.9", "pypy3"), Foreign::PyPy);
+        assert_eq!(recognised("/usr/bin/bash (deleted)", "bash jython"), Foreign::Other("bash".to_owned()));
+    }
+
+    #[test]
+    fn nothing_is_denied_that_is_not_known() {
+        assert!(Foreign::GraalPy.to_string().contains("cannot see"));
+        assert!(!recognised("/usr/bin/ruby3.1", "").to_string().contains("no global lock"));
+    }
+}

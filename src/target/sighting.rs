@@ -1,0 +1,201 @@
+//! What every thread of the target is doing at the moment of attaching: its relation to each lock, and to the CPUs.
+//!
+//! The locks are read before and after the threads. When they have changed meanwhile, the sweep is repeated, and after
+//! a few times every relation is left unknown: it is never guessed, and never two threads own one lock.
+
+use std::collections::HashMap;
+
+use crate::{
+    model::{
+        address::LiveAddress,
+        event::{SeenCpu, SeenRelation, Sighting},
+        ids::{LockId, Pid, Tid},
+    },
+    target::{
+        lock::{InterpreterThread, LockSeat, LockWords},
+        memory::Memory,
+        process::{self, Pause},
+    },
+};
+
+/// How often the threads are looked at before their relations are called unknown.
+const SWEEPS: usize = 8;
+/// Size of `pthread_cond_t` with glibc and musl.
+const COND_SIZE: u64 = 48;
+/// Size of the mutex that follows each condition variable in the lock.
+const MUTEX_SIZE: u64 = 40;
+
+/// One thread as seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenThread {
+    /// Which.
+    pub tid: Tid,
+    /// What it was doing.
+    pub sighting: Sighting,
+    /// Its name; empty when it could not be read.
+    pub name: String,
+}
+
+/// A lock with what its words say.
+struct Watched<'a> {
+    id: LockId,
+    seat: &'a LockSeat,
+    words: Option<LockWords>,
+    owner: Owner,
+}
+
+/// Who owns a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Nobody,
+    Thread(Tid),
+    /// Somebody whose thread could not be found, or the words could not be read.
+    Unknown,
+}
+
+/// Looks at every thread of `pid`; those that end meanwhile are left out.
+pub fn look(
+    pid: Pid,
+    memory: &dyn Memory,
+    locks: &[(LockId, LockSeat)],
+    threads: impl Fn() -> Vec<InterpreterThread>,
+) -> Vec<SeenThread> {
+    let mut seen = Vec::new();
+    for _ in 0..SWEEPS {
+        let states = threads().into_iter().map(|thread| (thread.state, thread.tid)).collect();
+        let watched: Vec<Watched<'_>> =
+            locks.iter().map(|(id, seat)| Watched::read(*id, seat, memory, &states)).collect();
+        seen =
+            process::threads(pid).unwrap_or_default().into_iter().filter_map(|tid| see(pid, tid, &watched)).collect();
+        if watched.iter().all(|lock| lock.seat.read(memory).ok() == lock.words) {
+            return seen;
+        }
+    }
+    for thread in &mut seen {
+        thread.sighting.relation = None;
+    }
+    seen
+}
+
+impl<'a> Watched<'a> {
+    fn read(id: LockId, seat: &'a LockSeat, memory: &dyn Memory, states: &HashMap<LiveAddress, Tid>) -> Self {
+        let words = seat.read(memory).ok();
+        let owner = match words {
+            None => Owner::Unknown,
+            Some(words) if !words.locked => Owner::Nobody,
+            Some(words) => states.get(&words.last_holder).map_or(Owner::Unknown, |tid| Owner::Thread(*tid)),
+        };
+        Self { id, seat, words, owner }
+    }
+}
+
+fn see(pid: Pid, tid: Tid, locks: &[Watched<'_>]) -> Option<SeenThread> {
+    let cpu = match process::thread_state(pid, tid).ok()? {
+        'R' => SeenCpu::Runnable,
+        'Z' | 'X' | 'x' => return None,
+        _ => SeenCpu::Asleep,
+    };
+    let relation = relation(tid, process::pause(pid, tid).ok(), locks);
+    let name = process::thread_name(pid, tid).unwrap_or_default();
+    Some(SeenThread { tid, sighting: Sighting { relation, cpu: Some(cpu) }, name })
+}
+
+fn relation(tid: Tid, pause: Option<Pause>, locks: &[Watched<'_>]) -> Option<SeenRelation> {
+    if let Some(lock) = locks.iter().find(|lock| lock.owner == Owner::Thread(tid)) {
+        return Some(SeenRelation::Inside(lock.id));
+    }
+    if let Some(Pause::Futex(word)) = pause {
+        if let Some(lock) = locks.iter().find(|lock| lock.is_waited_for_at(word)) {
+            return Some(SeenRelation::Waiting(lock.id));
+        }
+        // The lock's own mutexes are taken for some instants while acquiring and while releasing: either is possible.
+        if locks.iter().any(|lock| lock.has_mutex_at(word)) {
+            return None;
+        }
+    }
+    let owners_known = locks.iter().all(|lock| lock.owner != Owner::Unknown);
+    (pause.is_some() && owners_known).then_some(SeenRelation::Outside)
+}
+
+impl Watched<'_> {
+    fn is_waited_for_at(&self, word: LiveAddress) -> bool {
+        [self.seat.cond(), self.seat.switch_cond()].into_iter().any(|cond| lies_in(word, cond, COND_SIZE))
+    }
+
+    fn has_mutex_at(&self, word: LiveAddress) -> bool {
+        let after = [self.seat.cond(), self.seat.switch_cond()].map(|cond| cond.plus(COND_SIZE));
+        after.into_iter().any(|mutex| lies_in(word, mutex, MUTEX_SIZE))
+    }
+}
+
+fn lies_in(address: LiveAddress, start: LiveAddress, length: u64) -> bool {
+    address.minus(start.raw()).raw() < length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Owner, Watched, relation};
+    use crate::{
+        model::{
+            address::LiveAddress,
+            event::SeenRelation,
+            ids::{LockId, Tid},
+        },
+        target::{
+            lock::{LockLayout, LockSeat},
+            process::Pause,
+        },
+    };
+
+    fn seat() -> LockSeat {
+        let address = LiveAddress::in_target(0x1000);
+        LockSeat { address, layout: LockLayout::DEFAULT, interpreter: None, name: "GIL".to_owned() }
+    }
+
+    fn tid(raw: i32) -> Tid {
+        Tid::from_raw(raw).unwrap()
+    }
+
+    fn seen(by: i32, owner: Owner, pause: Option<Pause>) -> Option<SeenRelation> {
+        let seat = seat();
+        let lock = Watched { id: LockId::from_index(0), seat: &seat, words: None, owner };
+        relation(tid(by), pause, &[lock])
+    }
+
+    fn futex(offset: u64) -> Option<Pause> {
+        Some(Pause::Futex(LiveAddress::in_target(0x1000 + offset)))
+    }
+
+    #[test]
+    fn the_owner_is_inside_wherever_it_sleeps() {
+        let inside = Some(SeenRelation::Inside(LockId::from_index(0)));
+        assert_eq!(seen(7, Owner::Thread(tid(7)), None), inside);
+        assert_eq!(seen(7, Owner::Thread(tid(7)), futex(80)), inside);
+    }
+
+    #[test]
+    fn a_sleeper_on_either_condition_waits() {
+        let waiting = Some(SeenRelation::Waiting(LockId::from_index(0)));
+        for offset in [32, 79, 120, 167] {
+            assert_eq!(seen(7, Owner::Thread(tid(8)), futex(offset)), waiting, "{offset}");
+            assert_eq!(seen(7, Owner::Unknown, futex(offset)), waiting, "{offset}");
+        }
+    }
+
+    #[test]
+    fn a_sleeper_on_the_mutexes_is_unknown() {
+        for offset in [80, 119, 168, 207] {
+            assert_eq!(seen(7, Owner::Nobody, futex(offset)), None, "{offset}");
+        }
+    }
+
+    #[test]
+    fn everybody_else_is_outside_if_the_owner_is_known() {
+        for pause in [Pause::Running, Pause::Elsewhere] {
+            assert_eq!(seen(7, Owner::Thread(tid(8)), Some(pause)), Some(SeenRelation::Outside));
+            assert_eq!(seen(7, Owner::Unknown, Some(pause)), None);
+        }
+        assert_eq!(seen(7, Owner::Nobody, futex(208)), Some(SeenRelation::Outside));
+        assert_eq!(seen(7, Owner::Nobody, None), None);
+    }
+}
