@@ -16,7 +16,7 @@ use crate::{
         stack::Frame,
     },
     stack::{
-        Motion, StackFailure,
+        ATTEMPTS, CHANGING, DEEPER, Motion, StackFailure,
         python::{
             code::CodeCache,
             pages::Pages,
@@ -28,15 +28,6 @@ use crate::{
         memory::{Memory, MemoryError},
     },
 };
-
-/// How often the stack of a running thread is tried before it counts as torn.
-const ATTEMPTS: usize = 8;
-
-/// The marker in the place of inner frames that change faster than they can be read.
-pub const MOVING: &str = "changing";
-
-/// The marker in the place of the outermost frames of a stack that is too deep.
-pub const DEEPER: &str = "deeper frames";
 
 /// Frames whose callees begin further behind them are compared by their heads only.
 const LONGEST_FRAME: u64 = 2048;
@@ -173,7 +164,7 @@ impl PythonStacks {
             return Err(StackFailure::Torn);
         }
         let mut frames = self.resolve_outermost(memory, stable)?;
-        frames.push(Frame::marker(MOVING));
+        frames.push(Frame::marker(CHANGING));
         Ok(frames)
     }
 

@@ -5,15 +5,12 @@
 
 use crate::{
     model::address::LiveAddress,
-    stack::python::pages::Pages,
+    stack::{DEEPEST, python::pages::Pages},
     target::{
         layout::{FrameLayout, Instruction},
         memory::{Memory, MemoryError},
     },
 };
-
-/// The most frames of a stack that are kept; deeper stacks lose their outermost ones.
-pub const DEEPEST: usize = 511;
 
 /// The most frames that are visited, shims of the interpreter included.
 const MOST_VISITS: usize = 4 * DEEPEST;
