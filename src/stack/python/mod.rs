@@ -173,6 +173,7 @@ impl PythonStacks {
         if chain.frames.is_empty() {
             return Err(StackFailure::NoFrames);
         }
+        self.codes.begin_reading();
         let mut frames = Vec::with_capacity(count + 2);
         if chain.cut {
             frames.push(Frame::marker(DEEPER));
