@@ -49,7 +49,7 @@ pub struct StackReader {
 #[derive(Debug)]
 enum Stacks {
     Python(Box<PythonStacks>),
-    ToyVm(ToyStacks),
+    ToyVm(Box<ToyStacks>),
 }
 
 /// A thread state and the word in it by which its thread is recognised.
@@ -64,7 +64,7 @@ impl StackReader {
     pub fn new(target: &Target, memory: Box<dyn Memory>) -> Option<Self> {
         let stacks = match &target.runtime {
             Runtime::CPython(python) => Stacks::Python(Box::new(PythonStacks::new(&python.layout)?)),
-            Runtime::ToyVm(toy) => Stacks::ToyVm(ToyStacks::new(&toy.layout)),
+            Runtime::ToyVm(toy) => Stacks::ToyVm(Box::new(ToyStacks::new(&toy.layout))),
         };
         Some(Self {
             target: target.clone(),
@@ -101,7 +101,10 @@ impl StackReader {
         let mut stack = self.read_known(tid, motion);
         if matches!(stack, Err(StackFailure::UnknownThread)) && self.may_refresh() {
             // A list that cannot be read now leaves the thread unknown.
-            stack = self.refresh_threads().map_err(|_| StackFailure::UnknownThread).and_then(|()| self.read_known(tid, motion));
+            stack = self
+                .refresh_threads()
+                .map_err(|_| StackFailure::UnknownThread)
+                .and_then(|()| self.read_known(tid, motion));
         }
         match stack {
             Err(StackFailure::Torn) => self.tally.torn += 1,

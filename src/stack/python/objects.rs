@@ -90,16 +90,18 @@ fn text_form(layout: &ObjectLayout, state: u32) -> Option<TextForm> {
 
 /// Surrogates, which Python uses for undecodable bytes of a path, are shown as the replacement character.
 fn decode(units: &[u8], width: usize) -> Option<String> {
-    units.chunks_exact(width).map(|unit| {
-        let mut number = [0; 4];
-        number[..width].copy_from_slice(unit);
-        let number = u32::from_le_bytes(number);
-        match number {
-            0xd800..=0xdfff => Some(char::REPLACEMENT_CHARACTER),
-            _ => char::from_u32(number),
-        }
-    })
-    .collect()
+    units
+        .chunks_exact(width)
+        .map(|unit| {
+            let mut number = [0; 4];
+            number[..width].copy_from_slice(unit);
+            let number = u32::from_le_bytes(number);
+            match number {
+                0xd800..=0xdfff => Some(char::REPLACEMENT_CHARACTER),
+                _ => char::from_u32(number),
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]
