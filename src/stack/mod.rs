@@ -4,6 +4,19 @@
 
 pub mod python;
 pub mod reader;
+pub mod toyvm;
+
+/// How often the stack of a running thread is tried before it counts as torn.
+const ATTEMPTS: usize = 8;
+
+/// The most frames of a stack that are kept; deeper stacks lose their outermost ones.
+pub const DEEPEST: usize = 511;
+
+/// The marker in the place of inner frames that change faster than they can be read.
+pub const CHANGING: &str = "changing";
+
+/// The marker in the place of the outermost frames of a stack that is too deep.
+pub const DEEPER: &str = "deeper frames";
 
 /// Whether a thread may change its stack while it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

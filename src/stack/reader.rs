@@ -13,7 +13,7 @@ use crate::{
         ids::Tid,
         stack::{Frame, StackId, StackTable},
     },
-    stack::{Motion, StackFailure, python::PythonStacks},
+    stack::{Motion, StackFailure, python::PythonStacks, toyvm::ToyStacks},
     target::{
         discover::Target,
         memory::Memory,
@@ -39,10 +39,17 @@ pub struct StackTally {
 pub struct StackReader {
     target: Target,
     memory: Box<dyn Memory>,
-    stacks: PythonStacks,
+    stacks: Stacks,
     threads: HashMap<Tid, Vec<Seat>>,
     refreshed: Option<Instant>,
     tally: StackTally,
+}
+
+/// The readers, one a runtime.
+#[derive(Debug)]
+enum Stacks {
+    Python(Box<PythonStacks>),
+    ToyVm(Box<ToyStacks>),
 }
 
 /// A thread state and the word in it by which its thread is recognised.
@@ -56,8 +63,8 @@ impl StackReader {
     /// A reader for the target; `None` when its layout cannot be right.
     pub fn new(target: &Target, memory: Box<dyn Memory>) -> Option<Self> {
         let stacks = match &target.runtime {
-            Runtime::CPython(python) => PythonStacks::new(&python.layout)?,
-            Runtime::ToyVm(_) => return None,
+            Runtime::CPython(python) => Stacks::Python(Box::new(PythonStacks::new(&python.layout)?)),
+            Runtime::ToyVm(toy) => Stacks::ToyVm(Box::new(ToyStacks::new(&toy.layout))),
         };
         Some(Self {
             target: target.clone(),
@@ -130,6 +137,22 @@ impl StackReader {
             }
         }
         Err(failure)
+    }
+}
+
+impl Stacks {
+    fn owner(&self, memory: &dyn Memory, state: LiveAddress) -> Option<u64> {
+        match self {
+            Self::Python(stacks) => stacks.owner(memory, state),
+            Self::ToyVm(stacks) => stacks.owner(memory, state),
+        }
+    }
+
+    fn read(&mut self, memory: &dyn Memory, state: LiveAddress, motion: Motion) -> Result<Vec<Frame>, StackFailure> {
+        match self {
+            Self::Python(stacks) => stacks.read(memory, state, motion),
+            Self::ToyVm(stacks) => stacks.read(memory, state, motion),
+        }
     }
 }
 

@@ -1,29 +1,54 @@
 //! Stacks of real interpreters: exact where threads stand still, never torn where they run.
 
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and prints what it skips")]
+
 mod interpreters;
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     time::{Duration, Instant},
 };
 
 use gilscope::{
     model::{ids::Tid, stack::Frame},
-    stack::{Motion, reader::StackReader},
-    target::{discover::Target, memory::ProcessMemory},
+    stack::{CHANGING, DEEPER, DEEPEST, Motion, StackFailure, python::lines::line_at, reader::StackReader},
+    target::{discover::Target, layout::LineTableFormat, memory::ProcessMemory},
 };
 use interpreters::{Program, interpreters};
+use serde::Deserialize;
 
 /// What the interpreter says about its threads: function, file and line of each frame, outermost first.
 type Expected = Vec<(i32, Vec<(String, String, u32)>)>;
 
-fn reader(program: &Program) -> Option<StackReader> {
-    let target = Target::discover(program.pid()).map_err(|e| eprintln!("skipped {e}")).ok()?;
-    StackReader::new(&target, Box::new(ProcessMemory::open(program.pid()).unwrap()))
+/// How many functions call each other in a ring in `recursion.py`.
+const RING: usize = 7;
+
+/// What became of the readings of running threads.
+#[derive(Debug, Default)]
+struct Outcome {
+    whole: u32,
+    outer_part: u32,
+    refused: u32,
+    impossible: u32,
 }
 
-fn tuple(frame: &Frame) -> (String, String, u32) {
-    (frame.function.clone(), frame.file.clone(), frame.line.unwrap_or(0))
+#[derive(Deserialize)]
+struct Tables {
+    minor: u8,
+    codes: Vec<Table>,
+}
+
+#[derive(Deserialize)]
+struct Table {
+    first_line: i32,
+    table: Vec<u8>,
+    starts: Vec<(i64, Option<u32>)>,
+    size: i64,
+}
+
+fn reader(program: &Program) -> StackReader {
+    let target = Target::discover(program.pid()).unwrap();
+    StackReader::new(&target, Box::new(ProcessMemory::open(program.pid()).unwrap())).unwrap()
 }
 
 #[test]
@@ -31,24 +56,33 @@ fn threads_that_stand_still_are_read_exactly() {
     for interpreter in interpreters() {
         let program = interpreter.start(include_str!("blocked.py"));
         let expected: Expected = serde_json::from_str(&program.announcement).unwrap();
-        let Some(mut reader) = reader(&program) else { continue };
-        let mut compared = 0;
+        let mut reader = reader(&program);
+        let mut functions = HashSet::new();
         for motion in [Motion::Still, Motion::Moving] {
             for (tid, frames) in &expected {
                 let stack = reader.read(Tid::from_raw(*tid).unwrap(), motion).unwrap();
-                let mut kept = &stack[..];
-                let mut frames = &frames[..];
-                if frames.len() > 511 {
-                    assert_eq!(stack[0], Frame::marker("deeper frames"));
-                    kept = &stack[1..];
-                    frames = &frames[frames.len() - 511..];
-                }
-                assert_eq!(kept.iter().map(tuple).collect::<Vec<_>>(), frames, "{} {motion:?}", interpreter.name());
-                compared += frames.len();
+                assert_eq!(described(&stack), innermost(frames), "{} {motion:?}", interpreter.name());
+                functions.extend(stack.into_iter().map(|frame| frame.function));
             }
         }
-        eprintln!("{}: {compared} frames of {} threads, all equal", interpreter.name(), expected.len());
+        for function in ["größe", "numbers", "recurse", "<module>"] {
+            assert!(functions.contains(function), "{}: no {function}", interpreter.name());
+        }
+        eprintln!("{}: {} threads, {} functions", interpreter.name(), expected.len(), functions.len());
     }
+}
+
+fn described(stack: &[Frame]) -> Vec<(String, String, u32)> {
+    stack.iter().map(|frame| (frame.function.clone(), frame.file.clone(), frame.line.unwrap_or(0))).collect()
+}
+
+/// The frames that are kept of a stack, with the marker for the others.
+fn innermost(frames: &[(String, String, u32)]) -> Vec<(String, String, u32)> {
+    let Some(lost) = frames.len().checked_sub(DEEPEST).filter(|lost| *lost > 0) else {
+        return frames.to_vec();
+    };
+    let marker = (Frame::marker(DEEPER).function, String::new(), 0);
+    [marker].into_iter().chain(frames[lost..].iter().cloned()).collect()
 }
 
 #[test]
@@ -56,44 +90,84 @@ fn no_impossible_chain_comes_out_of_a_running_thread() {
     for interpreter in interpreters() {
         let program = interpreter.start(include_str!("recursion.py"));
         let tids: Vec<i32> = serde_json::from_str(&program.announcement).unwrap();
-        let Some(mut reader) = reader(&program) else { continue };
-        let mut counts = HashMap::<_, u32>::new();
-        let mut depth = 0;
-        let mut impossible = Vec::new();
+        let mut reader = reader(&program);
+        let mut outcome = Outcome::default();
         let end = Instant::now() + Duration::from_secs(2);
         while Instant::now() < end {
             for tid in &tids {
-                let stack = reader.read(Tid::from_raw(*tid).unwrap(), Motion::Moving);
-                let partial = stack.as_ref().is_ok_and(|stack| stack.last() == Some(&Frame::marker("changing")));
-                if partial {
-                    depth += stack.as_ref().map_or(0, Vec::len)
-                }
-                *counts.entry((partial, stack.as_ref().err().copied())).or_default() += 1;
-                impossible.extend(stack.ok().filter(|stack| !is_possible(stack)));
+                outcome.count(reader.read(Tid::from_raw(*tid).unwrap(), Motion::Moving));
             }
         }
-        eprintln!(
-            "{}: {counts:?} impossible {} depth {depth} tally {:?}",
-            interpreter.name(),
-            impossible.len(),
-            reader.tally()
-        );
-        if let Some(stack) = impossible.first() {
-            eprintln!("!!   {}", stack.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+        eprintln!("{}: {outcome:?}", interpreter.name());
+        assert_eq!(outcome.impossible, 0, "{}", interpreter.name());
+        assert!(outcome.whole > 0, "{}", interpreter.name());
+    }
+}
+
+impl Outcome {
+    fn count(&mut self, stack: Result<Vec<Frame>, StackFailure>) {
+        let Ok(mut stack) = stack else {
+            self.refused += 1;
+            return;
+        };
+        if stack.last() == Some(&Frame::marker(CHANGING)) {
+            stack.pop();
+            self.outer_part += 1;
+        } else {
+            self.whole += 1;
+        }
+        if !is_possible(&stack) {
+            eprintln!("impossible: {}", stack.iter().map(|frame| &*frame.function).collect::<Vec<_>>().join(" "));
+            self.impossible += 1;
         }
     }
 }
 
+/// Whether the stack begins as every thread's does and then only has calls that the program contains.
 fn is_possible(stack: &[Frame]) -> bool {
-    let functions: Vec<&str> = stack.iter().map(|frame| frame.function.as_str()).collect();
     let outer = ["_bootstrap", "_bootstrap_inner", "run", "work"];
-    let known = functions.iter().zip(outer).all(|(function, outer)| function.rsplit('.').next() == Some(outer));
-    let ring: Vec<_> = functions.iter().skip(outer.len()).take_while(|function| **function != "[changing]").collect();
-    let follows = |caller: &str, callee: &str| {
-        let split = |name: &str| Some((name.get(..5)?.to_owned(), name.get(5..)?.parse::<usize>().ok()?));
-        split(caller)
-            .zip(split(callee))
-            .is_some_and(|(caller, callee)| caller.0 == callee.0 && callee.1 == (caller.1 + 1) % 7)
-    };
-    known && ring.windows(2).all(|pair| follows(pair[0], pair[1]))
+    let plain = |frame: &Frame| frame.function.rsplit('.').next().unwrap_or_default().to_owned();
+    let begins = stack.iter().zip(outer).all(|(frame, outer)| plain(frame) == outer);
+    let ring: Vec<_> = stack.iter().skip(outer.len()).map(ring_function).collect();
+    begins && ring.iter().all(Option::is_some) && ring.windows(2).all(|pair| calls(pair[0], pair[1]))
+}
+
+/// The ring and the number of a function such as `equal3`.
+fn ring_function(frame: &Frame) -> Option<(&str, usize)> {
+    let (ring, number) = frame.function.split_at_checked(5)?;
+    Some((ring, number.parse().ok()?))
+}
+
+fn calls(caller: Option<(&str, usize)>, callee: Option<(&str, usize)>) -> bool {
+    caller.zip(callee).is_some_and(|(caller, callee)| caller.0 == callee.0 && callee.1 == (caller.1 + 1) % RING)
+}
+
+#[test]
+fn line_tables_are_read_as_the_interpreter_reads_them() {
+    for interpreter in interpreters() {
+        let program = interpreter.start(include_str!("lines.py"));
+        let tables: Tables = serde_json::from_str(&program.announcement).unwrap();
+        let format = match tables.minor {
+            ..=9 => LineTableFormat::Lnotab,
+            10 => LineTableFormat::Linetable310,
+            11.. => LineTableFormat::Locations,
+        };
+        let mut compared = 0;
+        for table in &tables.codes {
+            for offset in (0..table.size).step_by(2) {
+                let line = line_at(format, &table.table, table.first_line, offset);
+                assert_eq!(line, table.line(offset), "{} at {offset}", interpreter.name());
+                compared += 1;
+            }
+        }
+        eprintln!("{}: {compared} instructions of {} code objects", interpreter.name(), tables.codes.len());
+        assert!(compared > 10_000);
+    }
+}
+
+impl Table {
+    fn line(&self, offset: i64) -> Option<u32> {
+        let (_, line) = self.starts.iter().rev().find(|(start, _)| *start <= offset)?;
+        line.filter(|line| *line > 0)
+    }
 }

@@ -43,8 +43,18 @@ pub struct CodeCache {
     object: ObjectLayout,
     start: u64,
     length: usize,
-    known: FxHashMap<LiveAddress, (Box<[u8]>, Code)>,
+    known: FxHashMap<LiveAddress, Entry>,
     learned: u64,
+    reading: u64,
+}
+
+/// A code object and the head from which it was read.
+#[derive(Debug)]
+struct Entry {
+    head: Box<[u8]>,
+    code: Code,
+    /// The reading in which the head was compared last.
+    compared: u64,
 }
 
 impl Code {
@@ -74,7 +84,13 @@ impl CodeCache {
             length,
             known: FxHashMap::default(),
             learned: 0,
+            reading: 0,
         })
+    }
+
+    /// Begins the reading of one stack: every head is compared once in it.
+    pub fn begin_reading(&mut self) {
+        self.reading += 1;
     }
 
     /// How often a code object had to be read in full.
@@ -84,18 +100,27 @@ impl CodeCache {
 
     /// The code object at `at`.
     pub fn code(&mut self, memory: &dyn Memory, at: LiveAddress) -> Result<&Code, ObjectError> {
+        if self.known.get(&at).is_none_or(|entry| entry.compared != self.reading) {
+            self.compare(memory, at)?;
+        }
+        Ok(&self.known.get(&at).expect("it was compared or inserted just now").code)
+    }
+
+    fn compare(&mut self, memory: &dyn Memory, at: LiveAddress) -> Result<(), ObjectError> {
         let mut buffer = [0; LARGEST_HEAD];
         let head = &mut buffer[..self.length];
         memory.read(at.plus(self.start), head)?;
-        if self.known.get(&at).is_none_or(|(known, _)| **known != *head) {
-            let code = self.learn(memory, head)?;
-            if self.known.len() >= MOST_CODES {
-                self.known.clear();
-            }
-            self.known.insert(at, (Box::from(&*head), code));
-            self.learned += 1;
+        if let Some(entry) = self.known.get_mut(&at).filter(|entry| *entry.head == *head) {
+            entry.compared = self.reading;
+            return Ok(());
         }
-        Ok(self.known.get(&at).map(|(_, code)| code).expect("it was just inserted"))
+        let code = self.learn(memory, head)?;
+        if self.known.len() >= MOST_CODES {
+            self.known.clear();
+        }
+        self.known.insert(at, Entry { head: Box::from(&*head), code, compared: self.reading });
+        self.learned += 1;
+        Ok(())
     }
 
     fn learn(&self, memory: &dyn Memory, head: &[u8]) -> Result<Code, ObjectError> {

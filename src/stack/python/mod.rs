@@ -4,39 +4,25 @@
 //! overwritten while they are read, so they are read twice, and only what both readings and the thread's own pointer to
 //! its innermost frame agree on is believed. What cannot be believed is refused as torn, never passed on.
 
+pub mod bytecode;
 pub mod code;
 pub mod lines;
 pub mod objects;
 pub mod pages;
+pub mod reading;
 pub mod walk;
 
 use crate::{
     model::{address::LiveAddress, stack::Frame},
     stack::{
-        Motion, StackFailure,
-        python::{
-            code::CodeCache,
-            pages::Pages,
-            walk::{Chain, RawFrame, WalkError, Walker},
-        },
+        ATTEMPTS, CHANGING, DEEPER, Motion, StackFailure,
+        python::{bytecode::byte_offset, code::CodeCache, reading::Reading, walk::Walker},
     },
     target::{
-        layout::{Instruction, PythonLayout, TopFrame},
-        memory::{Memory, MemoryError},
+        layout::{PythonLayout, TopFrame},
+        memory::Memory,
     },
 };
-
-/// How often the stack of a running thread is tried before it counts as torn.
-const ATTEMPTS: usize = 8;
-
-/// The marker in the place of inner frames that change faster than they can be read.
-pub const MOVING: &str = "changing";
-
-/// The marker in the place of the outermost frames of a stack that is too deep.
-pub const DEEPER: &str = "deeper frames";
-
-/// Frames whose callees begin further behind them are compared by their heads only.
-const LONGEST_FRAME: u64 = 2048;
 
 /// A reader of CPython stacks with what it has learned about the target.
 #[derive(Debug)]
@@ -55,13 +41,6 @@ enum Wanted {
     Whole,
     /// At least the outer frames that do not change.
     OuterPart,
-}
-
-/// One walk and the memory it saw.
-#[derive(Debug, Default)]
-struct Reading {
-    pages: Pages,
-    chain: Chain,
 }
 
 impl PythonStacks {
@@ -149,7 +128,7 @@ impl PythonStacks {
         match top {
             Ok(top) if top.is_null() => Err(StackFailure::NoFrames),
             Ok(top) => Ok(top),
-            Err(MemoryError::Open { .. } | MemoryError::Read { .. }) => Err(StackFailure::Unreadable),
+            Err(_) => Err(StackFailure::Unreadable),
         }
     }
 
@@ -165,7 +144,7 @@ impl PythonStacks {
             return Err(StackFailure::Torn);
         }
         let mut frames = self.resolve_outermost(memory, stable)?;
-        frames.push(Frame::marker(MOVING));
+        frames.push(Frame::marker(CHANGING));
         Ok(frames)
     }
 
@@ -174,68 +153,16 @@ impl PythonStacks {
         if chain.frames.is_empty() {
             return Err(StackFailure::NoFrames);
         }
+        self.codes.begin_reading();
         let mut frames = Vec::with_capacity(count + 2);
         if chain.cut {
             frames.push(Frame::marker(DEEPER));
         }
         for raw in chain.frames.iter().rev().take(count) {
+            let offset = byte_offset(memory, &self.layout, raw).map_err(|_| StackFailure::Unreadable)?;
             let code = self.codes.code(memory, raw.code).map_err(|_| StackFailure::Unreadable)?;
-            frames.push(code.frame_at(byte_offset(&self.layout, raw)));
+            frames.push(code.frame_at(offset));
         }
         Ok(frames)
-    }
-}
-
-impl Reading {
-    fn walk(&mut self, walker: &Walker, memory: &dyn Memory, top: LiveAddress) -> Result<(), StackFailure> {
-        walker.walk(memory, top, &mut self.pages, &mut self.chain).map_err(|error| match error {
-            WalkError::Memory(_) => StackFailure::Unreadable,
-            WalkError::Cycle(_) | WalkError::Ended(_) => StackFailure::Torn,
-        })
-    }
-
-    /// Whether the other reading saw the same: everything but where the innermost frame is, for that one moves on.
-    fn agrees(&self, other: &Self) -> bool {
-        let (mine, others) = (&self.chain.frames, &other.chain.frames);
-        let (Some(inner), Some(other_inner)) = (mine.first(), others.first()) else {
-            return mine.is_empty() && others.is_empty();
-        };
-        inner.address == other_inner.address
-            && inner.code == other_inner.code
-            && mine[1..] == others[1..]
-            && mine.windows(2).all(|pair| self.agrees_in_full(other, pair[1].address, pair[0].address))
-    }
-
-    /// How many outer frames both readings saw in the same state; none when they need not be the outermost ones.
-    fn stable_outer(&self, other: &Self) -> usize {
-        if self.chain.cut || other.chain.cut {
-            return 0;
-        }
-        let (mine, others) = (self.chain.frames.iter().rev(), other.chain.frames.iter().rev());
-        let equal = mine.zip(others).take_while(|(mine, others)| mine == others).count();
-        let outer: Vec<_> = self.chain.frames.iter().rev().take(equal).collect();
-        let changed = outer.windows(2).position(|pair| !self.agrees_in_full(other, pair[0].address, pair[1].address));
-        changed.map_or(equal, |outer_of_pair| outer_of_pair)
-    }
-
-    /// Where the callee lies right behind its caller, the caller's variables lie between, and a caller's variables do not
-    /// change while the callee runs: another call from the same place would most likely have left others.
-    fn agrees_in_full(&self, other: &Self, caller: LiveAddress, callee: LiveAddress) -> bool {
-        let adjacent = callee > caller && callee.raw() - caller.raw() <= LONGEST_FRAME;
-        !adjacent || self.pages.agree(&other.pages, caller, callee)
-    }
-}
-
-/// Where in its bytecode a frame is, in bytes.
-fn byte_offset(layout: &PythonLayout, raw: &RawFrame) -> i64 {
-    match layout.frame.instruction {
-        Instruction::Index { scale, .. } => {
-            let index = u32::try_from(raw.instruction).map_or(-1, u32::cast_signed);
-            i64::from(index).saturating_mul(i64::try_from(scale).unwrap_or(1))
-        }
-        Instruction::Pointer { .. } => {
-            let start = raw.code.plus(layout.code.bytecode.unwrap_or(0));
-            raw.instruction.wrapping_sub(start.raw()).cast_signed()
-        }
     }
 }

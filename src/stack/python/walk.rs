@@ -5,15 +5,12 @@
 
 use crate::{
     model::address::LiveAddress,
-    stack::python::pages::Pages,
+    stack::{DEEPEST, python::pages::Pages},
     target::{
         layout::{FrameLayout, Instruction},
         memory::{Memory, MemoryError},
     },
 };
-
-/// The most frames of a stack that are kept; deeper stacks lose their outermost ones.
-pub const DEEPEST: usize = 511;
 
 /// The most frames that are visited, shims of the interpreter included.
 const MOST_VISITS: usize = 4 * DEEPEST;
@@ -33,6 +30,8 @@ pub struct RawFrame {
     pub code: LiveAddress,
     /// Where it is, as [`Instruction`] describes it.
     pub instruction: u64,
+    /// Which copy of the bytecode it runs; 0 is the code object's own.
+    pub bytecode_copy: u32,
 }
 
 /// A chain of frames, innermost first.
@@ -81,6 +80,7 @@ impl Walker {
         };
         let mut fields = vec![(layout.previous, 8), (layout.code, 8), instruction];
         fields.extend(layout.owner.map(|offset| (offset, 1)));
+        fields.extend(layout.local_bytecode_index.map(|offset| (offset, 4)));
         fields.extend(layout.executing.map(|byte| (byte.offset, 1)));
         let start = fields.iter().map(|(offset, _)| *offset).min()?;
         let end = fields.iter().filter_map(|(offset, size)| offset.checked_add(*size)).max()?;
@@ -145,7 +145,12 @@ impl Walker {
             Instruction::Index { offset, .. } => u64::from(head.half(offset)),
             Instruction::Pointer { offset } => head.word(offset),
         };
-        RawFrame { address, code: LiveAddress::in_target(head.word(self.layout.code) & !TAG_BITS), instruction }
+        RawFrame {
+            address,
+            code: LiveAddress::in_target(head.word(self.layout.code) & !TAG_BITS),
+            instruction,
+            bytecode_copy: self.layout.local_bytecode_index.map_or(0, |offset| head.half(offset)),
+        }
     }
 }
 

@@ -1,0 +1,167 @@
+//! Stacks of the toy VM's threads, read through the description that the VM exports of itself.
+//!
+//! A thread's frames are an array, outermost first, with a count of those in use; the VM never frees or moves them, nor
+//! the names they refer to.
+
+use std::collections::HashMap;
+
+use crate::{
+    model::{
+        address::LiveAddress,
+        stack::{Frame, FrameKind},
+    },
+    stack::{ATTEMPTS, DEEPER, DEEPEST, Motion, StackFailure},
+    target::{
+        memory::{Memory, MemoryError},
+        runtime::toyvm::ToyLayout,
+    },
+};
+
+/// The longest name or path that is read, in bytes.
+const LONGEST_TEXT: u64 = 4096;
+
+/// A reader of the toy VM's stacks with the names it has read.
+#[derive(Debug)]
+pub struct ToyStacks {
+    layout: ToyLayout,
+    path: Option<String>,
+    names: HashMap<u32, String>,
+}
+
+/// One frame as it stands in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct RawFrame {
+    function: u32,
+    line: u32,
+}
+
+/// The innermost frames of a thread, outermost first.
+#[derive(Debug, PartialEq, Eq)]
+struct Chain {
+    depth: u64,
+    frames: Vec<RawFrame>,
+}
+
+impl ToyStacks {
+    /// A reader for a VM with this description.
+    pub fn new(layout: &ToyLayout) -> Self {
+        Self { layout: *layout, path: None, names: HashMap::new() }
+    }
+
+    /// The word in a thread record that tells whose it is.
+    pub fn owner(&self, memory: &dyn Memory, thread: LiveAddress) -> Option<u64> {
+        memory.read_u32(thread.plus(self.layout.thread_tid)).ok().map(u64::from)
+    }
+
+    /// The stack of the thread with this record, outermost frame first.
+    pub fn read(
+        &mut self,
+        memory: &dyn Memory,
+        thread: LiveAddress,
+        motion: Motion,
+    ) -> Result<Vec<Frame>, StackFailure> {
+        let mut chain = self.chain(memory, thread)?;
+        if motion == Motion::Moving {
+            chain = self.confirmed(memory, thread, chain)?;
+        }
+        self.resolve(memory, &chain).map_err(|_| StackFailure::Unreadable)
+    }
+
+    /// Two readings in a row that agree on everything but the innermost frame's line.
+    fn confirmed(&self, memory: &dyn Memory, thread: LiveAddress, first: Chain) -> Result<Chain, StackFailure> {
+        let mut before = first;
+        for _ in 0..ATTEMPTS {
+            let after = self.chain(memory, thread)?;
+            if before.agrees(&after) {
+                return Ok(after);
+            }
+            before = after;
+        }
+        Err(StackFailure::Torn)
+    }
+
+    fn chain(&self, memory: &dyn Memory, thread: LiveAddress) -> Result<Chain, StackFailure> {
+        self.read_chain(memory, thread).map_err(|_| StackFailure::Unreadable)?.ok_or(StackFailure::NoFrames)
+    }
+
+    fn read_chain(&self, memory: &dyn Memory, thread: LiveAddress) -> Result<Option<Chain>, MemoryError> {
+        let layout = &self.layout;
+        let depth = memory.read_u64(thread.plus(layout.thread_depth))?;
+        let size = usize::try_from(layout.frame_size).unwrap_or(0);
+        if depth == 0 || size == 0 {
+            return Ok(None);
+        }
+        let kept = DEEPEST.min(usize::try_from(depth).unwrap_or(DEEPEST));
+        let skipped = depth - u64::try_from(kept).unwrap_or(depth);
+        let frames = memory.read_pointer(thread.plus(layout.thread_frames))?;
+        let mut bytes = vec![0; kept * size];
+        memory.read(frames.plus(skipped.wrapping_mul(layout.frame_size)), &mut bytes)?;
+        let frames = bytes.chunks_exact(size).filter_map(|frame| self.raw_frame(frame)).collect();
+        Ok(Some(Chain { depth, frames }))
+    }
+
+    fn raw_frame(&self, bytes: &[u8]) -> Option<RawFrame> {
+        let half = |offset: u64| {
+            let tail = bytes.get(usize::try_from(offset).ok()?..)?;
+            tail.first_chunk().copied().map(u32::from_le_bytes)
+        };
+        Some(RawFrame { function: half(self.layout.frame_function)?, line: half(self.layout.frame_line)? })
+    }
+
+    fn resolve(&mut self, memory: &dyn Memory, chain: &Chain) -> Result<Vec<Frame>, MemoryError> {
+        let file = self.path(memory)?;
+        let mut frames = Vec::with_capacity(chain.frames.len() + 1);
+        if chain.depth > u64::try_from(DEEPEST).unwrap_or(u64::MAX) {
+            frames.push(Frame::marker(DEEPER));
+        }
+        for raw in &chain.frames {
+            frames.push(Frame {
+                kind: FrameKind::Script,
+                function: self.name(memory, raw.function)?,
+                file: file.clone(),
+                line: (raw.line > 0).then_some(raw.line),
+            });
+        }
+        Ok(frames)
+    }
+
+    fn path(&mut self, memory: &dyn Memory) -> Result<String, MemoryError> {
+        if let Some(path) = &self.path {
+            return Ok(path.clone());
+        }
+        let path = read_text(memory, self.layout.program_path, self.layout.program_path_len)?;
+        Ok(self.path.insert(path).clone())
+    }
+
+    fn name(&mut self, memory: &dyn Memory, function: u32) -> Result<String, MemoryError> {
+        if let Some(name) = self.names.get(&function) {
+            return Ok(name.clone());
+        }
+        let layout = &self.layout;
+        if u64::from(function) >= layout.functions_len {
+            return Ok(format!("function {function}"));
+        }
+        let record = layout.functions.plus(u64::from(function) * layout.function_size);
+        let length = memory.read_u64(record.plus(layout.function_name_len))?;
+        let name = read_text(memory, memory.read_pointer(record.plus(layout.function_name_ptr))?, length)?;
+        Ok(self.names.entry(function).or_insert(name).clone())
+    }
+}
+
+impl Chain {
+    fn agrees(&self, other: &Self) -> bool {
+        let (Some((inner, outer)), Some((other_inner, other_outer))) =
+            (self.frames.split_last(), other.frames.split_last())
+        else {
+            return false;
+        };
+        self.depth == other.depth && outer == other_outer && inner.function == other_inner.function
+    }
+}
+
+/// UTF-8 of the target, cut where it is too long and with replacement characters where it is none.
+fn read_text(memory: &dyn Memory, at: LiveAddress, length: u64) -> Result<String, MemoryError> {
+    let mut bytes = vec![0; usize::try_from(length.min(LONGEST_TEXT)).unwrap_or(0)];
+    memory.read(at, &mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
