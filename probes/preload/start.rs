@@ -6,10 +6,10 @@
 use core::{ffi::c_void, ptr::from_ref, sync::atomic::Ordering};
 
 use crate::{
-    emit,
+    emit::Rehearsal,
     environ::Environment,
     gate,
-    layout::{CLOCK_MONOTONIC, CLOCK_TSC, COST_EMISSIONS, KIND_SIGNAL, MAGIC, RING_BYTES, Ring, VERSION},
+    layout::{CLOCK_MONOTONIC, CLOCK_TSC, COST_EMISSIONS, MAGIC, RING_BYTES, Ring, VERSION},
     real, system,
 };
 
@@ -20,9 +20,6 @@ const ALL_VARIABLES: &[u8] = b"GILSCOPE_";
 
 /// Rounds of [`COST_EMISSIONS`] emissions, the fastest of which counts.
 const COST_ROUNDS: u32 = 5;
-
-/// The address that is no condition variable but, unlike 0, passes the empty filter.
-const REHEARSED: usize = 8;
 
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -108,14 +105,13 @@ fn choose_clock(ring: &Ring) -> bool {
 
 /// Times some emissions into this thread's first chunk, then takes them back.
 fn measure_cost(ring: &Ring) {
-    emit::emit(KIND_SIGNAL, REHEARSED);
-    let Some(rehearsal) = emit::Rehearsal::begin() else { return };
+    let Some(rehearsal) = Rehearsal::begin() else { return };
     let mut fastest = u64::MAX;
     for _ in 0..COST_ROUNDS {
         rehearsal.rewind();
         let begun = system::now();
         for _ in 0..COST_EMISSIONS {
-            emit::emit(KIND_SIGNAL, REHEARSED);
+            Rehearsal::emit();
         }
         fastest = fastest.min(system::now().wrapping_sub(begun));
     }

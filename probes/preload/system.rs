@@ -43,19 +43,25 @@ pub fn use_monotonic_clock(clock_gettime: *mut c_void) {
     CLOCK_GETTIME.store(clock_gettime, Ordering::Relaxed);
 }
 
-/// The time on the clock that the header names.
+/// The time on the clock that the header names. The processor may read it before older instructions are done, but not
+/// after the younger stores that depend on it: so it lies before anything this thread publishes later.
 #[inline(always)]
 pub fn now() -> u64 {
     let clock_gettime = CLOCK_GETTIME.load(Ordering::Relaxed);
     if clock_gettime.is_null() {
-        // Without the fence the counter could be read before the lock that orders this event has been taken.
-        // SAFETY: every x86-64 processor has both instructions.
-        unsafe { x86_64::_mm_lfence() };
-        // SAFETY: as above.
+        // SAFETY: every x86-64 processor has the instruction.
         unsafe { x86_64::_rdtsc() }
     } else {
         monotonic(clock_gettime)
     }
+}
+
+/// Lets no younger instruction begin before all older ones are done: a time read afterwards lies after anything that
+/// this thread has waited for.
+#[inline(always)]
+pub fn wait_for_older_instructions() {
+    // SAFETY: every x86-64 processor has the instruction.
+    unsafe { x86_64::_mm_lfence() };
 }
 
 #[cold]
