@@ -20,7 +20,7 @@ use gilscope::{
         ids::{Pid, Tid},
         time::MonoNanos,
     },
-    perf::clock,
+    perf::{clock, error::PerfError},
     source::{
         Source,
         calls::Call,
@@ -28,6 +28,7 @@ use gilscope::{
         uprobe::{
             UprobeOptions, UprobeSource, Verdict,
             cost::measure_cost,
+            error::UprobeError,
             sweep::{Sweeper, sweep_when_parent_ends},
             tracefs::Tracefs,
         },
@@ -388,6 +389,58 @@ fn nothing_remains_in_the_kernel_after_an_ordinary_end() {
     drop(source);
     program.go();
     assert!(program.child.wait().unwrap().success());
+}
+
+/// A shell that becomes Python, whose child process must not be taken for it.
+#[test]
+fn probes_survive_exec_and_do_not_follow_child_processes() {
+    permitted!(Tracefs::find());
+    let python = SIGNALS
+        .replace("COUNT", "300")
+        .replace("print('done')", "if os.fork() == 0: work(); os._exit(0)\nos.wait(); print('done')");
+    let python = python.replace("import ctypes", "import os, ctypes");
+    let program = format!(
+        "import os, sys; sys.stdin.readline(); os.execv(sys.executable, [sys.executable, '-u', '-c', {python:?}])"
+    );
+    let mut program = Program::start(&program);
+    let calls = Calls::default();
+    let site = signal_site(Pid::from_raw(std::process::id().cast_signed()).unwrap());
+    let options = UprobeOptions { scope: Scope::BeforeExec, ..options(program.pid(), vec![site], &calls) };
+    let mut source = UprobeSource::arm(options).unwrap();
+    program.go();
+    let at = program.numbers()[0].cast_unsigned();
+    program.go();
+    let events = record_until(&mut source, &mut program, "done");
+    assert_eq!(calls.lock().unwrap().iter().filter(|call| call.cond.raw() == at).count(), 4 * 300);
+    assert!(source.executed().is_some());
+    let lives = |what: &What| events.iter().filter(|event| event.what == *what).count();
+    assert_eq!((lives(&What::Created), lives(&What::Exited)), (4, 4));
+}
+
+#[test]
+fn places_that_cannot_be_probed_are_named() {
+    permitted!(Tracefs::find());
+    let pid = Pid::from_raw(std::process::id().cast_signed()).unwrap();
+    let libc = signal_site(pid);
+    let place = |file: &str, offset| Site { file: file.into(), offset: FileOffset::from_start(offset), ..libc.clone() };
+    let refusal = |site: Site| UprobeSource::arm(options(pid, vec![site], &Calls::default())).unwrap_err();
+    assert!(matches!(refusal(place("/proc/self/maps", 0)), UprobeError::NotProbeable { .. }));
+    let beyond = refusal(place(libc.file.to_str().unwrap(), 1 << 40));
+    assert!(matches!(&beyond, UprobeError::NotProbeable { offset: 0x100_0000_0000, .. }), "{beyond:?}");
+    assert!(matches!(refusal(place("/", 0)), UprobeError::DefinitionRefused { .. }));
+    assert!(matches!(refusal(place("/nonexistent", 0)), UprobeError::SiteMissing { .. }));
+}
+
+#[test]
+fn a_process_of_another_user_is_refused_in_words() {
+    let init = Pid::from_raw(1).unwrap();
+    match SchedulerSource::open(init, Scope::Running) {
+        Ok(_) => println!("skipped: this user may watch every process"),
+        Err(why) => {
+            assert!(matches!(why, PerfError::NotPermitted { paranoid: Some(_), .. }), "{why:?}");
+            println!("{why}; {:?}", why.remedy());
+        }
+    }
 }
 
 #[test]
