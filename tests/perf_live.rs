@@ -20,7 +20,7 @@ use gilscope::{
         ids::{Pid, Tid},
         time::MonoNanos,
     },
-    perf::clock,
+    perf::{clock, error::PerfError},
     source::{
         Source,
         calls::Call,
@@ -28,6 +28,7 @@ use gilscope::{
         uprobe::{
             UprobeOptions, UprobeSource, Verdict,
             cost::measure_cost,
+            error::UprobeError,
             sweep::{Sweeper, sweep_when_parent_ends},
             tracefs::Tracefs,
         },
@@ -265,12 +266,10 @@ fn options(pid: Pid, sites: Vec<Site>, calls: &Calls) -> UprobeOptions {
     }
 }
 
-/// Whether the kernel lists a probe of the observer with this pid.
-fn listed(observer: u32) -> bool {
+/// Whether the kernel lists a probe of this group.
+fn listed(group: &str) -> bool {
     let list = fs::read_to_string("/sys/kernel/tracing/uprobe_events").unwrap();
-    list.lines().any(|line| {
-        line.starts_with(&format!("p:gilscope_{observer}/")) || line.starts_with(&format!("p:gilscope_{observer}_"))
-    })
+    list.lines().any(|line| line.starts_with(&format!("p:{group}/")))
 }
 
 const SIGNALS: &str = r"
@@ -289,7 +288,8 @@ print('done'); sys.stdin.readline()
 
 #[test]
 fn every_signal_of_every_new_thread_is_a_hit() {
-    const COUNT: usize = 20_000;
+    // Each call makes two signals of the interpreter's lock, too: all of them fit into the rings at once.
+    const COUNT: usize = 5000;
     permitted!(Tracefs::find());
     let mut program = Program::start(&SIGNALS.replace("COUNT", &COUNT.to_string()));
     let at = program.numbers()[0].cast_unsigned();
@@ -381,11 +381,66 @@ fn nothing_remains_in_the_kernel_after_an_ordinary_end() {
     program.line();
     let site = signal_site(program.pid());
     let mut source = UprobeSource::arm(options(program.pid(), vec![site], &Calls::default())).unwrap();
+    let group = source.probe_group().to_owned();
+    assert!(listed(&group));
     source.finish(&mut Vec::new());
-    // Other tests of this process have groups of their own, so only a quiet moment proves it.
+    assert!(!listed(&group));
+    // Finishing a second time, by dropping, finds nothing to do.
     drop(source);
     program.go();
     assert!(program.child.wait().unwrap().success());
+}
+
+/// A shell that becomes Python, whose child process must not be taken for it.
+#[test]
+fn probes_survive_exec_and_do_not_follow_child_processes() {
+    permitted!(Tracefs::find());
+    let python = SIGNALS
+        .replace("COUNT", "300")
+        .replace("print('done')", "if os.fork() == 0: work(); os._exit(0)\nos.wait(); print('done')");
+    let python = python.replace("import ctypes", "import os, ctypes");
+    let program = format!(
+        "import os, sys; sys.stdin.readline(); os.execv(sys.executable, [sys.executable, '-u', '-c', {python:?}])"
+    );
+    let mut program = Program::start(&program);
+    let calls = Calls::default();
+    let site = signal_site(Pid::from_raw(std::process::id().cast_signed()).unwrap());
+    let options = UprobeOptions { scope: Scope::BeforeExec, ..options(program.pid(), vec![site], &calls) };
+    let mut source = UprobeSource::arm(options).unwrap();
+    program.go();
+    let at = program.numbers()[0].cast_unsigned();
+    program.go();
+    let events = record_until(&mut source, &mut program, "done");
+    assert_eq!(calls.lock().unwrap().iter().filter(|call| call.cond.raw() == at).count(), 4 * 300);
+    assert!(source.executed().is_some());
+    let lives = |what: &What| events.iter().filter(|event| event.what == *what).count();
+    assert_eq!((lives(&What::Created), lives(&What::Exited)), (4, 4));
+}
+
+#[test]
+fn places_that_cannot_be_probed_are_named() {
+    permitted!(Tracefs::find());
+    let pid = Pid::from_raw(std::process::id().cast_signed()).unwrap();
+    let libc = signal_site(pid);
+    let place = |file: &str, offset| Site { file: file.into(), offset: FileOffset::from_start(offset), ..libc.clone() };
+    let refusal = |site: Site| UprobeSource::arm(options(pid, vec![site], &Calls::default())).unwrap_err();
+    assert!(matches!(refusal(place("/proc/self/maps", 0)), UprobeError::NotProbeable { .. }));
+    let beyond = refusal(place(libc.file.to_str().unwrap(), 1 << 40));
+    assert!(matches!(&beyond, UprobeError::NotProbeable { offset: 0x100_0000_0000, .. }), "{beyond:?}");
+    assert!(matches!(refusal(place("/", 0)), UprobeError::DefinitionRefused { .. }));
+    assert!(matches!(refusal(place("/nonexistent", 0)), UprobeError::SiteMissing { .. }));
+}
+
+#[test]
+fn a_process_of_another_user_is_refused_in_words() {
+    let init = Pid::from_raw(1).unwrap();
+    match SchedulerSource::open(init, Scope::Running) {
+        Ok(_) => println!("skipped: this user may watch every process"),
+        Err(why) => {
+            assert!(matches!(why, PerfError::NotPermitted { paranoid: Some(_), .. }), "{why:?}");
+            println!("{why}; {:?}", why.remedy());
+        }
+    }
 }
 
 #[test]
@@ -417,10 +472,11 @@ fn a_killed_observer_leaves_nothing_behind_and_the_target_unharmed() {
     command.args(["--exact", "observer_entry"]).env("ARMED", &armed).env("OBSERVE", program.pid().to_string());
     let mut observer = command.stdout(Stdio::null()).spawn().unwrap();
     wait_for("the observer is armed", || armed.exists());
-    assert!(listed(observer.id()));
+    let group = format!("gilscope_{}", observer.id());
+    assert!(listed(&group));
     observer.kill().unwrap();
     observer.wait().unwrap();
-    wait_for("the probes are gone", || !listed(observer.id()));
+    wait_for("the probes are gone", || !listed(&group));
     program.go();
     assert_eq!(program.line(), "done");
     program.go();

@@ -68,6 +68,21 @@ pub enum PerfError {
     },
 }
 
+impl PerfError {
+    /// The command that would permit it, where there is one.
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::NotPermitted { paranoid: Some(3..), .. } => {
+                Some("sudo sysctl kernel.perf_event_paranoid=2".to_owned())
+            }
+            // Another user's process, or a policy that only privilege overrides.
+            Self::NotPermitted { .. } => Some("sudo gilscope …".to_owned()),
+            Self::TooManyFiles { needed, .. } => Some(format!("ulimit -n {needed}")),
+            _ => None,
+        }
+    }
+}
+
 /// The value of `kernel.perf_event_paranoid`; `None` when it cannot be read.
 pub fn paranoid() -> Option<i64> {
     fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok()?.trim().parse().ok()

@@ -74,7 +74,7 @@ fn set_open_files(limit: libc::rlimit) {
 pub enum RingSize {
     /// What every user may lock: `kernel.perf_event_mlock_kb`, usually 128 pages of data.
     Ordinary,
-    /// 4 MiB a CPU, less on machines with very many: for lock events, which come by the hundred thousand a second.
+    /// 8 MiB a CPU, less on machines with very many: for lock events, which come by the hundred thousand a second.
     Large,
 }
 
@@ -82,7 +82,7 @@ impl RingSize {
     /// Pages of data, a power of two.
     pub(crate) fn pages(self, cpus: usize) -> usize {
         const ORDINARY: usize = 512 << 10;
-        const LARGE: usize = 4 << 20;
+        const LARGE: usize = 8 << 20;
         const LARGE_TOTAL: usize = 256 << 20;
         let bytes = match self {
             Self::Ordinary => ORDINARY,
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn large_rings_shrink_on_machines_with_many_cpus() {
         let bytes = |size: RingSize, cpus| size.pages(cpus) * page_size();
-        assert_eq!(bytes(RingSize::Large, 2), 4 << 20);
+        assert_eq!(bytes(RingSize::Large, 2), 8 << 20);
         assert_eq!(bytes(RingSize::Large, 300), 512 << 10);
         assert_eq!(bytes(RingSize::Ordinary, 300), 512 << 10);
     }

@@ -69,12 +69,11 @@ pub enum UprobeError {
 
 impl UprobeError {
     /// The command that would enable uprobes, where there is one.
-    pub fn remedy(&self) -> Option<&'static str> {
+    pub fn remedy(&self) -> Option<String> {
         match self {
-            Self::TracefsNotMounted => Some("sudo mount -t tracefs tracefs /sys/kernel/tracing"),
-            Self::TracefsRefused { .. } => Some("sudo gilscope …"),
-            Self::Perf(PerfError::NotPermitted { .. }) => Some("sudo sysctl kernel.perf_event_paranoid=1"),
-            Self::Perf(PerfError::TooManyFiles { .. }) => Some("ulimit -n unlimited"),
+            Self::TracefsNotMounted => Some("sudo mount -t tracefs tracefs /sys/kernel/tracing".to_owned()),
+            Self::TracefsRefused { .. } => Some("sudo gilscope …".to_owned()),
+            Self::Perf(why) => why.remedy(),
             _ => None,
         }
     }

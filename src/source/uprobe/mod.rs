@@ -91,6 +91,11 @@ impl UprobeSource {
         self.stream.add_probes(&probes).map_err(|why| UprobeError::from_perf(why, &probes, sites))
     }
 
+    /// The name of the group under which the kernel lists our probes.
+    pub fn probe_group(&self) -> &str {
+        self.group.name()
+    }
+
     /// When the process last executed a new program since watching began.
     pub fn executed(&self) -> Option<MonoNanos> {
         self.threads.executed()
