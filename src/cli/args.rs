@@ -23,7 +23,7 @@ EXAMPLES:
   gilscope attach --json gil.json 4242      and keep the numbers for scripts
 
 EXIT CODES:
-  0 report written, 1 failed, 2 wrong usage, 3 not permitted, 4 recording damaged, 5 a --fail-if condition held;
+  0 report written, 1 failed, 2 wrong usage, 3 not permitted;
   `run` ends with the program's own exit code when that is not 0";
 
 const RUN_USAGE: &str = "gilscope run [OPTIONS] SCRIPT [ARGS]...
@@ -33,12 +33,13 @@ const RUN_USAGE: &str = "gilscope run [OPTIONS] SCRIPT [ARGS]...
 const RUN_EXAMPLES: &str = "\
 EXAMPLES:
   gilscope run app.py --verbose             options after the script are the script's own
-  gilscope run -d 5 -o out.json app.py      stop recording after 5 seconds; the format follows the extension
+  gilscope run -d 5 -o out.json app.py      record 5 seconds; the extension is the format
   gilscope run --python ./venv/bin/python3 -m pytest -x
   gilscope run -- celery -A shop worker     a command is run as it stands
   gilscope run spin.toy                     runs in the bundled toy VM
 
-The program keeps its standard input and output, its signals and its exit code. gilscope speaks on standard error.";
+The program keeps its standard input and output, its signals and its exit code.
+gilscope speaks on standard error.";
 
 const ATTACH_EXAMPLES: &str = "\
 EXAMPLES:
@@ -50,7 +51,7 @@ The process is never stopped.";
 
 /// What does the global interpreter lock cost a program, and whose code makes it cost that?
 #[derive(Debug, Parser)]
-#[command(name = "gilscope", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "gilscope", bin_name = "gilscope", version, after_help = EXAMPLES, max_term_width = 100)]
 #[command(disable_help_subcommand = true)]
 pub struct Args {
     /// What to do.

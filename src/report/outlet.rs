@@ -149,10 +149,12 @@ impl OpenFile {
     }
 
     fn open_existing(path: &Path) -> Result<Self, OutletError> {
+        let fate = if path.exists() { Fate::Kept } else { Fate::RemovedUnlessFilled };
         // `create` without `create_new`: the path may be a link whose target does not exist yet.
         let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
         let file = opened.map_err(|error| refusal(path, error))?;
-        Ok(Self { path: path.to_owned(), file, fate: Fate::Kept })
+        let path = if fate == Fate::Kept { path.to_owned() } else { path.canonicalize().unwrap_or_default() };
+        Ok(Self { path, file, fate })
     }
 
     fn replace_content(mut self, bytes: &[u8]) -> io::Result<()> {
