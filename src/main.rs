@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use gilscope::cli::{
     args::Args,
     execute::execute,
@@ -12,7 +11,8 @@ use gilscope::cli::{
 };
 
 fn main() -> ExitCode {
-    match Args::try_parse() {
+    let words: Vec<_> = std::env::args_os().collect();
+    match Args::from_words(&words) {
         Ok(args) => carry_out(args).into(),
         Err(words) => parser_words(&words).into(),
     }
