@@ -392,7 +392,7 @@ mod tests {
     #[test]
     fn no_depth_of_nesting_exhausts_the_stack() {
         assert_eq!(message(&format!("let x = {}1", "(".repeat(100_000))), "1: nested more than 64 levels deep");
-        assert_eq!(message(&"if 1 {\n".repeat(100_000)), "65: nested more than 64 levels deep");
+        assert_eq!(message(&"if 1 {\n".repeat(100_000)), "64: nested more than 64 levels deep");
         assert_eq!(message(&format!("let x = 1{}", "+1".repeat(100_000))), "1: nested more than 64 levels deep");
     }
 }
