@@ -187,14 +187,44 @@ struct Stretch {
 }
 
 impl Stretch {
-    /// Between the clocks' readings and the notes lie a few instructions, during which the thread ran.
     fn between(from: &Note, to: &Note) -> Self {
         let wall = to.at - from.at;
-        let cpu_at = |cpu: u64, read_at: u64, at: u64| i128::from(cpu) + i128::from(at) - i128::from(read_at);
-        let cpu = cpu_at(to.ends.cpu, to.ends.at, to.at) - cpu_at(from.begins.cpu, from.begins.at, from.at);
-        let running = u64::try_from(cpu.max(0)).unwrap_or(u64::MAX).min(wall);
-        let preempted = to.ends.delay.saturating_sub(from.begins.delay).min(wall - running);
+        if from.begins == to.ends {
+            // Nothing was read in between: a few instructions, during which the thread ran.
+            return Self { running: wall, preempted: 0, blocked: 0 };
+        }
+        let (first, last) = (Edge::after(from), Edge::before(to));
+        let running = to.ends.cpu.saturating_sub(from.begins.cpu) + first.running + last.running;
+        let running = running.min(wall);
+        let preempted = to.ends.delay.saturating_sub(from.begins.delay) + first.preempted + last.preempted;
+        let preempted = preempted.min(wall - running);
         Self { running, preempted, blocked: wall - running - preempted }
+    }
+}
+
+/// The few instructions between a note and the reading next to it. The thread may lose its CPU even there (a signal wakes
+/// others), so no more of them counts as running than the thread ran between the readings around the note.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Edge {
+    running: u64,
+    preempted: u64,
+}
+
+impl Edge {
+    fn after(note: &Note) -> Self {
+        Self::of(note, note.begins.at.saturating_sub(note.at))
+    }
+
+    fn before(note: &Note) -> Self {
+        Self::of(note, note.at.saturating_sub(note.ends.at))
+    }
+
+    fn of(note: &Note, gap: u64) -> Self {
+        if note.begins == note.ends {
+            return Self { running: gap, preempted: 0 };
+        }
+        let running = note.begins.cpu.saturating_sub(note.ends.cpu).min(gap);
+        Self { running, preempted: note.begins.delay.saturating_sub(note.ends.delay).min(gap - running) }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::toyvm::{
     lock::Party,
     native,
     thread::{MAX_DEPTH, ThreadRecord},
-    value::Value,
+    value::{BinaryOp, Value},
     vm::{Call, Vm},
     witness::Release,
 };
@@ -68,8 +68,9 @@ impl<'vm> Interpreter<'vm> {
         self.party.record
     }
 
-    /// Gives back what takes and releases the lock.
-    pub fn into_party(self) -> Party {
+    /// Releases the lock for the last time.
+    pub fn leave_for_good(mut self) -> Party {
+        self.release(Release::Final);
         self.party
     }
 
@@ -78,8 +79,7 @@ impl<'vm> Interpreter<'vm> {
         self.vm.lock.take(&mut self.party, &self.vm.breaker);
     }
 
-    /// Releases the lock.
-    pub fn release(&mut self, release: Release) {
+    fn release(&mut self, release: Release) {
         self.vm.lock.release(&mut self.party, &self.vm.breaker, release);
     }
 
@@ -99,60 +99,69 @@ impl<'vm> Interpreter<'vm> {
         loop {
             let op = self.vm.program.functions[self.at.function].ops[self.at.next];
             self.at.next += 1;
-            match op {
-                Op::Line(line) => self.record().set_line(line),
-                Op::Push(value) => self.push(value),
-                Op::Load(slot) => self.push(self.stack[self.at.base + slot]),
-                Op::Store(slot) => {
-                    let value = self.pop();
-                    self.stack[self.at.base + slot] = value;
-                }
-                Op::Pop => {
-                    self.pop();
-                }
-                Op::Binary(op) => {
-                    let right = self.pop();
-                    let left = self.pop();
-                    self.push(left.binary(op, right)?);
-                }
-                Op::Negate => {
-                    let operand = self.pop();
-                    self.push(operand.negate()?);
-                }
-                Op::Jump(target) => self.at.next = target,
-                Op::JumpIfFalse(target) => {
-                    if !self.pop().truth()? {
-                        self.at.next = target;
-                    }
-                }
-                Op::JumpBack(target) => {
-                    self.at.next = target;
-                    self.check_breaker()?;
-                }
-                Op::Call(target) => {
-                    self.check_breaker()?;
-                    self.enter(target)?;
-                }
-                Op::Spawn(target) => self.spawn(target)?,
-                Op::Return => {
-                    if let Some(result) = self.leave() {
-                        return Ok(result);
-                    }
-                }
-                Op::Native(operation) => native::perform(self, operation)?,
-                Op::ComputeBegin => {
-                    let amount = self.pop();
-                    self.push(native::compute_begin(amount)?);
-                }
-                Op::ComputeRound => self.compute_round()?,
-                Op::PrintText(text) => self.line.push_str(&self.vm.program.texts[text]),
-                Op::PrintValue => {
-                    let value = self.pop();
-                    self.line.push_str(&value.to_string());
-                }
-                Op::PrintEnd => native::print(std::mem::take(&mut self.line))?,
+            if let Some(result) = self.step(op)? {
+                return Ok(result);
             }
         }
+    }
+
+    /// Carries out one instruction; gives a value when it was the return from the outermost function.
+    fn step(&mut self, op: Op) -> Result<Option<Value>, Halt> {
+        match op {
+            Op::Line(line) => self.record().set_line(line),
+            Op::Push(value) => self.push(value),
+            Op::Load(slot) => self.push(self.stack[self.at.base + slot]),
+            Op::Store(slot) => self.store(slot),
+            Op::Pop => {
+                self.pop();
+            }
+            Op::Binary(op) => self.binary(op)?,
+            Op::Negate => {
+                let operand = self.pop();
+                self.push(operand.negate()?);
+            }
+            Op::Jump(target) => self.at.next = target,
+            Op::JumpIfFalse(target) => {
+                if !self.pop().truth()? {
+                    self.at.next = target;
+                }
+            }
+            Op::JumpBack(target) => {
+                self.at.next = target;
+                self.check_breaker()?;
+            }
+            Op::Call(target) => {
+                self.check_breaker()?;
+                self.enter(target)?;
+            }
+            Op::Spawn(target) => self.spawn(target)?,
+            Op::Return => return Ok(self.leave()),
+            Op::Native(operation) => native::perform(self, operation)?,
+            Op::ComputeBegin => {
+                let amount = self.pop();
+                self.push(native::compute_begin(amount)?);
+            }
+            Op::ComputeRound => self.compute_round()?,
+            Op::PrintText(text) => self.line.push_str(&self.vm.program.texts[text]),
+            Op::PrintValue => {
+                let value = self.pop();
+                self.line.push_str(&value.to_string());
+            }
+            Op::PrintEnd => native::print(std::mem::take(&mut self.line))?,
+        }
+        Ok(None)
+    }
+
+    fn store(&mut self, slot: usize) {
+        let value = self.pop();
+        self.stack[self.at.base + slot] = value;
+    }
+
+    fn binary(&mut self, op: BinaryOp) -> Result<(), Halt> {
+        let right = self.pop();
+        let left = self.pop();
+        self.push(left.binary(op, right)?);
+        Ok(())
     }
 
     /// Pushes a value.

@@ -134,9 +134,15 @@ impl GlobalLock {
         usdt::lock_released(self.address());
         signal(&self.cond);
         unlock(&self.mutex);
-        party.settle();
+        if release != Release::Forced {
+            party.settle();
+        }
         if release != Release::Final && breaker.drop_requested() {
             self.yield_to_another(party, breaker);
+        }
+        if release == Release::Forced {
+            // Not before: a reading would give the others time to come first, and there would be fewer yields.
+            party.settle();
         }
     }
 

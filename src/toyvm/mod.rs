@@ -13,6 +13,7 @@ mod breaker;
 mod bytecode;
 mod clock;
 mod compile;
+mod cursor;
 mod error;
 mod interpreter;
 mod layout;

