@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader},
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
 };
@@ -18,9 +18,13 @@ use gilscope::{
     },
     target::{
         discover::{DiscoverError, Target},
+        dwarf::described_layout,
+        image::Image,
         lock::LockSeat,
+        maps::MemoryMap,
         memory::{Memory, ProcessMemory},
         process,
+        runtime::Runtime,
         sighting::SeenThread,
     },
 };
@@ -179,6 +183,12 @@ fn every_interpreter_is_described_as_it_describes_itself() {
         assert_eq!(outside, 3, "{version}: {seen:?}");
 
         assert_eq!(target.sites().unwrap().len(), 3, "{version}");
+        let Runtime::CPython(python) = &target.runtime else { panic!("{target:?}") };
+        if python.layout.thread.native_thread_id.is_none() {
+            // What libc publishes is what a search finds where libc does not.
+            assert!(python.pthread_tid.is_some(), "{version}");
+            assert_eq!(python.searched_pthread_tid(target.pid, &memory), python.pthread_tid, "{version}");
+        }
         eprintln!("{version}: 1 lock, {} threads", tids.len());
     }
     eprintln!("{} interpreters described", interpreters.len());
@@ -301,6 +311,21 @@ fn kernel_threads_are_named() {
     assert!(matches!(Target::discover(second), Err(DiscoverError::KernelThread(_))));
 }
 
+fn own_pid() -> Pid {
+    Pid::from_raw(i32::try_from(std::process::id()).unwrap()).unwrap()
+}
+
+/// Runs one of these tests as a user who may do nothing; `None`, having said so, when that user cannot be become.
+fn as_nobody(test: &str) -> Option<Command> {
+    if process::Status::of_process(own_pid()).unwrap().uid != 0 {
+        eprintln!("skipped: not root, so there is no other user to become");
+        return None;
+    }
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["--exact", test, "--ignored", "--nocapture"]).uid(65534).gid(65534);
+    Some(command)
+}
+
 /// Run by the next test as another user.
 #[test]
 #[ignore = "needs a foreign process"]
@@ -311,18 +336,102 @@ fn refused_child() {
 
 #[test]
 fn a_foreign_process_is_refused_with_its_owner() {
-    let own = i32::try_from(std::process::id()).unwrap();
-    if process::Status::of_process(Pid::from_raw(own).unwrap()).unwrap().uid != 0 {
-        eprintln!("skipped: not root, so there is no other user to become");
-        return;
-    }
-    let copy = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir().unwrap();
-    let test = copy.path().join("test");
-    std::fs::copy(std::env::current_exe().unwrap(), &test).unwrap();
-    let mut command = Command::new(test);
-    command.args(["--exact", "refused_child", "--ignored", "--nocapture"]).uid(65534).gid(65534);
+    let own = own_pid();
+    let Some(mut command) = as_nobody("refused_child") else { return };
     let output = command.env("GILSCOPE_FOREIGN_PID", own.to_string()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let sentence = format!("process {own} belongs to root, and looking into it is not permitted");
     assert!(said.contains(&sentence), "{said}");
+}
+
+/// A layout read from debug information is the one that the version's file and the interpreter itself give.
+#[test]
+fn debug_information_describes_a_running_interpreter() {
+    let Some(python) = newest(&pyenv_versions(), 13) else {
+        eprintln!("skipped: no Python 3.13 in {}", pyenv_versions().display());
+        return;
+    };
+    let copy = tempfile::tempdir().unwrap();
+    let library = "libpython3.13.so.1.0";
+    let original = python.parent().unwrap().parent().unwrap().join("lib").join(library);
+    let (stripped, debug) = (copy.path().join(library), copy.path().join(".debug/split.debug"));
+    std::fs::create_dir(copy.path().join(".debug")).unwrap();
+    let link = format!("--add-gnu-debuglink={}", debug.display());
+    for (option, more, to) in [("--only-keep-debug", None, &debug), ("--strip-all", Some(&link), &stripped)] {
+        let objcopy = Command::new("objcopy").arg(option).args(more).arg(&original).arg(to).status();
+        if !objcopy.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: objcopy cannot split {}", original.display());
+            return;
+        }
+    }
+    let words = ["env", &format!("LD_LIBRARY_PATH={}", copy.path().display()), python.to_str().unwrap()];
+    let mut running = Running::start(&Interpreter { words: words.map(str::to_owned).to_vec() }, THREADS);
+    let _version = running.line();
+    assert_eq!(running.line(), "ready");
+
+    let target = Target::discover(running.pid()).unwrap();
+    let Runtime::CPython(python) = &target.runtime else { panic!("{target:?}") };
+    let map = MemoryMap::read(target.pid).unwrap();
+    let mapping = map.files().into_iter().find(|file| file.file_name() == library).unwrap();
+    assert_eq!(mapping.path, stripped.to_str().unwrap());
+    let image = Image::open(target.pid, &map, mapping).unwrap();
+    assert_eq!(described_layout(target.pid, &image, python.version).as_ref(), Some(&python.layout));
+    std::fs::remove_file(debug).unwrap();
+    assert_eq!(described_layout(target.pid, &image, python.version), None);
+}
+
+#[test]
+fn threads_in_a_pid_namespace_have_the_ids_of_the_observer() {
+    for minor in [10, 13] {
+        let Some(python) = newest(&pyenv_versions(), minor) else {
+            eprintln!("skipped: no Python 3.{minor} in {}", pyenv_versions().display());
+            continue;
+        };
+        let words = ["unshare", "--pid", "--fork", "--kill-child", python.to_str().unwrap()];
+        let mut running = Running::start(&Interpreter { words: words.map(str::to_owned).to_vec() }, THREADS);
+        if running.line().is_empty() {
+            eprintln!("skipped: making a pid namespace is not permitted");
+            return;
+        }
+        assert_eq!(running.line(), "ready");
+        let outer = running.pid();
+        let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).unwrap();
+        let pid = Pid::from_raw(children.trim().parse().unwrap()).unwrap();
+        assert_eq!(process::Status::of_process(pid).unwrap().inner_id, 1);
+
+        let target = Target::discover(pid).unwrap();
+        let memory = ProcessMemory::open(pid).unwrap();
+        let tids: BTreeSet<_> = target.threads(&memory).unwrap().iter().map(|thread| thread.tid).collect();
+        assert_eq!(tids, process::threads(pid).unwrap().into_iter().collect(), "3.{minor}");
+        sightings_with_holder(&target, &memory, &target.locks(&memory).unwrap());
+    }
+}
+
+/// Run by the next test as another user, with no capability at all.
+#[test]
+#[ignore = "needs an interpreter"]
+fn unprivileged_child() {
+    let words = vec![std::env::var("GILSCOPE_PYTHON").unwrap()];
+    let mut running = Running::start(&Interpreter { words }, THREADS);
+    let version = running.line();
+    assert_eq!(running.line(), "ready");
+    let target = Target::discover(running.pid()).unwrap();
+    let memory = ProcessMemory::open(target.pid).unwrap();
+    assert_eq!(target.summary().runtime_version, version);
+    assert_eq!(target.threads(&memory).unwrap().len(), 4);
+    assert_eq!(target.sites().unwrap().len(), 3);
+    assert!(target.sites().unwrap().iter().all(|site| site.file.is_file()));
+}
+
+#[test]
+fn an_own_process_is_described_without_privileges() {
+    let python = Path::new("/usr/bin/python3");
+    if !python.exists() {
+        eprintln!("skipped: {} is absent", python.display());
+        return;
+    }
+    let Some(mut command) = as_nobody("unprivileged_child") else { return };
+    let output = command.env("GILSCOPE_PYTHON", python).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }

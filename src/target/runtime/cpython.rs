@@ -12,9 +12,9 @@ use crate::{
         lock::{InterpreterThread, LockSeat},
         memory::Memory,
         runtime::{
-            RuntimeError,
+            RuntimeError, descriptor,
             list::{List, insist},
-            threads::Translation,
+            threads::{Translation, inner_ids},
         },
         version::{Build, PythonVersion},
     },
@@ -138,6 +138,20 @@ impl CPython {
             }
         }
         Ok(states)
+    }
+
+    /// Where libc's thread descriptor has the kernel's thread id, found by looking into the descriptors.
+    pub fn searched_pthread_tid(&self, pid: Pid, memory: &dyn Memory) -> Option<u64> {
+        let mut descriptors = Vec::new();
+        for interpreter in self.interpreters(memory).ok()? {
+            for state in insist(|| self.thread_states(memory, interpreter)).ok()? {
+                descriptors.push(memory.read_pointer(state.plus(self.layout.thread.pthread)).ok()?);
+            }
+        }
+        // A thread has one descriptor, however many interpreters it has a state in.
+        descriptors.sort_unstable();
+        descriptors.dedup();
+        descriptor::tid_offset(memory, &descriptors, &inner_ids(pid).into_keys().collect())
     }
 
     /// The kernel's id of a state's thread in the target's own pid namespace; `None` while no thread runs it.

@@ -99,7 +99,8 @@ pub fn identify(looked: Looked<'_>, image: &Image) -> Result<Option<CPython>, Id
     let python = on_file.or_else(|| described().filter(|python| has_sound_locks(python, looked)));
     let mut python = python.ok_or(unknown)?;
     if python.layout.thread.native_thread_id.is_none() {
-        python.pthread_tid = pthread_tid_offset(looked.pid, looked.map, looked.memory);
+        python.pthread_tid = pthread_tid_offset(looked.pid, looked.map, looked.memory)
+            .or_else(|| python.searched_pthread_tid(looked.pid, looked.memory));
     }
     Ok(Some(python))
 }
