@@ -1,6 +1,7 @@
 //! The `preload` source against real interpreters: complete, strictly alternating, and invisible to the program.
 
 #![expect(unsafe_code, reason = "the launcher's step between fork and exec")]
+#![expect(clippy::print_stdout, reason = "tests say what they skip and what they measured")]
 
 use std::{
     collections::HashMap,
@@ -50,15 +51,15 @@ fn record(command: Command) -> Recording {
 fn record_with(prepared: Prepared, mut command: Command, preload: Option<&OsStr>) -> Recording {
     let files = prepared.inherited_fds().map(|file| file.as_raw_fd());
     command.envs(prepared.environment(preload)).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // SAFETY: `fcntl` is allowed between fork and exec.
-    unsafe {
-        command.pre_exec(move || {
-            for file in files {
-                libc::fcntl(file, libc::F_SETFD, 0);
-            }
-            Ok(())
-        });
-    }
+    let inherit = move || {
+        for file in files {
+            // SAFETY: changes a flag of a file that is open; allowed between fork and exec.
+            unsafe { libc::fcntl(file, libc::F_SETFD, 0) };
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls only.
+    unsafe { command.pre_exec(inherit) };
     let child = command.spawn().expect("the interpreter starts");
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a pid");
     let output = thread::spawn(move || child.wait_with_output().expect("the child can be waited for"));
@@ -374,4 +375,43 @@ print(sorted(best)[10])";
         });
         println!("  {plain:.0} ns a cycle alone, {probed:.0} with the probe: +{:.0} ns", probed - plain);
     });
+}
+
+#[test]
+fn signal_handlers_that_interrupt_the_probe_lose_nothing_silently() {
+    let program = "
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/time.h>
+char _PyRuntime[8];
+static char memory[512] __attribute__((aligned(64)));
+static volatile long handled;
+static void handler(int s) { pthread_cond_signal((void *)(memory + 256)); handled++; }
+int main(void) {
+    struct itimerval every = {{0, 50}, {0, 50}};
+    signal(SIGALRM, handler);
+    setitimer(ITIMER_REAL, &every, 0);
+    for (long i = 0; i < 3000000; i++) pthread_cond_signal((void *)(memory + 32));
+    every.it_value.tv_usec = 0;
+    setitimer(ITIMER_REAL, &every, 0);
+    printf(\"%ld\\n\", 3000000 + handled);
+}";
+    let Some(binary) = compile(program) else { return println!("skipped: no C compiler") };
+    let recording = record(Command::new(&binary));
+    recording.assert_clean_success();
+    let made: u64 = recording.stdout().parse().expect("a number");
+    let seen = u64::try_from(recording.calls.len()).expect("a count");
+    println!("  {made} calls, {seen} seen, {} lost", recording.lost);
+    assert_eq!(seen + recording.lost, made);
+}
+
+/// Compiles a C program that passes for an interpreter; `None` without a compiler.
+fn compile(program: &str) -> Option<tempfile::TempPath> {
+    let source = tempfile::Builder::new().suffix(".c").tempfile().expect("a temporary file");
+    std::fs::write(source.path(), program).expect("the file can be written");
+    let binary = tempfile::NamedTempFile::new().expect("a temporary file").into_temp_path();
+    let compiler = Command::new("cc").args(["-O1", "-rdynamic", "-o"]).arg(&binary).arg(source.path()).status();
+    compiler.is_ok_and(|status| status.success()).then_some(binary)
 }

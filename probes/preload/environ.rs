@@ -2,159 +2,117 @@
 //!
 //! Runs once, in the constructor, before the program's own code can look.
 
-/// The environment's array of `NAME=value` strings, ended by null.
-#[derive(Clone, Copy)]
-pub struct Environment(*mut *mut u8);
+use core::{cell::Cell, ptr::null_mut, slice};
 
 /// The directory whose entries name our files.
 const OWN_FILES: &[u8] = b"/proc/self/fd/";
 
-impl Environment {
+/// The environment's array of `NAME=value` strings.
+#[derive(Clone, Copy)]
+pub struct Environment<'memory> {
+    entries: &'memory [Cell<*mut u8>],
+}
+
+impl<'memory> Environment<'memory> {
     /// The array at `entries`; `None` when there is none.
     ///
     /// # Safety
-    /// `entries` is null or such an array, and nobody else uses it meanwhile.
+    /// `entries` is null or an array of pointers to strings that end in NUL, ended itself by null; all are writable,
+    /// live as long as `'memory`, and nobody else uses them meanwhile.
     pub unsafe fn at(entries: *mut *mut u8) -> Option<Self> {
-        (!entries.is_null()).then_some(Self(entries))
+        if entries.is_null() {
+            return None;
+        }
+        // SAFETY: the array ends in null.
+        let length = unsafe { length_to(entries, null_mut()) };
+        // SAFETY: so many entries come before the end.
+        let entries = unsafe { slice::from_raw_parts(entries.cast::<Cell<*mut u8>>(), length) };
+        Some(Self { entries })
     }
 
     /// The decimal number that the entry starting with `prefix` holds.
     pub fn number(self, prefix: &[u8]) -> Option<usize> {
-        let mut digits = self.value(prefix)?;
-        let mut number = 0usize;
-        // SAFETY: within the string, which ends in NUL.
-        while let digit @ b'0'..=b'9' = unsafe { digits.read() } {
-            number = number.checked_mul(10)?.checked_add(usize::from(digit - b'0'))?;
-            // SAFETY: at most one past the last digit, which is the NUL.
-            digits = unsafe { digits.add(1) };
-        }
-        // SAFETY: within the string.
-        (unsafe { digits.read() } == 0).then_some(number)
+        decimal(self.value(prefix)?)
     }
 
     /// Removes every entry that starts with `prefix`.
     pub fn remove(self, prefix: &[u8]) {
-        let (mut from, mut to) = (self.0, self.0);
-        loop {
-            // SAFETY: `from` has not passed the null at the end.
-            let entry = unsafe { from.read() };
-            if entry.is_null() || after(entry, prefix).is_none() {
-                // SAFETY: `to` never overtakes `from`.
-                unsafe { to.write(entry) };
-                // SAFETY: as above.
-                to = unsafe { to.add(1) };
+        let mut places = self.entries.iter();
+        for entry in self.entries {
+            if after(string(entry), prefix).is_none() {
+                places.next().into_iter().for_each(|place| place.set(entry.get()));
             }
-            if entry.is_null() {
-                return;
-            }
-            // SAFETY: that entry was not the null at the end.
-            from = unsafe { from.add(1) };
         }
+        places.for_each(|place| place.set(null_mut()));
     }
 
     /// Removes our file number `file` from the list of paths that the entry starting with `prefix` holds, and the
     /// whole entry when nothing else is in the list.
     pub fn remove_path(self, prefix: &[u8], file: usize) {
         let Some(list) = self.value(prefix) else { return };
-        let (mut from, mut to) = (list, list);
-        loop {
-            let length = path_length(from);
-            // SAFETY: `path_length` stops at the NUL at the latest.
-            let end = unsafe { from.add(length) };
-            // SAFETY: as above.
-            let separator = unsafe { end.read() };
-            if !is_own(from, end, file) {
-                to = copy(from, end, to);
-                // SAFETY: `to` is at or before `end`: the path was moved towards the start, if at all.
-                unsafe { to.write(separator) };
-                // SAFETY: as above; one past the separator is still within the list's old bytes.
-                to = unsafe { to.add(1) };
+        // What is kept moves towards the start, never past what is still to be read.
+        let mut places = list.iter();
+        let mut keep = |byte| places.next().into_iter().for_each(|place| place.set(byte));
+        let is_separator = |byte: &Cell<u8>| matches!(byte.get(), b':' | b' ');
+        for (before, path) in list.split(is_separator).filter(|path| !is_own(path, file)).enumerate() {
+            if before > 0 {
+                keep(b':');
             }
-            if separator == 0 {
-                break;
-            }
-            // SAFETY: a separator is followed by at least the NUL.
-            from = unsafe { end.add(1) };
+            path.iter().for_each(|byte| keep(byte.get()));
         }
-        self.end_list(prefix, list, to);
-    }
-
-    /// Ends the list just before `end`, or removes it when it is empty.
-    fn end_list(self, prefix: &[u8], list: *mut u8, end: *mut u8) {
-        if end == list {
-            return self.remove(prefix);
-        }
-        // SAFETY: something was kept, so the byte before `end` is the last separator written.
-        unsafe { end.sub(1).write(0) };
-        // SAFETY: within the string.
-        if unsafe { list.read() } == 0 {
+        keep(0);
+        if self.value(prefix).is_some_and(<[_]>::is_empty) {
             self.remove(prefix);
         }
     }
 
-    fn value(self, prefix: &[u8]) -> Option<*mut u8> {
-        let mut entries = self.0;
-        loop {
-            // SAFETY: `entries` has not passed the null at the end.
-            let entry = unsafe { entries.read() };
-            if entry.is_null() {
-                return None;
-            }
-            if let Some(value) = after(entry, prefix) {
-                return Some(value);
-            }
-            // SAFETY: that entry was not the null at the end.
-            entries = unsafe { entries.add(1) };
-        }
+    fn value(self, prefix: &[u8]) -> Option<&'memory [Cell<u8>]> {
+        self.entries.iter().find_map(|entry| after(string(entry), prefix))
     }
 }
 
-/// What follows `prefix` in the string; `None` when it does not start so.
-fn after(mut string: *mut u8, prefix: &[u8]) -> Option<*mut u8> {
-    for expected in prefix {
-        // SAFETY: all bytes before were equal to bytes that are not NUL.
-        if unsafe { string.read() } != *expected {
-            return None;
-        }
-        // SAFETY: that byte was not NUL.
-        string = unsafe { string.add(1) };
+/// The bytes of an entry, without the NUL.
+fn string<'memory>(entry: &Cell<*mut u8>) -> &'memory [Cell<u8>] {
+    let start = entry.get();
+    if start.is_null() {
+        return &[];
     }
-    Some(string)
+    // SAFETY: `Environment::at` was promised that entries end in NUL.
+    let length = unsafe { length_to(start, 0) };
+    // SAFETY: so many bytes come before the NUL.
+    unsafe { slice::from_raw_parts(start.cast::<Cell<u8>>(), length) }
 }
 
-/// Bytes up to the next separator of `LD_PRELOAD` or the end.
-fn path_length(path: *const u8) -> usize {
+/// How many items come before `end`.
+///
+/// # Safety
+/// There is such an item, and all before it are readable.
+unsafe fn length_to<Item: Copy + PartialEq>(mut start: *const Item, end: Item) -> usize {
     let mut length = 0;
-    // SAFETY: not past the NUL.
-    while !matches!(unsafe { path.add(length).read() }, 0 | b':' | b' ') {
+    // SAFETY: not past the end.
+    while unsafe { start.read() } != end {
+        // SAFETY: that was not the end.
+        start = unsafe { start.add(1) };
         length += 1;
     }
     length
 }
 
-/// Whether the path from `start` to `end` is that of our file number `file`.
-fn is_own(start: *mut u8, end: *mut u8, file: usize) -> bool {
-    let Some(mut digits) = after(start, OWN_FILES) else { return false };
-    let mut number = 0usize;
-    while digits < end {
-        // SAFETY: before the end.
-        let digit = unsafe { digits.read() };
-        number = number.wrapping_mul(10).wrapping_add(usize::from(digit.wrapping_sub(b'0')));
-        // SAFETY: at most the end.
-        digits = unsafe { digits.add(1) };
-    }
-    number == file
+/// What follows `prefix` in the string; `None` when it does not start so.
+fn after<'memory>(string: &'memory [Cell<u8>], prefix: &[u8]) -> Option<&'memory [Cell<u8>]> {
+    let (start, rest) = string.split_at_checked(prefix.len())?;
+    start.iter().zip(prefix).all(|(byte, expected)| byte.get() == *expected).then_some(rest)
 }
 
-/// Moves the bytes from `start` to `end` down to `to` and returns the end of the copy.
-fn copy(mut start: *mut u8, end: *mut u8, mut to: *mut u8) -> *mut u8 {
-    while start < end {
-        // SAFETY: both are within the list, `to` not after `start`.
-        unsafe { to.write(start.read()) };
-        // SAFETY: at most the end.
-        start = unsafe { start.add(1) };
-        // SAFETY: not after `start`.
-        to = unsafe { to.add(1) };
+fn decimal(digits: &[Cell<u8>]) -> Option<usize> {
+    let mut number: Option<usize> = None;
+    for digit in digits {
+        let digit = digit.get().checked_sub(b'0').filter(|digit| *digit <= 9)?;
+        number = Some(number.unwrap_or(0).checked_mul(10)?.checked_add(usize::from(digit))?);
     }
-    to
+    number
+}
+
+fn is_own(path: &[Cell<u8>], file: usize) -> bool {
+    after(path, OWN_FILES).and_then(decimal) == Some(file)
 }

@@ -48,7 +48,7 @@ extern "C" fn start() {
     environment.remove(ALL_VARIABLES);
 }
 
-fn environment() -> Option<Environment> {
+fn environment() -> Option<Environment<'static>> {
     let variable = real::environ();
     // SAFETY: null or libc's variable.
     let entries = unsafe { variable.as_ref() }?;

@@ -12,7 +12,7 @@ use crate::{
     model::{address::LiveAddress, ids::Tid},
     source::preload::{
         clock::RawTime,
-        layout::{CHUNKS, Chunk, KIND_SIGNAL, KIND_TIMED_WAIT, KIND_WAIT, RECORDS, Record, Slot},
+        layout::{Chunk, KIND_LOST, KIND_SIGNAL, KIND_TIMED_WAIT, KIND_WAIT, RECORDS, Record, Slot},
         ring::SharedRing,
     },
     target::site::CondFunction,
@@ -20,6 +20,9 @@ use crate::{
 
 /// Looks at a slot before a thread counts as busy: an emission takes a fraction of that.
 const LOOKS: u32 = 200;
+
+/// More losses than that at once are not believed, so that sums of them cannot overflow.
+const MOST_LOST: u64 = u32::MAX as u64;
 
 /// Something that a thread's records say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +44,17 @@ pub enum Recorded {
     Lost(u64),
 }
 
+/// What one poll of all slots yields.
+#[derive(Debug)]
+pub struct Harvest {
+    /// What was read.
+    pub entries: Vec<Entry>,
+    /// Chunks that may still be looked at: a chain that was tampered with may have a cycle.
+    pub chunks: usize,
+}
+
+type Decode<'poll> = &'poll dyn Fn(&mut SlotReader, &Record) -> Option<Entry>;
+
 /// The reading end of one slot.
 #[derive(Debug, Default)]
 pub struct SlotReader {
@@ -54,7 +68,7 @@ pub struct SlotReader {
     told: u64,
     /// Polls without a record.
     pub quiet: u32,
-    /// Since when the thread has been seen in the middle of the same record.
+    /// Since when the thread has never been seen at rest.
     pub busy_since: Option<RawTime>,
 }
 
@@ -68,18 +82,15 @@ impl SlotReader {
         self.tid
     }
 
-    /// Takes everything the thread has recorded and returns how many calls these are. No entry is put before `floor`
-    /// for a loss that is told late.
-    pub fn read(&mut self, ring: &SharedRing, slot: &Slot, floor: RawTime, into: &mut Vec<Entry>) -> u64 {
-        let Some(tid) = self.thread(slot) else { return 0 };
+    /// Takes everything the thread has recorded. No entry is put before `floor` for a loss that is told late.
+    pub fn read(&mut self, ring: &SharedRing, slot: &Slot, floor: RawTime, into: &mut Harvest) {
+        let Some(tid) = self.thread(slot) else { return };
         // Acquire, and before the records: a loss that is counted here and has no mark among them comes after them.
         let lost = slot.lost.load(Ordering::Acquire);
-        let before = into.len();
-        self.follow(ring, slot, &mut |reader, record| into.extend(reader.decode(record, tid, floor)));
-        let calls = into[before..].iter().filter(|entry| matches!(entry.what, Recorded::Call(..))).count();
-        into.extend(self.tell(lost, tid, floor));
-        self.quiet = if into.len() == before { self.quiet.saturating_add(1) } else { 0 };
-        u64::try_from(calls).expect("a count in memory fits 64 bits")
+        let before = into.entries.len();
+        self.follow(ring, slot, into, &|reader, record| reader.decode(record, tid, floor));
+        into.entries.extend(self.tell(lost, tid, floor));
+        self.quiet = if into.entries.len() == before { self.quiet.saturating_add(1) } else { 0 };
     }
 
     /// Gives everything back after the thread has ended.
@@ -91,14 +102,14 @@ impl SlotReader {
         *self = Self::default();
     }
 
-    fn follow(&mut self, ring: &SharedRing, slot: &Slot, take: &mut dyn FnMut(&mut Self, &Record)) {
-        // A chain that was tampered with may have a cycle: no more than all chunks in one go.
-        for _ in 0..CHUNKS {
+    fn follow(&mut self, ring: &SharedRing, slot: &Slot, into: &mut Harvest, decode: Decode<'_>) {
+        while into.chunks > 0 {
+            into.chunks -= 1;
             if self.chunk == 0 {
                 self.chunk = link(&slot.first);
             }
             let Some(chunk) = ring.chunk(self.chunk) else { return };
-            self.take_committed(chunk, take);
+            self.take_committed(chunk, &mut into.entries, decode);
             let next = if self.position < RECORDS { 0 } else { link(&chunk.next) };
             if next == 0 {
                 return;
@@ -108,12 +119,11 @@ impl SlotReader {
         }
     }
 
-    fn take_committed(&mut self, chunk: &Chunk, take: &mut dyn FnMut(&mut Self, &Record)) {
+    fn take_committed(&mut self, chunk: &Chunk, into: &mut Vec<Entry>, decode: Decode<'_>) {
         // Acquire: the records up to here are complete.
         let committed = usize::try_from(chunk.committed.load(Ordering::Acquire)).unwrap_or(RECORDS).min(RECORDS);
-        for record in chunk.records.get(self.position..committed).unwrap_or_default() {
-            take(self, record);
-        }
+        let records = chunk.records.get(self.position..committed).unwrap_or_default();
+        into.extend(records.iter().filter_map(|record| decode(self, record)));
         self.position = self.position.max(committed);
     }
 
@@ -124,8 +134,8 @@ impl SlotReader {
             KIND_SIGNAL => CondFunction::Signal,
             KIND_TIMED_WAIT => CondFunction::TimedWait,
             KIND_WAIT => CondFunction::Wait,
-            // Two bits leave only the mark.
-            _ => return self.pass_mark(operand, tid, floor),
+            KIND_LOST => return self.pass_mark(operand, tid, floor),
+            _ => return None,
         };
         let at = RawTime::from_record(record.time.load(Ordering::Relaxed));
         self.last = Some(at);
@@ -140,7 +150,7 @@ impl SlotReader {
     /// An entry for the losses up to `total` that have not been told yet, at the last moment before they can have
     /// begun: everything before `floor` had been read when there was no loss.
     fn tell(&mut self, total: u64, tid: Tid, floor: RawTime) -> Option<Entry> {
-        let news = total.checked_sub(self.told).filter(|news| *news > 0)?;
+        let news = total.checked_sub(self.told).filter(|news| *news > 0)?.min(MOST_LOST);
         self.told = total;
         let at = self.last.map_or(floor, |last| last.max(floor));
         Some(Entry { at, tid, what: Recorded::Lost(news) })

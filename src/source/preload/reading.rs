@@ -16,8 +16,8 @@ use crate::{
         calls::{Call, Verdict},
         preload::{
             clock::{RawTime, Timeline},
-            layout::COST_EMISSIONS,
-            reader::{Entry, Recorded, SlotReader, is_at_rest},
+            layout::{CHUNKS, COST_EMISSIONS},
+            reader::{Entry, Harvest, Recorded, SlotReader, is_at_rest},
             ring::SharedRing,
             tasks::Tasks,
         },
@@ -27,21 +27,12 @@ use crate::{
 /// Makes events of a call, appends them, and says whether the call belongs to a lock.
 pub type CallSink = Box<dyn FnMut(Call, &mut Vec<Event>) -> Verdict>;
 
-/// What a thread was seen doing in one poll.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    /// It was not in the middle of a record.
-    AtRest,
-    /// It was, having completed others since the last poll.
-    Busy,
-    /// It was, and completed none since the last poll.
-    Stuck,
-}
-
 /// How far the watermark stays behind: a busy mark is visible to us by then, wherever the thread runs.
 const MARGIN: Nanos = Nanos::from_nanos(10_000);
 /// A thread that seems busy for so long has left the probe by a long jump, or the target is stopped.
 const LONGEST_BUSY: Nanos = Nanos::from_millis(2_000);
+/// Entries that may wait for a busy thread: at 32 bytes each, 128 MiB.
+const MOST_PENDING: usize = 4 << 20;
 /// Foreign condition variables are looked at again that often, since their memory may have become a lock's.
 const FILTER_LIFE: Nanos = Nanos::from_millis(1_000);
 /// Threads whose existence is checked in one poll, at most; each check costs two to three microseconds.
@@ -91,30 +82,26 @@ impl PreloadSource {
     fn poll(&mut self, now: RawTime) -> bool {
         let slots = self.ring.used_slots();
         self.readers.resize_with(slots.len().max(self.readers.len()), SlotReader::default);
+        let longest_busy = self.timeline.earlier(now, LONGEST_BUSY);
+        let mut harvest = Harvest { entries: mem::take(&mut self.pending), chunks: CHUNKS + slots.len() };
         let mut complete = true;
         let mut checks = CHECKS;
         for (index, (slot, reader)) in slots.iter().zip(&mut self.readers).enumerate() {
             let Some(tid) = reader.thread(slot) else { continue };
             // Before reading: what a thread at rest has recorded so far is visible.
-            let rests = is_at_rest(slot);
-            let calls = reader.read(&self.ring, slot, self.watermark, &mut self.pending);
-            self.lock_events += calls;
+            reader.busy_since = if is_at_rest(slot) { None } else { reader.busy_since.or(Some(now)) };
+            reader.read(&self.ring, slot, self.watermark, &mut harvest);
             let check = checks > 0 && is_due(reader.quiet);
             checks -= usize::from(check);
             if check && self.tasks.has_ended(tid) {
                 // Once more: the thread may have recorded between the reading and its end.
-                self.lock_events += reader.read(&self.ring, slot, self.watermark, &mut self.pending);
+                reader.read(&self.ring, slot, self.watermark, &mut harvest);
                 reader.end(&self.ring, index);
-                continue;
             }
-            let progress = match (rests, calls) {
-                (true, _) => Progress::AtRest,
-                (false, 0) => Progress::Stuck,
-                (false, _) => Progress::Busy,
-            };
-            complete &= settles(reader, progress, now, &self.timeline);
+            complete &= reader.busy_since.is_none_or(|since| since < longest_busy);
         }
-        complete
+        self.pending = harvest.entries;
+        complete || self.pending.len() > MOST_PENDING
     }
 
     /// Delivers what lies before `watermark`, in order of time.
@@ -149,6 +136,7 @@ impl PreloadSource {
         match what {
             Recorded::Lost(count) => out.push(Event { at, tid, what: What::LostLock(LostEvents { count }) }),
             Recorded::Call(function, cond) => {
+                self.lock_events += 1;
                 let verdict = (self.calls)(Call { at, tid, function, cond }, out);
                 if verdict == Verdict::Foreign {
                     self.unmatched += 1;
@@ -222,16 +210,6 @@ impl fmt::Debug for PreloadSource {
     }
 }
 
-/// Whether the watermark need not wait for the thread, which was just seen so.
-fn settles(reader: &mut SlotReader, progress: Progress, now: RawTime, timeline: &Timeline) -> bool {
-    reader.busy_since = match progress {
-        Progress::AtRest => None,
-        Progress::Busy => Some(now),
-        Progress::Stuck => reader.busy_since.or(Some(now)),
-    };
-    reader.busy_since.is_none_or(|since| since < timeline.earlier(now, LONGEST_BUSY))
-}
-
 fn is_due(quiet: u32) -> bool {
     quiet > 0 && (quiet.is_power_of_two() || quiet.is_multiple_of(RAREST_CHECK))
 }
@@ -240,5 +218,70 @@ fn late(what: Recorded) -> Recorded {
     match what {
         Recorded::Call(..) => Recorded::Lost(1),
         Recorded::Lost(count) => Recorded::Lost(count),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::{PreloadSource, Verdict};
+    use crate::{
+        model::{ids::Pid, time::MonoNanos},
+        source::{
+            Source,
+            preload::{
+                clock::{ProbeClock, Timeline},
+                file,
+                layout::{CHUNKS, RECORDS, RING_BYTES},
+                ring::SharedRing,
+            },
+        },
+    };
+
+    fn source() -> PreloadSource {
+        let shared = file::create(c"test").unwrap();
+        shared.set_len(u64::try_from(RING_BYTES).unwrap()).unwrap();
+        let clock = ProbeClock::choose();
+        let ring = SharedRing::create(&shared, clock.code(), u32::MAX).unwrap();
+        let pid = Pid::from_raw(i32::try_from(std::process::id()).unwrap()).unwrap();
+        PreloadSource::new(ring, Timeline::begin(clock), pid, Box::new(|_, _| Verdict::Foreign))
+    }
+
+    /// A number that looks random, from a seed that makes the test repeatable.
+    fn scrambled(seed: &mut u64) -> u64 {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*seed >> 11) ^ (*seed << 31)
+    }
+
+    #[test]
+    fn a_ring_full_of_rubbish_neither_panics_nor_blocks() {
+        let mut source = source();
+        let seed = &mut 1;
+        let small = |word: u64, below: usize| u32::try_from(word % u64::try_from(below).unwrap()).unwrap();
+        for round in 0..20 {
+            let header = source.ring.header();
+            header.free_slots.fresh.store(small(scrambled(seed), 9000), Ordering::Relaxed);
+            header.free_chunks.head.store(scrambled(seed), Ordering::Relaxed);
+            header.cost.store(scrambled(seed), Ordering::Relaxed);
+            for slot in source.ring.used_slots().iter().take(64) {
+                slot.tid.store(i32::from_ne_bytes(small(scrambled(seed), 1 << 32).to_ne_bytes()), Ordering::Relaxed);
+                slot.busy.store(small(scrambled(seed), 2), Ordering::Relaxed);
+                slot.first.store(small(scrambled(seed), CHUNKS + 9), Ordering::Relaxed);
+                slot.lost.store(scrambled(seed), Ordering::Relaxed);
+            }
+            for link in 1..200 {
+                let chunk = source.ring.chunk(link).unwrap();
+                chunk.next.store(small(scrambled(seed), 200), Ordering::Relaxed);
+                chunk.committed.store(small(scrambled(seed), 600), Ordering::Relaxed);
+                let record = &chunk.records[usize::try_from(scrambled(seed)).unwrap() % RECORDS];
+                record.time.store(scrambled(seed), Ordering::Relaxed);
+                record.word.store(scrambled(seed), Ordering::Relaxed);
+            }
+            let mut out = Vec::new();
+            source.drain(MonoNanos::from_monotonic(round), &mut out);
+            source.tally();
+        }
+        source.finish(&mut Vec::new());
     }
 }
