@@ -103,7 +103,10 @@ pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording
     let mut recording = Recording::begin(beginning, options)?;
     let engine = recording.engine();
     // Whatever happened since the probes were armed is newer than what was seen, and wins.
-    engine.add(seen.iter().map(|seen| Event { at: start, tid: seen.tid, what: What::Seen(seen.sighting) }));
+    engine.add(seen.into_iter().flat_map(|seen| {
+        let named = What::Named(seen.name.into_boxed_str());
+        [What::Seen(seen.sighting), named].map(|what| Event { at: start, tid: seen.tid, what })
+    }));
     engine.catch_up(start.later_by(Nanos::from_nanos(1)));
     free.into_iter().for_each(|lock| engine.seed_free(lock));
     Ok(recording)
