@@ -102,7 +102,7 @@ fn intervals(truth: &Value, tid: &Value, from: &str, to: &str) -> Vec<(u64, u64)
 
 #[test]
 fn a_wait_is_charged_to_whoever_sleeps_with_the_lock() {
-    let text = "fn holder() {\n  sleep_holding 300ms\n}\nfn waiter() {\n  sleep 40ms\n}\n\
+    let text = "fn holder() {\n  sleep_holding 300ms\n}\nfn waiter() {\n  loop 30 {\n    sleep 20ms\n  }\n}\n\
                 let w = spawn waiter()\nsleep 10ms\nlet h = spawn holder()\njoin h\njoin w\n";
     let truth = truth_of(text);
     let (waiter, holder) = (&thread(&truth, "waiter")["tid"], thread(&truth, "holder"));
