@@ -3,7 +3,7 @@
 //! Every nanosecond of a thread's life falls into exactly one state, every nanosecond of the window finds the lock
 //! either held or free, and every nanosecond of a wait is charged to the owner of that moment or to the hand-over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -89,15 +89,22 @@ enum Relation {
     Inside,
 }
 
+/// Who owns the lock at a moment, and who waits for it.
+#[derive(Debug, Default)]
+struct Scene {
+    owner: Option<usize>,
+    waiters: BTreeSet<usize>,
+}
+
 /// Works out the figures. The window is the time from the earliest note to the latest.
 pub fn account(testimonies: &[Testimony]) -> Account {
     let mut result = Account { threads: testimonies.iter().map(own_figures).collect(), ..Account::default() };
-    let mut relations = vec![Relation::Absent; testimonies.len()];
+    let mut scene = Scene::default();
     let mut last = None;
     for (at, thread, position) in in_order(testimonies) {
-        result.elapse(&relations, at - last.unwrap_or(at));
+        result.elapse(&scene, at - last.unwrap_or(at));
         last = Some(at);
-        relations[thread] = relation_after(&testimonies[thread].notes, position);
+        scene.change(thread, relation_after(&testimonies[thread].notes, position));
     }
     for thread in &result.threads {
         result.lock.holds += thread.holds;
@@ -119,29 +126,42 @@ pub fn in_order(testimonies: &[Testimony]) -> Vec<(u64, usize, usize)> {
     all
 }
 
+impl Scene {
+    fn change(&mut self, thread: usize, relation: Relation) {
+        if self.owner == Some(thread) {
+            self.owner = None;
+        }
+        self.waiters.remove(&thread);
+        match relation {
+            Relation::Inside => self.owner = Some(thread),
+            Relation::Waiting => {
+                self.waiters.insert(thread);
+            }
+            Relation::Outside | Relation::Absent => {}
+        }
+    }
+}
+
 impl Account {
-    fn elapse(&mut self, relations: &[Relation], time: u64) {
-        let owner = relations.iter().position(|relation| *relation == Relation::Inside);
-        let mut waiters = 0u64;
-        for (waiter, _) in relations.iter().enumerate().filter(|(_, relation)| **relation == Relation::Waiting) {
-            waiters += 1;
-            let states = &mut self.threads[waiter].states_ns;
-            match owner {
+    fn elapse(&mut self, scene: &Scene, time: u64) {
+        for waiter in &scene.waiters {
+            let states = &mut self.threads[*waiter].states_ns;
+            match scene.owner {
                 Some(owner) => {
                     states.wait_queued += time;
-                    *self.blame.entry((waiter, owner)).or_default() += time;
+                    *self.blame.entry((*waiter, owner)).or_default() += time;
                 }
-                None => states.wait_handoff += time,
+                None => {
+                    states.wait_handoff += time;
+                    self.lock.handoff_ns += time;
+                }
             }
         }
-        match owner {
+        match scene.owner {
             Some(_) => self.lock.held_ns += time,
-            None => {
-                self.lock.free_ns += time;
-                self.lock.handoff_ns += time * waiters;
-            }
+            None => self.lock.free_ns += time,
         }
-        if owner.is_some() && waiters > 0 {
+        if scene.owner.is_some() && !scene.waiters.is_empty() {
             self.lock.contended_ns += time;
         }
     }

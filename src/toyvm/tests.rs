@@ -1,6 +1,11 @@
 //! Whole programs: their figures in closed form, their failures, and the view from outside.
 
-use std::{fs::File, os::unix::fs::FileExt, path::Path, time::Duration};
+use std::{
+    fs::File,
+    os::unix::fs::FileExt,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -102,7 +107,7 @@ fn intervals(truth: &Value, tid: &Value, from: &str, to: &str) -> Vec<(u64, u64)
 
 #[test]
 fn a_wait_is_charged_to_whoever_sleeps_with_the_lock() {
-    let text = "fn holder() {\n  sleep_holding 300ms\n}\nfn waiter() {\n  sleep 40ms\n}\n\
+    let text = "fn holder() {\n  sleep_holding 300ms\n}\nfn waiter() {\n  loop 30 {\n    sleep 20ms\n  }\n}\n\
                 let w = spawn waiter()\nsleep 10ms\nlet h = spawn holder()\njoin h\njoin w\n";
     let truth = truth_of(text);
     let (waiter, holder) = (&thread(&truth, "waiter")["tid"], thread(&truth, "holder"));
@@ -189,23 +194,29 @@ impl Memory {
     }
 }
 
+#[track_caller]
+fn wait_until(condition: impl Fn() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < patience, "the condition never holds");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
 fn an_outside_reader_sees_threads_stacks_and_the_owner_of_the_lock() {
     let directory = TempDir::new().unwrap();
     let text =
-        "fn inner() {\n  sleep_holding 400ms\n}\n\nfn outer() {\n  sleep 50ms\n  inner()\n}\nspawn outer()\njoin all\n";
+        "fn inner() {\n  sleep_holding 1s\n}\n\nfn outer() {\n  sleep 50ms\n  inner()\n}\nspawn outer()\njoin all\n";
     let options = options(&directory, text);
     let path = options.program.clone();
     let running = std::thread::spawn(move || run(options));
     let memory = Memory(File::open("/proc/self/mem").unwrap());
-    while memory.program().as_deref().map(Path::new) != Some(&path) || memory.threads().len() < 2 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until(|| memory.program().as_deref().map(Path::new) == Some(&path) && memory.threads().len() == 2);
     let [main, outer] = memory.threads()[..] else { panic!("there are two threads") };
-    while memory.stack(outer).len() < 2 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    std::thread::sleep(Duration::from_millis(20));
+    wait_until(|| {
+        memory.stack(outer).last() == Some(&("inner".to_owned(), 2)) && memory.u64(memory.field(0) + 8) == outer
+    });
     assert_eq!(memory.text(outer + memory.field(8), outer + memory.field(9)), "outer");
     assert_eq!(memory.stack(outer), [("outer".to_owned(), 7), ("inner".to_owned(), 2)]);
     assert_eq!(memory.stack(main), [("<main>".to_owned(), 10)]);

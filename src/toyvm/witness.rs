@@ -118,12 +118,16 @@ impl Witness {
         self.notes.push(Note { step, at, ends: self.approach, begins: self.approach });
     }
 
-    /// The thread has left the lock alone after its last step.
+    /// The thread has left the lock alone after its last step. A yield belongs to the release before it.
     pub fn settle(&mut self) {
         let reading = self.reading();
-        if let Some(last) = self.notes.last_mut() {
-            last.begins = reading;
+        for note in self.notes.iter_mut().rev() {
+            note.begins = reading;
+            if note.step != Step::Yielded {
+                break;
+            }
         }
+        self.approach = reading;
     }
 
     /// The thread ends now.
