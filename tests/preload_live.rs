@@ -149,6 +149,12 @@ impl LockCalls {
         self.steps.iter().filter(|(_, acquired)| *acquired).count()
     }
 
+    /// Acquisitions by another thread than the one before.
+    fn changes(&self) -> usize {
+        let owners = self.steps.iter().filter(|(_, acquired)| *acquired).map(|(tid, _)| tid);
+        owners.clone().zip(owners.skip(1)).filter(|(before, after)| before != after).count()
+    }
+
     /// Every acquisition is followed by the release of the same thread.
     fn assert_alternation(&self) {
         let mut owner = None;
@@ -258,9 +264,7 @@ threads = [threading.Thread(target=pump) for _ in range(4)]
         assert_eq!(recording.lost, 0);
         let lock = recording.lock();
         lock.assert_alternation();
-        let steps = lock.steps.iter().filter(|(_, acquired)| *acquired).map(|(tid, _)| tid);
-        let changes = steps.clone().zip(steps.skip(1)).filter(|(before, after)| before != after).count();
-        println!("  {} acquisitions, {changes} by another thread", lock.acquisitions());
+        println!("  {} acquisitions, {} by another thread", lock.acquisitions(), lock.changes());
         assert!(lock.acquisitions() >= 80_000);
     });
 }
@@ -469,6 +473,41 @@ int main(void) {
     println!("  {foreign} of 100000 foreign calls recorded");
     assert!(foreign > 0 && foreign < 90_000, "{foreign} of 100000 foreign calls recorded");
     assert_eq!(recording.tally.unmatched, u64::try_from(foreign).expect("a count"));
+}
+
+#[test]
+fn times_follow_the_lock_from_processor_to_processor() {
+    let program = "
+#include <pthread.h>
+#include <sched.h>
+char _PyRuntime[8];
+static char memory[512] __attribute__((aligned(64)));
+static volatile long turn, lock;
+static void *work(void *me) {
+    for (int i = 0; i < 50000; i++) {
+        for (int spins = 0; turn != (long)me; spins++) if (spins > 2000) sched_yield();
+        __sync_lock_test_and_set(&lock, 1);
+        pthread_cond_signal((void *)(memory + 120));
+        pthread_cond_signal((void *)(memory + 32));
+        __sync_lock_release(&lock);
+        turn = !(long)me;
+    }
+    return me;
+}
+int main(void) {
+    pthread_t other;
+    pthread_create(&other, 0, work, (void *)1);
+    work(0);
+    pthread_join(other, 0);
+}";
+    let Some(binary) = compile(program) else { return println!("skipped: no C compiler") };
+    let recording = record(Command::new(&binary));
+    recording.assert_clean_success();
+    assert_eq!(recording.lost, 0);
+    let lock = recording.lock();
+    println!("  {} acquisitions, {} by another thread", lock.acquisitions(), lock.changes());
+    assert_eq!((lock.acquisitions(), lock.changes()), (100_000, 99_999));
+    lock.assert_alternation();
 }
 
 #[test]
