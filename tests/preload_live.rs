@@ -44,11 +44,25 @@ struct LockCalls {
     steps: Vec<(Tid, bool)>,
 }
 
-fn record(command: Command) -> Recording {
-    record_with(Prepared::new().expect("memory files can be made"), command, None)
+/// How to record, other than as usual.
+#[derive(Default)]
+struct Circumstances<'test> {
+    /// The size of the pool.
+    chunks: Option<u32>,
+    /// What the user has in `LD_PRELOAD`.
+    preload: Option<&'test str>,
+    /// A page offset of condition variables that belong to no lock.
+    foreign: Option<u64>,
 }
 
-fn record_with(prepared: Prepared, mut command: Command, preload: Option<&OsStr>) -> Recording {
+fn record(command: Command) -> Recording {
+    record_under(command, &Circumstances::default())
+}
+
+fn record_under(mut command: Command, circumstances: &Circumstances<'_>) -> Recording {
+    let prepared = Prepared::with_chunks(circumstances.chunks.unwrap_or(u32::MAX)).expect("memory files can be made");
+    let preload = circumstances.preload.map(OsStr::new);
+    let foreign = circumstances.foreign;
     let files = prepared.inherited_fds().map(|file| file.as_raw_fd());
     command.envs(prepared.environment(preload)).stdout(Stdio::piped()).stderr(Stdio::piped());
     let inherit = move || {
@@ -75,7 +89,8 @@ fn record_with(prepared: Prepared, mut command: Command, preload: Option<&OsStr>
         target.unwrap_or(pid),
         Box::new(move |call, _| {
             sink.lock().expect("nobody panics").push(call);
-            Verdict::Known
+            let is_foreign = foreign.is_some_and(|offset| call.cond.raw() % 4096 == offset);
+            if is_foreign { Verdict::Foreign } else { Verdict::Known }
         }),
     );
     let mut events = Vec::new();
@@ -132,6 +147,12 @@ impl Recording {
 impl LockCalls {
     fn acquisitions(&self) -> usize {
         self.steps.iter().filter(|(_, acquired)| *acquired).count()
+    }
+
+    /// Acquisitions by another thread than the one before.
+    fn changes(&self) -> usize {
+        let owners = self.steps.iter().filter(|(_, acquired)| *acquired).map(|(tid, _)| tid);
+        owners.clone().zip(owners.skip(1)).filter(|(before, after)| before != after).count()
     }
 
     /// Every acquisition is followed by the release of the same thread.
@@ -229,6 +250,26 @@ threads = [threading.Thread(target=spin) for _ in range(4)]
 }
 
 #[test]
+fn threads_that_hand_over_at_every_call_alternate() {
+    let script = "
+import os, threading
+def pump():
+    r, w = os.pipe()
+    for _ in range(10000): os.write(w, b'x'); os.read(r, 1)
+threads = [threading.Thread(target=pump) for _ in range(4)]
+[t.start() for t in threads]; [t.join() for t in threads]";
+    each_python(|command| {
+        let recording = record(python(command, script));
+        recording.assert_clean_success();
+        assert_eq!(recording.lost, 0);
+        let lock = recording.lock();
+        lock.assert_alternation();
+        println!("  {} acquisitions, {} by another thread", lock.acquisitions(), lock.changes());
+        assert!(lock.acquisitions() >= 80_000);
+    });
+}
+
+#[test]
 fn the_program_sees_nothing_of_the_probe() {
     let script = "
 import os, subprocess, sys
@@ -257,8 +298,8 @@ fn the_users_own_preload_stays() {
         return println!("skipped: no libm to preload");
     };
     let script = "import os; print(os.environ['LD_PRELOAD'])";
-    let prepared = Prepared::new().expect("memory files can be made");
-    let recording = record_with(prepared, python(&command, script), Some(OsStr::new(&library)));
+    let circumstances = Circumstances { preload: Some(&library), ..Circumstances::default() };
+    let recording = record_under(python(&command, script), &circumstances);
     recording.assert_clean_success();
     assert_eq!(recording.stdout(), library);
 }
@@ -334,8 +375,8 @@ fn a_full_pool_loses_events_and_says_how_many() {
     let Some(command) = any_python() else { return };
     let script = "import os\nf = os.open('/dev/null', 1)\nfor _ in range(200000): os.write(f, b'x')";
     let complete = record(python(&command, script));
-    let prepared = Prepared::with_chunks(4).expect("memory files can be made");
-    let starved = record_with(prepared, python(&command, script), None);
+    let circumstances = Circumstances { chunks: Some(4), ..Circumstances::default() };
+    let starved = record_under(python(&command, script), &circumstances);
     starved.assert_clean_success();
     let seen = u64::try_from(starved.calls.len()).expect("a count");
     let all = u64::try_from(complete.calls.len()).expect("a count");
@@ -405,6 +446,108 @@ int main(void) {
     let seen = u64::try_from(recording.calls.len()).expect("a count");
     println!("  {made} calls, {seen} seen, {} lost", recording.lost);
     assert_eq!(seen + recording.lost, made);
+}
+
+#[test]
+fn foreign_condition_variables_are_filtered_out_in_the_target() {
+    let program = "
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+char _PyRuntime[8];
+static char memory[4096] __attribute__((aligned(4096)));
+int main(void) {
+    for (int i = 0; i < 100; i++) {
+        pthread_cond_signal((void *)(memory + 120));
+        pthread_cond_signal((void *)(memory + 32));
+        for (int k = 0; k < 1000; k++) pthread_cond_signal((void *)(memory + 1024));
+        usleep(1000);
+    }
+}";
+    let Some(binary) = compile(program) else { return println!("skipped: no C compiler") };
+    let circumstances = Circumstances { foreign: Some(1024), ..Circumstances::default() };
+    let recording = record_under(Command::new(&binary), &circumstances);
+    recording.assert_clean_success();
+    assert_eq!(recording.lock().acquisitions(), 100);
+    let foreign = recording.calls.len() - recording.lock().steps.len();
+    println!("  {foreign} of 100000 foreign calls recorded");
+    assert!(foreign > 0 && foreign < 90_000, "{foreign} of 100000 foreign calls recorded");
+    assert_eq!(recording.tally.unmatched, u64::try_from(foreign).expect("a count"));
+}
+
+#[test]
+fn times_follow_the_lock_from_processor_to_processor() {
+    let program = "
+#include <pthread.h>
+#include <sched.h>
+char _PyRuntime[8];
+static char memory[512] __attribute__((aligned(64)));
+static volatile long turn, lock;
+static void *work(void *me) {
+    for (int i = 0; i < 50000; i++) {
+        for (int spins = 0; turn != (long)me; spins++) if (spins > 2000) sched_yield();
+        __sync_lock_test_and_set(&lock, 1);
+        pthread_cond_signal((void *)(memory + 120));
+        pthread_cond_signal((void *)(memory + 32));
+        __sync_lock_release(&lock);
+        turn = !(long)me;
+    }
+    return me;
+}
+int main(void) {
+    pthread_t other;
+    pthread_create(&other, 0, work, (void *)1);
+    work(0);
+    pthread_join(other, 0);
+}";
+    let Some(binary) = compile(program) else { return println!("skipped: no C compiler") };
+    let recording = record(Command::new(&binary));
+    recording.assert_clean_success();
+    assert_eq!(recording.lost, 0);
+    let lock = recording.lock();
+    println!("  {} acquisitions, {} by another thread", lock.acquisitions(), lock.changes());
+    assert_eq!((lock.acquisitions(), lock.changes()), (100_000, 99_999));
+    lock.assert_alternation();
+}
+
+#[test]
+fn events_of_threads_beyond_the_slots_are_counted() {
+    let program = "
+#include <pthread.h>
+#include <stdio.h>
+char _PyRuntime[8];
+static char memory[512] __attribute__((aligned(64)));
+static pthread_barrier_t all;
+static void *work(void *x) {
+    pthread_cond_signal((void *)(memory + 32));
+    pthread_barrier_wait(&all);
+    pthread_cond_signal((void *)(memory + 32));
+    return x;
+}
+int main(void) {
+    static pthread_t threads[5000];
+    pthread_attr_t small;
+    int made = 0;
+    pthread_attr_init(&small);
+    pthread_attr_setstacksize(&small, 32768);
+    pthread_barrier_init(&all, 0, 5001);
+    while (made < 5000) {
+        if (pthread_create(&threads[made], &small, work, 0)) return 9;
+        made++;
+    }
+    pthread_barrier_wait(&all);
+    for (int i = 0; i < made; i++) pthread_join(threads[i], 0);
+    puts(\"10000\");
+}";
+    let Some(binary) = compile(program) else { return println!("skipped: no C compiler") };
+    let recording = record(Command::new(&binary));
+    if recording.output.status.code() == Some(9) {
+        return println!("skipped: 5000 threads are not allowed here");
+    }
+    recording.assert_clean_success();
+    println!("  {} seen, {} lost", recording.calls.len(), recording.lost);
+    assert!(recording.lost >= 5000 - 4096 - 1);
+    assert_eq!(u64::try_from(recording.calls.len()).expect("a count") + recording.lost, 10_000);
 }
 
 /// Compiles a C program that passes for an interpreter; `None` without a compiler.

@@ -31,7 +31,7 @@ pub type CallSink = Box<dyn FnMut(Call, &mut Vec<Event>) -> Verdict>;
 const MARGIN: Nanos = Nanos::from_nanos(10_000);
 /// A thread that seems busy for so long has left the probe by a long jump, or the target is stopped.
 const LONGEST_BUSY: Nanos = Nanos::from_millis(2_000);
-/// Entries that may wait for a busy thread: at 32 bytes each, 128 MiB.
+/// Entries that may wait for a busy thread or a long backlog: at 32 bytes each, 128 MiB.
 const MOST_PENDING: usize = 4 << 20;
 /// Foreign condition variables are looked at again that often, since their memory may have become a lock's.
 const FILTER_LIFE: Nanos = Nanos::from_millis(1_000);
@@ -100,6 +100,7 @@ impl PreloadSource {
             }
             complete &= reader.busy_since.is_none_or(|since| since < longest_busy);
         }
+        complete &= harvest.chunks > 0;
         self.pending = harvest.entries;
         complete || self.pending.len() > MOST_PENDING
     }
@@ -176,7 +177,7 @@ impl Source for PreloadSource {
     }
 
     fn finish(&mut self, out: &mut Vec<Event>) {
-        self.ring.header().enabled.store(0, Ordering::Relaxed);
+        self.ring.disable();
         self.wait_for_rest();
         let now = self.timeline.advance();
         self.poll(now);

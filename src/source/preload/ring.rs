@@ -43,6 +43,11 @@ impl SharedRing {
         Ok(ring)
     }
 
+    /// Has the probe pass every call on at once from now on.
+    pub fn disable(&self) {
+        self.header().enabled.store(0, Ordering::Relaxed);
+    }
+
     /// What concerns all threads.
     pub fn header(&self) -> &Header {
         &self.ring().header
@@ -95,6 +100,13 @@ impl SharedRing {
         // SAFETY: the mapping has the size of `Ring`, starts on a page, lives as long as `self`, and its file cannot
         // shrink. Every field is an atomic integer, for which any bytes and any foreign writes are sound.
         unsafe { &*start }
+    }
+}
+
+/// Whoever stops reading must not leave the target writing.
+impl Drop for SharedRing {
+    fn drop(&mut self) {
+        self.disable();
     }
 }
 
