@@ -1,6 +1,7 @@
 //! The scheduler and uprobe sources against the real kernel and a real interpreter.
 //!
 //! Where the kernel does not permit something, the test says so and passes.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{
     collections::{HashMap, HashSet},

@@ -17,7 +17,7 @@ use crate::{
     perf::{
         clock,
         error::{PerfError, refusal},
-        limits::{RingSize, allow_open_files, online_cpus},
+        limits::{RingSize, allow_more_files, online_cpus},
         lineage::{Lineage, RootId},
         open::{Inheritance, Subject, redirect, ring_owner, thread_inheritance, watch},
         record::{Body, EventId, RawRecord, Records},
@@ -31,8 +31,6 @@ const SLACK: Nanos = Nanos::from_millis(1);
 const BIRTH_PUBLISHED: Duration = Duration::from_millis(1);
 /// New threads found in that many successive listings; those after the last are watched by inheritance or not at all.
 const LISTINGS: usize = 16;
-/// Descriptors for everything else that the observer has open.
-const OTHER_FILES: u64 = 256;
 
 /// A probe to be hit, by the number its owner gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,16 +196,10 @@ impl PerfStream {
     }
 
     fn open_threads(&mut self, family: usize, tids: &[Tid]) -> Result<(), PerfError> {
-        let open: usize = self.families.iter().map(|family| family.events.len()).sum();
-        let more = tids.len() * self.cpus.len() * self.families[family].subjects.len();
-        let needed = (open + more) as u64 + OTHER_FILES;
-        let limit = allow_open_files(needed);
+        allow_more_files(tids.len() * self.cpus.len() * self.families[family].subjects.len())?;
         for tid in tids {
             match self.open_thread(family, *tid) {
                 Err(PerfError::Open { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => {}
-                Err(PerfError::Open { source, .. }) if source.raw_os_error() == Some(libc::EMFILE) => {
-                    return Err(PerfError::TooManyFiles { needed, limit });
-                }
                 outcome => outcome?,
             }
         }
@@ -293,6 +285,7 @@ fn subject(probe: &Probe) -> (Subject, Option<usize>) {
 fn open_rings(pid: Pid, size: RingSize) -> Result<Vec<CpuRing>, PerfError> {
     let numbers = online_cpus()?;
     let pages = size.pages(numbers.len());
+    allow_more_files(numbers.len())?;
     let mut cpus = Vec::with_capacity(numbers.len());
     for cpu in numbers {
         let owner = match ring_owner(cpu) {
@@ -326,7 +319,9 @@ pub fn threads_of(pid: Pid) -> Result<Vec<Tid>, PerfError> {
         let tids = names.map(|name| name.map(|name| name.to_str().and_then(|text| text.parse().ok())));
         tids.collect::<io::Result<Vec<Option<i32>>>>()
     });
-    // Every failure to list means that there is nobody left to watch.
-    let listed = listed.map_err(|_| PerfError::ProcessGone { pid })?;
+    let listed = listed.map_err(|source| match source.raw_os_error() {
+        Some(libc::ENOENT | libc::ESRCH) => PerfError::ProcessGone { pid },
+        _ => PerfError::Threads { pid, source },
+    })?;
     Ok(listed.into_iter().flatten().filter_map(Tid::from_raw).collect())
 }
