@@ -30,10 +30,18 @@ pub enum PerfError {
         /// The process.
         pid: Pid,
     },
+    /// The process's threads could not be listed.
+    #[error("cannot list the threads of process {pid}")]
+    Threads {
+        /// The process.
+        pid: Pid,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// One descriptor a thread, CPU and event is needed, and the limit is lower.
     #[error("{needed} open files are needed and {limit} are allowed")]
     TooManyFiles {
-        /// How many would be open at the same time.
+        /// How many would be open at the same time, those already open included.
         needed: u64,
         /// The limit after raising it as far as permitted.
         limit: u64,

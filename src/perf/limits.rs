@@ -39,8 +39,19 @@ pub fn page_size() -> usize {
     usize::try_from(size).expect("the page size is positive")
 }
 
-/// Raises the limit of open files so that `needed` fit, as far as permitted; returns the limit then in force.
-pub fn allow_open_files(needed: u64) -> u64 {
+/// Makes room for `more` open files, raising the limit as far as permitted.
+pub fn allow_more_files(more: usize) -> Result<(), PerfError> {
+    /// What the observer opens for a moment meanwhile.
+    const MARGIN: usize = 8;
+    // Where the list cannot be read, opening will tell.
+    let Ok(open) = fs::read_dir("/proc/self/fd").map(Iterator::count) else { return Ok(()) };
+    let needed = (open + more + MARGIN) as u64;
+    let limit = raise_open_files(needed);
+    if limit < needed { Err(PerfError::TooManyFiles { needed, limit }) } else { Ok(()) }
+}
+
+/// Returns the limit then in force.
+fn raise_open_files(needed: u64) -> u64 {
     let Some(mut limit) = open_files() else { return needed };
     if limit.rlim_cur >= needed {
         return limit.rlim_cur;

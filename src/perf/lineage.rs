@@ -57,6 +57,11 @@ impl Lineage {
         self.root_of.remove(&tid);
     }
 
+    /// A thread took over the number of the process's first and all others ended: nothing known about numbers holds.
+    pub fn on_renumbered(&mut self) {
+        self.root_of.clear();
+    }
+
     /// Whether a record about `tid`, written by an event of `root`, is to be believed. For a thread whose birth was not
     /// seen every root is as good as another.
     pub fn believes(&self, root: RootId, tid: Tid) -> bool {

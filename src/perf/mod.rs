@@ -4,6 +4,7 @@
 //! decoding and bookkeeping are pure. One ring a CPU takes the records of all events of all watched threads.
 
 pub mod clock;
+mod cpu;
 pub mod error;
 pub mod limits;
 pub mod lineage;

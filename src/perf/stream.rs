@@ -6,7 +6,6 @@
 
 use std::{fs, io, thread, time::Duration};
 
-use perf_event::Counter;
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -16,12 +15,12 @@ use crate::{
     },
     perf::{
         clock,
-        error::{PerfError, refusal},
-        limits::{RingSize, allow_open_files, online_cpus},
+        cpu::{CpuRing, OpenEvent},
+        error::PerfError,
+        limits::{RingSize, allow_more_files},
         lineage::{Lineage, RootId},
-        open::{Inheritance, Subject, redirect, ring_owner, thread_inheritance, watch},
-        record::{Body, EventId, RawRecord, Records},
-        ring::Ring,
+        open::{Inheritance, Subject, thread_inheritance},
+        record::{Body, EventId, Naming, RawRecord, Records},
     },
 };
 
@@ -31,8 +30,6 @@ const SLACK: Nanos = Nanos::from_millis(1);
 const BIRTH_PUBLISHED: Duration = Duration::from_millis(1);
 /// New threads found in that many successive listings; those after the last are watched by inheritance or not at all.
 const LISTINGS: usize = 16;
-/// Descriptors for everything else that the observer has open.
-const OTHER_FILES: u64 = 256;
 
 /// A probe to be hit, by the number its owner gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,30 +72,12 @@ pub struct PerfStream {
     malformed: u64,
 }
 
-#[derive(Debug)]
-struct CpuRing {
-    cpu: u32,
-    owner: CounterSeat,
-    ring: Ring,
-    /// Time of the last record read.
-    last: MonoNanos,
-}
-
 /// Events opened together, with a lineage of their own: probes added later reach each thread by other ways than the first.
 #[derive(Debug)]
 struct Family {
     subjects: Vec<(Subject, Option<usize>)>,
     lineage: Lineage,
-    events: Vec<CounterSeat>,
-}
-
-/// An open event.
-struct CounterSeat(Counter);
-
-impl std::fmt::Debug for CounterSeat {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Counter").field(&self.0.id()).finish()
-    }
+    events: Vec<OpenEvent>,
 }
 
 /// What an event id stands for.
@@ -122,7 +101,7 @@ impl PerfStream {
         let mut stream = Self {
             pid,
             inheritance: thread_inheritance(),
-            cpus: open_rings(pid, size)?,
+            cpus: CpuRing::open_all(pid, size)?,
             families: Vec::new(),
             roles: FxHashMap::default(),
             pending: Vec::new(),
@@ -154,8 +133,7 @@ impl PerfStream {
         // Room first: a record of a loss is written only when a later record finds room.
         self.read_rings();
         for event in self.families.iter_mut().flat_map(|family| &mut family.events) {
-            // Fails only for a descriptor that is no event.
-            let _stopped = event.0.disable();
+            event.stop();
         }
         self.read_rings();
         self.release(MonoNanos::from_monotonic(u64::MAX));
@@ -171,7 +149,7 @@ impl PerfStream {
 
     /// Bytes of records that each ring holds.
     pub fn ring_capacities(&self) -> impl Iterator<Item = usize> + '_ {
-        self.cpus.iter().map(|cpu| cpu.ring.capacity())
+        self.cpus.iter().map(CpuRing::capacity)
     }
 
     fn watch_family(&mut self, subjects: Vec<(Subject, Option<usize>)>) -> Result<(), PerfError> {
@@ -198,16 +176,10 @@ impl PerfStream {
     }
 
     fn open_threads(&mut self, family: usize, tids: &[Tid]) -> Result<(), PerfError> {
-        let open: usize = self.families.iter().map(|family| family.events.len()).sum();
-        let more = tids.len() * self.cpus.len() * self.families[family].subjects.len();
-        let needed = (open + more) as u64 + OTHER_FILES;
-        let limit = allow_open_files(needed);
+        allow_more_files(tids.len() * self.cpus.len() * self.families[family].subjects.len())?;
         for tid in tids {
             match self.open_thread(family, *tid) {
                 Err(PerfError::Open { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => {}
-                Err(PerfError::Open { source, .. }) if source.raw_os_error() == Some(libc::EMFILE) => {
-                    return Err(PerfError::TooManyFiles { needed, limit });
-                }
                 outcome => outcome?,
             }
         }
@@ -219,9 +191,9 @@ impl PerfStream {
         let root = family.lineage.begin_root();
         for cpu in &self.cpus {
             for (subject, probe) in &family.subjects {
-                let event = open_event(*subject, tid, cpu, self.inheritance)?;
+                let event = cpu.watch(*subject, tid, self.inheritance)?;
                 let role = Role { family: index, root, probe: *probe };
-                self.roles.insert(EventId::from_kernel(event.0.id()), role);
+                self.roles.insert(event.id(), role);
                 family.events.push(event);
             }
         }
@@ -234,14 +206,12 @@ impl PerfStream {
             self.bytes.clear();
             cpu.ring.take(&mut self.bytes);
             for record in Records::new(&self.bytes) {
-                match record {
-                    Ok(raw) => {
-                        let before = std::mem::replace(&mut cpu.last, raw.at);
-                        let since = before.max(self.watermark);
-                        self.pending.extend(pending(raw, since, self.pid, &self.roles));
-                    }
-                    Err(_) => self.malformed += 1,
-                }
+                let Ok(raw) = record else {
+                    self.malformed += 1;
+                    continue;
+                };
+                let before = std::mem::replace(&mut cpu.last, raw.at);
+                self.pending.extend(pending(raw, before.max(self.watermark), self.pid, &self.roles));
             }
         }
     }
@@ -253,12 +223,21 @@ impl PerfStream {
         let count = self.pending.partition_point(|pending| pending.record.at < self.watermark);
         for Pending { record, from } in self.pending.drain(..count) {
             let believed = from.is_none_or(|(family, root)| self.families[family].lineage.believes(root, record.tid));
-            if believed {
-                follow(&mut self.families, &record);
-                self.ready.push(record);
+            if is_exec(&record) && !believed {
+                self.families.iter_mut().for_each(|family| family.lineage.on_renumbered());
+            } else if !believed {
+                continue;
             }
+            follow(&mut self.families, &record);
+            self.ready.push(record);
         }
     }
+}
+
+/// Whether the record tells of a new program. It is believed whoever wrote it: a thread other than the first that
+/// executes one goes on under the first's number, with the events of its own root.
+fn is_exec(record: &Record) -> bool {
+    matches!(record.body, Body::Named { cause: Naming::Exec, .. })
 }
 
 /// Keeps the lineages up to date with births and deaths.
@@ -290,35 +269,6 @@ fn subject(probe: &Probe) -> (Subject, Option<usize>) {
     (Subject::Probe { tracepoint, register }, Some(number))
 }
 
-fn open_rings(pid: Pid, size: RingSize) -> Result<Vec<CpuRing>, PerfError> {
-    let numbers = online_cpus()?;
-    let pages = size.pages(numbers.len());
-    let mut cpus = Vec::with_capacity(numbers.len());
-    for cpu in numbers {
-        let owner = match ring_owner(cpu) {
-            Ok(owner) => owner,
-            // The CPU went offline after it was listed.
-            Err(gone) if gone.raw_os_error() == Some(libc::ENODEV) => continue,
-            Err(source) => return Err(refusal(source, pid.main_thread(), cpu, None)),
-        };
-        let ring = Ring::map(&owner, pages).map_err(|source| PerfError::Ring { cpu, source })?;
-        cpus.push(CpuRing { cpu, owner: CounterSeat(owner), ring, last: MonoNanos::from_monotonic(0) });
-    }
-    Ok(cpus)
-}
-
-fn open_event(subject: Subject, tid: Tid, ring: &CpuRing, inheritance: Inheritance) -> Result<CounterSeat, PerfError> {
-    let tracepoint = match subject {
-        Subject::Scheduling => None,
-        Subject::Probe { tracepoint, .. } => Some(tracepoint),
-    };
-    let event = watch(subject, tid, ring.cpu, inheritance);
-    let event = event.map_err(|source| refusal(source, tid, ring.cpu, tracepoint))?;
-    let redirected = redirect(&event, &ring.owner.0);
-    redirected.map_err(|source| PerfError::Open { tid, cpu: ring.cpu, tracepoint, source })?;
-    Ok(CounterSeat(event))
-}
-
 /// The threads of `pid` at this moment.
 pub fn threads_of(pid: Pid) -> Result<Vec<Tid>, PerfError> {
     let listed = fs::read_dir(format!("/proc/{pid}/task")).and_then(|entries| {
@@ -326,7 +276,9 @@ pub fn threads_of(pid: Pid) -> Result<Vec<Tid>, PerfError> {
         let tids = names.map(|name| name.map(|name| name.to_str().and_then(|text| text.parse().ok())));
         tids.collect::<io::Result<Vec<Option<i32>>>>()
     });
-    // Every failure to list means that there is nobody left to watch.
-    let listed = listed.map_err(|_| PerfError::ProcessGone { pid })?;
+    let listed = listed.map_err(|source| match source.raw_os_error() {
+        Some(libc::ENOENT | libc::ESRCH) => PerfError::ProcessGone { pid },
+        _ => PerfError::Threads { pid, source },
+    })?;
     Ok(listed.into_iter().flatten().filter_map(Tid::from_raw).collect())
 }

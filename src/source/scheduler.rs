@@ -148,7 +148,7 @@ impl ThreadWatch {
             Body::SwitchedOut(why) => self.on_switched_out(at, tid, why, out),
             Body::Named { pid, tid, name, cause } if pid == self.pid => {
                 if cause == Naming::Exec {
-                    self.executed = Some(at);
+                    self.on_executed(at, tid, out);
                 }
                 self.threads.entry(tid).or_default().name = Some(name.clone());
                 out.push(Event { at, tid, what: What::Named(name) });
@@ -194,6 +194,18 @@ impl ThreadWatch {
         self.threads.remove(&tid);
         self.delays.forget(tid);
         out.push(Event { at, tid, what: What::Exited });
+    }
+
+    /// Only the thread that executed the program is left, and goes on under the number of the process's first.
+    fn on_executed(&mut self, at: MonoNanos, tid: Tid, out: &mut Vec<Event>) {
+        self.executed = Some(at);
+        let others: Vec<Tid> = self.threads.keys().copied().filter(|other| *other != tid).collect();
+        for other in others {
+            self.on_exited(at, other, out);
+        }
+        if !self.threads.contains_key(&tid) {
+            out.push(Event { at, tid, what: What::Created });
+        }
     }
 
     /// Nobody can tell whose records were lost, so every thread may have lost some; the number is stated once.
@@ -281,6 +293,26 @@ mod tests {
         let mut watch = watch(RingContent::Scheduling);
         assert_eq!(play(&mut watch, vec![(1, 1, forked), (2, 1, named)]), []);
         assert_eq!(watch.executed(), None);
+    }
+
+    /// ```text
+    /// first thread   ────── exited        ┌── named ──▶  (the other one, renumbered)
+    /// another thread ──────────── exec ───┘
+    /// ```
+    #[test]
+    fn exec_in_another_thread_ends_its_number_and_revives_the_first() {
+        let (first, other) = (pid().raw(), i32::MAX);
+        let named = Body::Named { pid: pid(), tid: pid().main_thread(), name: "sh".into(), cause: Naming::Exec };
+        let records = vec![(1, other, Body::SwitchedIn), (2, first, Body::Exited), (3, first, named)];
+        let out = play(&mut watch(RingContent::Scheduling), records);
+        let expected = [
+            event(1, other, What::SwitchedIn),
+            event(2, first, What::Exited),
+            event(3, other, What::Exited),
+            event(3, first, What::Created),
+            event(3, first, What::Named("sh".into())),
+        ];
+        assert_eq!(out, expected);
     }
 
     #[test]
