@@ -189,6 +189,26 @@ fn the_json_profile_has_exactly_the_documented_fields() {
     assert_eq!(json["schema"], "gilscope/1");
 }
 
+/// Every name in `value`, at any depth.
+fn names(value: &Value) -> Vec<&str> {
+    match value {
+        Value::Object(fields) => {
+            fields.iter().flat_map(|(name, value)| std::iter::once(name.as_str()).chain(names(value))).collect()
+        }
+        Value::Array(values) => values.iter().flat_map(names).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn every_json_name_is_documented() {
+    let json: Value = serde_json::from_str(&render(&support::shop(), Format::Json, View::All)).unwrap();
+    let pages = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/output.md")).unwrap();
+    for name in names(&json) {
+        assert!(pages.contains(&format!("`{name}`")), "docs/output.md lacks `{name}`");
+    }
+}
+
 #[test]
 fn json_amounts_are_the_profiles() {
     let profile = support::shop();
