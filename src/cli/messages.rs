@@ -103,8 +103,8 @@ fn failure(error: &anyhow::Error, hints: &[String]) -> String {
 
 /// What to do about `error`, as far as this module knows its kind.
 fn hints(error: &anyhow::Error) -> Vec<String> {
-    let plan = error.downcast_ref::<PlanError>().and_then(PlanError::hint);
-    let outlet = error.downcast_ref::<OutletError>().and_then(outlet_hint);
+    let plan = error.chain().find_map(|cause| cause.downcast_ref::<PlanError>()).and_then(PlanError::hint);
+    let outlet = error.chain().find_map(|cause| cause.downcast_ref::<OutletError>()).and_then(outlet_hint);
     plan.into_iter().chain(outlet).collect()
 }
 
