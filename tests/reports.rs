@@ -8,9 +8,9 @@ use std::{collections::HashMap, fs, path::Path};
 
 use gilscope::{
     model::{
-        profile::Profile,
-        stack::StackTable,
-        state::{State, StateClass},
+        profile::{Profile, StackTime},
+        stack::{Frame, FrameKind, StackTable},
+        state::{State, StateClass, StateTimes},
         time::Nanos,
     },
     report::{Format, view::View},
@@ -18,10 +18,15 @@ use gilscope::{
 use serde_json::Value;
 
 fn render(profile: &Profile, format: Format, view: View) -> String {
+    let text = render_only(profile, format, view);
+    let name = format!("shop-{view}.{}", format.extensions()[0]);
+    fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), &text).unwrap();
+    text
+}
+
+fn render_only(profile: &Profile, format: Format, view: View) -> String {
     let mut bytes = Vec::new();
     format.report(view).write(profile, &mut bytes).unwrap();
-    let name = format!("shop-{view}.{}", format.extensions()[0]);
-    fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), &bytes).unwrap();
     String::from_utf8(bytes).unwrap()
 }
 
@@ -119,19 +124,63 @@ fn the_same_profile_gives_the_same_bytes() {
 #[test]
 fn an_empty_view_is_a_picture_with_a_sentence() {
     for view in View::ALL {
-        let svg = Format::Svg.report(view);
-        let mut bytes = Vec::new();
-        svg.write(&nothing(), &mut bytes).unwrap();
-        let svg = String::from_utf8(bytes).unwrap();
+        let svg = render_only(&nothing(), Format::Svg, view);
         assert!(svg.starts_with("<?xml") && svg.ends_with("</svg>\n") && svg.contains(view.empty_words()), "{svg}");
     }
+}
+
+#[test]
+fn hostile_names_change_neither_widths_nor_structure() {
+    let hostile = [
+        "</title><script>alert(1)</script>",
+        "--",
+        "-",
+        "# comment",
+        "f 12",
+        "f 1 2",
+        "g_[k]",
+        "a;b",
+        "tab\tnew\nline",
+        "\u{e004}mark",
+        "end ",
+        "",
+        "x (9 ns, 5%)",
+        "\u{1b}[31mred",
+        "]]>",
+        "名前",
+        "f",
+        "f g",
+        "held_running",
+        "all",
+    ];
+    let mut profile = support::shop();
+    let mut thread = profile.threads[0].clone();
+    thread.stacks.clear();
+    thread.states = StateTimes::default();
+    thread.name = "<t>;\u{0}".to_owned();
+    for (weight, name) in (1_000..).zip(hostile) {
+        let frame = Frame { kind: FrameKind::Script, function: name.to_owned(), file: String::new(), line: None };
+        let time = Nanos::from_nanos(weight);
+        thread.states.add(State::HeldRunning, time);
+        thread.stacks.push(StackTime { state: State::HeldRunning, stack: profile.stacks.intern(&[frame]), time });
+    }
+    profile.threads = vec![thread];
+    let bars = bars(&render_only(&profile, Format::Svg, View::Held));
+    assert_eq!(bars.len(), 3 + hostile.len(), "all, state, thread and one bar a name");
+    assert!(bars.iter().any(|bar| bar.name == "&lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt;"));
+    let mut leaves: Vec<u64> = bars.iter().map(|bar| bar.width).filter(|width| *width < 2_000).collect();
+    leaves.sort_unstable();
+    assert_eq!(leaves, (1_000..).take(hostile.len()).collect::<Vec<u64>>());
+    let folded = render_only(&profile, Format::Folded, View::Held);
+    assert_eq!(folded.lines().count(), hostile.len());
+    assert!(folded.lines().all(|line| line.matches(';').count() == 1), "{folded}");
 }
 
 #[test]
 fn stackless_time_is_charged_to_a_marker_and_not_dropped() {
     let mut profile = support::shop();
     profile.threads[0].stacks.clear();
-    let bars = bars(&render(&profile, Format::Svg, View::Wait));
+    let bars = bars(&render_only(&profile, Format::Svg, View::Wait));
     let unseen: u64 = bars.iter().filter(|bar| bar.name == "[no stack]").map(|bar| bar.width).sum();
     assert_eq!(unseen, profile.threads[0].states.class(StateClass::Waiting).as_nanos());
 }
@@ -189,6 +238,26 @@ fn the_json_profile_has_exactly_the_documented_fields() {
     assert_eq!(json["schema"], "gilscope/1");
 }
 
+/// Every name in `value`, at any depth.
+fn names(value: &Value) -> Vec<&str> {
+    match value {
+        Value::Object(fields) => {
+            fields.iter().flat_map(|(name, value)| std::iter::once(name.as_str()).chain(names(value))).collect()
+        }
+        Value::Array(values) => values.iter().flat_map(names).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn every_json_name_is_documented() {
+    let json: Value = serde_json::from_str(&render(&support::shop(), Format::Json, View::All)).unwrap();
+    let pages = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/output.md")).unwrap();
+    for name in names(&json) {
+        assert!(pages.contains(&format!("`{name}`")), "docs/output.md lacks `{name}`");
+    }
+}
+
 #[test]
 fn json_amounts_are_the_profiles() {
     let profile = support::shop();
@@ -210,7 +279,7 @@ fn json_amounts_are_the_profiles() {
 
 #[test]
 fn percentiles_of_nothing_are_null() {
-    let json: Value = serde_json::from_str(&render(&nothing(), Format::Json, View::Held)).unwrap();
+    let json: Value = serde_json::from_str(&render_only(&nothing(), Format::Json, View::All)).unwrap();
     assert_eq!(json["locks"][0]["hold_ns"]["max"], Value::Null);
     assert_ne!(json["locks"][0]["wait_ns"]["max"], Value::Null);
 }
@@ -234,9 +303,7 @@ fn a_broken_invariant_is_said_loudly() {
     profile.quality.invariants_broken.push("thread 4243: states sum to 9 s of 10 s".to_owned());
     profile.quality.probe_cost = None;
     profile.quality.unknown = Nanos::ZERO;
-    let mut bytes = Vec::new();
-    Format::Text.report(View::All).write(&profile, &mut bytes).unwrap();
-    let text = String::from_utf8(bytes).unwrap();
+    let text = render_only(&profile, Format::Text, View::All);
     assert!(text.contains("!! THESE NUMBERS CONTRADICT EACH OTHER"), "{text}");
     assert!(text.contains("!! broken: thread 4243: states sum to 9 s of 10 s"), "{text}");
     assert!(text.contains("cost of the probe  unknown"), "{text}");

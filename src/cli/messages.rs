@@ -104,10 +104,10 @@ fn failure(error: &anyhow::Error, hints: &[String]) -> String {
 
 /// What to do about `error`, as far as this module knows its kind.
 fn hints(error: &anyhow::Error) -> Vec<String> {
-    let plan = error.downcast_ref::<PlanError>().and_then(PlanError::hint);
-    let outlet = error.downcast_ref::<OutletError>().and_then(outlet_hint);
-    let session = error.downcast_ref::<SessionError>().map(SessionError::hints).unwrap_or_default();
-    plan.into_iter().chain(outlet).chain(session).collect()
+    let plan = error.chain().find_map(|cause| cause.downcast_ref::<PlanError>()).and_then(PlanError::hint);
+    let outlet = error.chain().find_map(|cause| cause.downcast_ref::<OutletError>()).and_then(outlet_hint);
+    let session = error.chain().find_map(|cause| cause.downcast_ref::<SessionError>()).map(SessionError::hints);
+    plan.into_iter().chain(outlet).chain(session.unwrap_or_default()).collect()
 }
 
 fn outlet_hint(error: &OutletError) -> Option<String> {

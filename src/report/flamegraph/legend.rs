@@ -48,7 +48,7 @@ pub(super) fn of(profile: &Profile, view: View) -> Legend {
     };
     let lines = columns.iter().map(|column| 1 + column.entries.len()).max().unwrap_or(0);
     let mut svg = String::from("<g id=\"legend\">");
-    for (column, x) in columns.iter().zip([0_u32, 26, 51, 81]) {
+    for (column, x) in columns.iter().zip([0_u32, 26, 51, 79]) {
         column.draw(x, &mut svg);
     }
     svg.push_str("</g>");

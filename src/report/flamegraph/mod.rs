@@ -31,8 +31,10 @@ use crate::{
     },
 };
 
-/// Longer titles would run into the words "Reset Zoom" and "Search" of a picture 1200 pixels wide.
-const TITLE_LIMIT: usize = 88;
+/// Longer titles would run into the words "Reset Zoom" and "Reset Search" of a picture 1000 pixels wide.
+const TITLE_LIMIT: usize = 76;
+/// In percent. Narrower frames cannot be seen, and files of several megabytes bring browsers to a halt.
+const MIN_WIDTH: f64 = 0.05;
 /// Off-white: the pale colours of the preempted states must stand out from the paper.
 const PAPER: Color = Color { r: 0xfd, g: 0xfd, b: 0xfb };
 
@@ -73,6 +75,7 @@ fn drawn(rows: &[Row], title: String, subtitle: String) -> io::Result<String> {
     options.direction = Direction::Inverted;
     options.text_truncate_direction = TextTruncateDirection::Right;
     options.bgcolors = Some(BackgroundColor::Flat(PAPER));
+    options.min_width = MIN_WIDTH;
     options.palette_map = Some(&mut palette);
     // Rows come in the order in which they are to stand; this mode alone keeps it (and wants them last first).
     options.flame_chart = true;

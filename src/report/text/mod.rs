@@ -88,7 +88,7 @@ fn answer(profile: &Profile) -> String {
         .iter()
         .map(|lock| {
             let (held, contended) = (share(lock.held, profile.window), share(lock.contended, profile.window));
-            format!("{} was held for {held} of the window, for {contended} while others waited.", clean(&lock.name))
+            format!("The {} was held for {held} of the window, for {contended} while others waited.", clean(&lock.name))
         })
         .collect();
     if lifetime == Nanos::ZERO {

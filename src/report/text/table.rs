@@ -1,6 +1,6 @@
 //! The one look of all tables.
 
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table};
 
 /// Light lines, no lines between rows.
 const LIGHT: &str = "││──├─┼┤│    ┬┴┌┐└┘";
@@ -14,13 +14,18 @@ pub(super) enum Lean {
     Right,
 }
 
-/// A heading, then a table of `rows` under `columns`, at most `width` wide.
+/// A heading, then a table of `rows` under `columns`, at most `width` wide as far as amounts, which never break, allow.
 pub(super) fn titled(heading: &str, columns: &[(&str, Lean)], rows: Vec<Vec<String>>, width: u16) -> String {
     let mut table = Table::new();
     table.load_preset(LIGHT).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
     table.set_header(columns.iter().map(|(name, lean)| cell(name, *lean)));
     for row in rows {
         table.add_row(row.iter().zip(columns).map(|(text, (_, lean))| cell(text, *lean)));
+    }
+    for (column, (_, lean)) in table.column_iter_mut().zip(columns) {
+        if *lean == Lean::Right {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
     format!("{heading}\n{table}")
 }

@@ -19,12 +19,9 @@ use crate::{
 /// More threads than this make a summary unreadable; JSON has them all.
 const MOST: usize = 20;
 
-const COLUMNS: [(&str, Lean); 9] = [
+const COLUMNS: [(&str, Lean); 6] = [
     ("thread", Lean::Left),
-    ("tid", Lean::Right),
-    ("lifetime", Lean::Right),
-    ("holds", Lean::Right),
-    ("waits", Lean::Right),
+    ("lifetime\nholds/waits", Lean::Right),
     ("inside\nrun/pre/blk", Lean::Right),
     ("waiting\nqueue/hand", Lean::Right),
     ("outside\nrun/pre/blk", Lean::Right),
@@ -48,11 +45,8 @@ pub(super) fn section(profile: &Profile, width: u16) -> String {
 fn row(thread: &ThreadProfile) -> Vec<String> {
     let name = if thread.name.is_empty() { "unknown".to_owned() } else { shortened(&clean(&thread.name), 24) };
     vec![
-        name,
-        thread.tid.to_string(),
-        thread.lifetime.to_string(),
-        count(thread.holds),
-        count(thread.waits),
+        format!("{name}\ntid {}", thread.tid),
+        format!("{}\n{}/{}", thread.lifetime, count(thread.holds), count(thread.waits)),
         states_of(thread, StateClass::Inside),
         states_of(thread, StateClass::Waiting),
         states_of(thread, StateClass::Outside),
