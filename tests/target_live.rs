@@ -6,21 +6,27 @@
 use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader},
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
 };
 
 use gilscope::{
     model::{
+        address::ElfAddress,
         event::SeenRelation,
         ids::{LockId, Pid},
     },
     target::{
         discover::{DiscoverError, Target},
+        dwarf::described_layout,
+        elf::ElfImage,
+        image::Image,
         lock::LockSeat,
+        maps::MemoryMap,
         memory::{Memory, ProcessMemory},
         process,
+        runtime::Runtime,
         sighting::SeenThread,
     },
 };
@@ -179,6 +185,12 @@ fn every_interpreter_is_described_as_it_describes_itself() {
         assert_eq!(outside, 3, "{version}: {seen:?}");
 
         assert_eq!(target.sites().unwrap().len(), 3, "{version}");
+        let Runtime::CPython(python) = &target.runtime else { panic!("{target:?}") };
+        if python.layout.thread.native_thread_id.is_none() {
+            // What libc publishes is what a search finds where libc does not.
+            assert!(python.pthread_tid.is_some(), "{version}");
+            assert_eq!(python.searched_pthread_tid(target.pid, &memory), python.pthread_tid, "{version}");
+        }
         eprintln!("{version}: 1 lock, {} threads", tids.len());
     }
     eprintln!("{} interpreters described", interpreters.len());
@@ -301,6 +313,21 @@ fn kernel_threads_are_named() {
     assert!(matches!(Target::discover(second), Err(DiscoverError::KernelThread(_))));
 }
 
+fn own_pid() -> Pid {
+    Pid::from_raw(i32::try_from(std::process::id()).unwrap()).unwrap()
+}
+
+/// Runs one of these tests as a user who may do nothing; `None`, having said so, when that user cannot be become.
+fn as_nobody(test: &str) -> Option<Command> {
+    if process::Status::of_process(own_pid()).unwrap().uid != 0 {
+        eprintln!("skipped: not root, so there is no other user to become");
+        return None;
+    }
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["--exact", test, "--ignored", "--nocapture"]).uid(65534).gid(65534);
+    Some(command)
+}
+
 /// Run by the next test as another user.
 #[test]
 #[ignore = "needs a foreign process"]
@@ -311,18 +338,205 @@ fn refused_child() {
 
 #[test]
 fn a_foreign_process_is_refused_with_its_owner() {
-    let own = i32::try_from(std::process::id()).unwrap();
-    if process::Status::of_process(Pid::from_raw(own).unwrap()).unwrap().uid != 0 {
-        eprintln!("skipped: not root, so there is no other user to become");
-        return;
-    }
-    let copy = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir().unwrap();
-    let test = copy.path().join("test");
-    std::fs::copy(std::env::current_exe().unwrap(), &test).unwrap();
-    let mut command = Command::new(test);
-    command.args(["--exact", "refused_child", "--ignored", "--nocapture"]).uid(65534).gid(65534);
+    let own = own_pid();
+    let Some(mut command) = as_nobody("refused_child") else { return };
     let output = command.env("GILSCOPE_FOREIGN_PID", own.to_string()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let sentence = format!("process {own} belongs to root, and looking into it is not permitted");
     assert!(said.contains(&sentence), "{said}");
+}
+
+/// A layout read from debug information is the one that the version's file and the interpreter itself give.
+#[test]
+fn debug_information_describes_a_running_interpreter() {
+    let Some(python) = newest(&pyenv_versions(), 13) else {
+        eprintln!("skipped: no Python 3.13 in {}", pyenv_versions().display());
+        return;
+    };
+    let copy = tempfile::tempdir().unwrap();
+    let library = "libpython3.13.so.1.0";
+    let original = python.parent().unwrap().parent().unwrap().join("lib").join(library);
+    let (stripped, debug) = (copy.path().join(library), copy.path().join(".debug/split.debug"));
+    std::fs::create_dir(copy.path().join(".debug")).unwrap();
+    let link = format!("--add-gnu-debuglink={}", debug.display());
+    for (option, more, to) in [("--only-keep-debug", None, &debug), ("--strip-all", Some(&link), &stripped)] {
+        let objcopy = Command::new("objcopy").arg(option).args(more).arg(&original).arg(to).status();
+        if !objcopy.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: objcopy cannot split {}", original.display());
+            return;
+        }
+    }
+    let words = ["env", &format!("LD_LIBRARY_PATH={}", copy.path().display()), python.to_str().unwrap()];
+    let mut running = Running::start(&Interpreter { words: words.map(str::to_owned).to_vec() }, THREADS);
+    let _version = running.line();
+    assert_eq!(running.line(), "ready");
+
+    let target = Target::discover(running.pid()).unwrap();
+    let Runtime::CPython(python) = &target.runtime else { panic!("{target:?}") };
+    let map = MemoryMap::read(target.pid).unwrap();
+    let mapping = map.files().into_iter().find(|file| file.file_name() == library).unwrap();
+    assert_eq!(mapping.path, stripped.to_str().unwrap());
+    let image = Image::open(target.pid, &map, mapping).unwrap();
+    assert_eq!(described_layout(target.pid, &image, python.version).as_ref(), Some(&python.layout));
+    std::fs::remove_file(debug).unwrap();
+    assert_eq!(described_layout(target.pid, &image, python.version), None);
+}
+
+#[test]
+fn threads_in_a_pid_namespace_have_the_ids_of_the_observer() {
+    for minor in [10, 13] {
+        let Some(python) = newest(&pyenv_versions(), minor) else {
+            eprintln!("skipped: no Python 3.{minor} in {}", pyenv_versions().display());
+            continue;
+        };
+        let words = ["unshare", "--pid", "--fork", "--kill-child", python.to_str().unwrap()];
+        let mut running = Running::start(&Interpreter { words: words.map(str::to_owned).to_vec() }, THREADS);
+        if running.line().is_empty() {
+            eprintln!("skipped: making a pid namespace is not permitted");
+            return;
+        }
+        assert_eq!(running.line(), "ready");
+        let outer = running.pid();
+        let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).unwrap();
+        let pid = Pid::from_raw(children.trim().parse().unwrap()).unwrap();
+        assert_eq!(process::Status::of_process(pid).unwrap().inner_id, 1);
+
+        let target = Target::discover(pid).unwrap();
+        let memory = ProcessMemory::open(pid).unwrap();
+        let tids: BTreeSet<_> = target.threads(&memory).unwrap().iter().map(|thread| thread.tid).collect();
+        assert_eq!(tids, process::threads(pid).unwrap().into_iter().collect(), "3.{minor}");
+        sightings_with_holder(&target, &memory, &target.locks(&memory).unwrap());
+    }
+}
+
+/// Run by the next test as another user, with no capability at all.
+#[test]
+#[ignore = "needs an interpreter"]
+fn unprivileged_child() {
+    let words = vec![std::env::var("GILSCOPE_PYTHON").unwrap()];
+    let mut running = Running::start(&Interpreter { words }, THREADS);
+    let version = running.line();
+    assert_eq!(running.line(), "ready");
+    let target = Target::discover(running.pid()).unwrap();
+    let memory = ProcessMemory::open(target.pid).unwrap();
+    assert_eq!(target.summary().runtime_version, version);
+    assert_eq!(target.threads(&memory).unwrap().len(), 4);
+    assert_eq!(target.sites().unwrap().len(), 3);
+    assert!(target.sites().unwrap().iter().all(|site| site.file.is_file()));
+}
+
+#[test]
+fn an_own_process_is_described_without_privileges() {
+    let python = Path::new("/usr/bin/python3");
+    if !python.exists() {
+        eprintln!("skipped: {} is absent", python.display());
+        return;
+    }
+    let Some(mut command) = as_nobody("unprivileged_child") else { return };
+    let output = command.env("GILSCOPE_PYTHON", python).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A copy of a libpython with some bytes changed, and an interpreter that uses it.
+struct Altered {
+    folder: tempfile::TempDir,
+    library: PathBuf,
+    python: PathBuf,
+}
+
+/// Whether a copy keeps its debug information.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DebugInformation {
+    Kept,
+    Stripped,
+}
+
+impl Altered {
+    /// Changes 3.`minor`: at each symbol, so many bytes on, these bytes. `None`, having said so, when it is absent.
+    fn copy(minor: u8, changes: &[(&str, u64, &[u8])], debug: DebugInformation) -> Option<Self> {
+        let Some(python) = newest(&pyenv_versions(), minor) else {
+            eprintln!("skipped: no Python 3.{minor} in {}", pyenv_versions().display());
+            return None;
+        };
+        let name = format!("libpython3.{minor}.so.1.0");
+        let original = python.parent().unwrap().parent().unwrap().join("lib").join(&name);
+        let folder = tempfile::tempdir().unwrap();
+        let library = folder.path().join(name);
+        let mut bytes = std::fs::read(&original).unwrap();
+        let elf = ElfImage::new(&original, std::fs::File::open(&original).unwrap()).unwrap();
+        for (symbol, more, change) in changes {
+            let address = elf.symbol(symbol).unwrap().unwrap().address.raw() + more;
+            let offset = elf.file_offset(ElfAddress::from_file(address)).unwrap().raw();
+            let offset = usize::try_from(offset).unwrap();
+            bytes[offset..offset + change.len()].copy_from_slice(change);
+        }
+        std::fs::write(&library, bytes).unwrap();
+        if debug == DebugInformation::Stripped {
+            let strip = Command::new("strip").arg("--strip-all").arg(&library).status();
+            if !strip.is_ok_and(|status| status.success()) {
+                eprintln!("skipped: strip cannot strip {}", library.display());
+                return None;
+            }
+        }
+        Some(Self { folder, library, python })
+    }
+
+    fn discover(&self) -> Result<Target, DiscoverError> {
+        let path = format!("LD_LIBRARY_PATH={}", self.folder.path().display());
+        let words = ["env", &path, self.python.to_str().unwrap()].map(str::to_owned).to_vec();
+        let mut running = Running::start(&Interpreter { words }, THREADS);
+        let _version = running.line();
+        assert_eq!(running.line(), "ready", "{}", self.library.display());
+        let target = Target::discover(running.pid())?;
+        let memory = ProcessMemory::open(target.pid).unwrap();
+        assert_eq!(target.locks(&memory).unwrap().len(), 1);
+        assert_eq!(target.threads(&memory).unwrap().len(), 4);
+        Ok(target)
+    }
+
+    fn refusal(&self) -> String {
+        self.discover().unwrap_err().to_string()
+    }
+}
+
+#[test]
+fn a_version_without_a_file_is_learnt_from_its_debug_information() {
+    let hex = 0x0363_00f0_u32.to_le_bytes();
+    let changes: [(&str, u64, &[u8]); 2] = [("Py_Version", 0, &hex), ("_PyRuntime", 8, &hex)];
+    let Some(altered) = Altered::copy(13, &changes, DebugInformation::Kept) else { return };
+    assert_eq!(altered.discover().unwrap().summary().runtime_version, "3.99.0");
+    let Some(altered) = Altered::copy(13, &changes, DebugInformation::Stripped) else { return };
+    let refusal = altered.refusal();
+    let reason = "Python 3.99.0 is newer than this gilscope knows, and has no debug information to learn from";
+    assert!(refusal.ends_with(reason), "{refusal}");
+}
+
+/// A 3.12 that calls itself 3.11 has everything elsewhere than 3.11 does.
+#[test]
+fn an_odd_build_is_learnt_from_its_debug_information() {
+    let hex = 0x030b_00f0_u32.to_le_bytes();
+    let Some(altered) = Altered::copy(12, &[("Py_Version", 0, &hex)], DebugInformation::Kept) else { return };
+    let Runtime::CPython(python) = altered.discover().unwrap().runtime else { panic!("not CPython") };
+    assert_eq!(python.layout.interpreter.lock, Some(384));
+    let Some(altered) = Altered::copy(12, &[("Py_Version", 0, &hex)], DebugInformation::Stripped) else { return };
+    let refusal = altered.refusal();
+    assert!(refusal.contains("this build of Python 3.11.0 keeps its lock elsewhere"), "{refusal}");
+}
+
+#[test]
+fn a_target_that_lies_about_its_offsets_is_refused() {
+    let absurd = (2_u64 << 20).to_le_bytes();
+    let lies: [(u64, &[u8], &str); 3] = [
+        (0, b"xdebugpX", "lack their mark"),
+        (40, &absurd, "place a field at 0x200000"),
+        (136, &[0; 8], "describe a lock of unknown form"),
+    ];
+    for (position, bytes, complaint) in lies {
+        let Some(altered) = Altered::copy(13, &[("_PyRuntime", position, bytes)], DebugInformation::Stripped) else {
+            return;
+        };
+        let refusal = altered.refusal();
+        assert!(refusal.contains(complaint), "{refusal}");
+    }
 }

@@ -185,6 +185,13 @@ impl ElfImage {
         Ok(elf.build_id().map_err(|source| self.damaged(source))?.map(<[u8]>::to_vec))
     }
 
+    /// The name of the file that the image's debug information was split off into.
+    pub fn debug_link(&self) -> Result<Option<String>, ElfError> {
+        let elf = self.parse()?;
+        let link = elf.gnu_debuglink().map_err(|source| self.damaged(source))?;
+        Ok(link.map(|(name, _)| String::from_utf8_lossy(name).into_owned()))
+    }
+
     /// Where the byte at `address` lies in the file.
     pub fn file_offset(&self, address: ElfAddress) -> Option<FileOffset> {
         self.segments.iter().find_map(|segment| {
@@ -221,4 +228,67 @@ fn section_bytes<'a>(elf: &Elf<'a>, bytes: &'a ReadCache<File>, index: SectionIn
 fn name_at(names: &[u8], offset: u32, name: &[u8]) -> bool {
     let Some(rest) = usize::try_from(offset).ok().and_then(|offset| names.get(offset..)) else { return false };
     rest.strip_prefix(name).is_some_and(|after| after.first() == Some(&0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, io::Write, path::Path};
+
+    use super::ElfImage;
+    use crate::model::address::{ElfAddress, FileOffset, LiveAddress};
+
+    /// An ELF file of exactly these bytes.
+    fn image(bytes: &[u8]) -> Option<ElfImage> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        ElfImage::new(file.path(), file.reopen().unwrap()).ok()
+    }
+
+    /// Asks everything that can be asked; the answers do not matter, only that there is one.
+    fn interrogate(bytes: &[u8]) {
+        let Some(image) = image(bytes) else { return };
+        let _ = image.symbol("pthread_cond_signal");
+        let _ = image.build_id();
+        let _ = image.debug_link();
+        for section in [".rodata", ".note.stapsdt", ".debug_info"] {
+            let _ = image.section(section);
+        }
+        let _ = image.file_offset(ElfAddress::from_file(0x1000));
+        let _ = image.bias_when_mapped(LiveAddress::in_target(0x7000_0000), FileOffset::from_start(0x1000));
+    }
+
+    /// A small real library.
+    fn library() -> Option<Vec<u8>> {
+        let paths = ["/lib/x86_64-linux-gnu/libdl.so.2", "/lib/aarch64-linux-gnu/libdl.so.2", "/usr/lib/libdl.so.2"];
+        let found = paths.iter().find_map(|path| std::fs::read(path).ok());
+        if found.is_none() {
+            eprintln!("skipped: no libdl.so.2 in its usual places");
+        }
+        found
+    }
+
+    #[test]
+    fn truncated_files_are_survived() {
+        let Some(bytes) = library() else { return };
+        for length in (0..bytes.len()).step_by(61) {
+            interrogate(&bytes[..length]);
+        }
+    }
+
+    #[test]
+    fn damaged_headers_are_survived() {
+        let Some(bytes) = library() else { return };
+        let sections = usize::try_from(u64::from_le_bytes(*bytes[40..].first_chunk().unwrap())).unwrap();
+        for at in (16..0x2a0).chain(sections..bytes.len()).step_by(3) {
+            let mut damaged = bytes.clone();
+            damaged[at] = !damaged[at];
+            interrogate(&damaged);
+        }
+    }
+
+    #[test]
+    fn a_text_is_no_program() {
+        assert!(image(b"#!/bin/sh\n").is_none());
+        assert!(ElfImage::new(Path::new("/dev/null"), File::open("/dev/null").unwrap()).is_err());
+    }
 }

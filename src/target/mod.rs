@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod debug_offsets;
 pub mod discover;
+pub mod dwarf;
 pub mod elf;
 pub mod image;
 pub mod layout;

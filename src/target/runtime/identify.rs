@@ -1,20 +1,21 @@
 //! Whether an image is CPython, which version, and where that version keeps things.
 //!
-//! The order of belief: what the running interpreter publishes, then the file of its version; and in the end the lock
-//! itself must look like one.
+//! The order of belief: what the running interpreter publishes, then the file of its version, then debug information; and
+//! in the end the lock itself must look like one.
 
 use crate::{
     model::{address::LiveAddress, ids::Pid},
     target::{
         catalog::{OLDEST_MINOR, layout_on_file},
         debug_offsets::{DebugOffsets, DebugOffsetsError},
+        dwarf::described_layout,
         elf::ElfError,
         image::Image,
         layout::PythonLayout,
         libc::pthread_tid_offset,
         maps::MemoryMap,
         memory::{Memory, MemoryError, ProcessMemory},
-        runtime::{RuntimeError, cpython::CPython},
+        runtime::cpython::CPython,
         version::{Build, PythonVersion},
     },
 };
@@ -76,9 +77,6 @@ pub enum IdentifyError {
     /// Its memory cannot be read.
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    /// Its lists cannot be followed.
-    #[error(transparent)]
-    Runtime(#[from] RuntimeError),
 }
 
 /// The CPython in `image`; `None` when there is none.
@@ -92,14 +90,24 @@ pub fn identify(looked: Looked<'_>, image: &Image) -> Result<Option<CPython>, Id
     if (version.major, version.minor) < (3, OLDEST_MINOR) {
         return Err(IdentifyError::TooOld { version });
     }
-    let (build, layout) = believed_layout(looked.memory, runtime, version)?;
-    let layout = layout.ok_or(IdentifyError::TooNew { version })?;
-    let pthread_tid = match layout.thread.native_thread_id {
-        Some(_) => None,
-        None => pthread_tid_offset(looked.pid, looked.map, looked.memory),
-    };
-    let python = CPython { version, build, layout, runtime, pthread_tid };
-    if python.has_sound_locks(looked.memory)? { Ok(Some(python)) } else { Err(IdentifyError::OddBuild { version }) }
+    let (build, believed) = believed_layout(looked.memory, runtime, version)?;
+    let unknown =
+        if believed.is_some() { IdentifyError::OddBuild { version } } else { IdentifyError::TooNew { version } };
+    let found = |layout| CPython { version, build, layout, runtime, pthread_tid: None };
+    let on_file = believed.map(found).filter(|python| has_sound_locks(python, looked));
+    let described = || described_layout(looked.pid, image, version).map(found);
+    let python = on_file.or_else(|| described().filter(|python| has_sound_locks(python, looked)));
+    let mut python = python.ok_or(unknown)?;
+    if python.layout.thread.native_thread_id.is_none() {
+        python.pthread_tid = pthread_tid_offset(looked.pid, looked.map, looked.memory)
+            .or_else(|| python.searched_pthread_tid(looked.pid, looked.memory));
+    }
+    Ok(Some(python))
+}
+
+/// Whether what the layout calls locks looks like locks. Where it leads nowhere at all, it is as wrong.
+fn has_sound_locks(python: &CPython, looked: Looked<'_>) -> bool {
+    python.has_sound_locks(looked.memory).unwrap_or(false)
 }
 
 /// The version of a Python that has no `_PyRuntime` yet, as up to 3.6, but the same programming interface.

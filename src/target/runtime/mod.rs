@@ -1,6 +1,7 @@
 //! The runtimes that have a global lock this tool can observe, and what each knows about its own structures.
 
 pub mod cpython;
+pub mod descriptor;
 pub mod foreign;
 pub mod identify;
 pub mod list;

@@ -30,7 +30,8 @@ impl Translation {
     }
 }
 
-fn inner_ids(pid: Pid) -> HashMap<i32, Tid> {
+/// The threads that `pid` has now, by their ids in its own pid namespace.
+pub fn inner_ids(pid: Pid) -> HashMap<i32, Tid> {
     let tids = process::threads(pid).unwrap_or_default();
     tids.into_iter().filter_map(|tid| Some((Status::of_thread(pid, tid).ok()?.inner_id, tid))).collect()
 }

@@ -47,7 +47,7 @@ pub struct ToyLayout {
     pub functions_len: u64,
     /// In a thread record: pointer to the next record.
     pub thread_next: u64,
-    /// In a thread record: the kernel's thread id, 32 bits.
+    /// In a thread record: the kernel's thread id, 64 bits.
     pub thread_tid: u64,
     /// In a thread record: pointer to its name, UTF-8.
     pub thread_name_ptr: u64,
@@ -55,7 +55,7 @@ pub struct ToyLayout {
     pub thread_name_len: u64,
     /// In a thread record: how many frames are in use, 64 bits.
     pub thread_depth: u64,
-    /// In a thread record: the frames, outermost first.
+    /// In a thread record: pointer to the frames, outermost first.
     pub thread_frames: u64,
     /// Bytes from one frame to the next.
     pub frame_size: u64,

@@ -1,0 +1,240 @@
+//! C structures as DWARF describes them: offsets of members, sizes, values of enumerators.
+//!
+//! A name that is not there, and a form that is not understood, is `None`: the caller asks for many names of many
+//! versions. Chains of types are followed a bounded number of steps, since a damaged file may have cycles.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use gimli::{
+    AttributeValue, DebuggingInformationEntry, Dwarf, DwarfSections, EndianSlice, LittleEndian, SectionId, Unit,
+    UnitOffset, constants,
+};
+
+use crate::target::elf::{ElfError, ElfImage};
+
+/// More qualifiers and aliases than any type has, and deeper nesting than any structure.
+const MOST_STEPS: usize = 32;
+
+type Slice<'a> = EndianSlice<'a, LittleEndian>;
+
+/// The bytes of a file's debug sections.
+#[derive(Debug)]
+pub struct DebugSections {
+    sections: DwarfSections<Vec<u8>>,
+}
+
+/// The named types of a file.
+#[derive(Debug)]
+pub struct Structures<'a> {
+    dwarf: Dwarf<Slice<'a>>,
+    units: Vec<Unit<Slice<'a>>>,
+    named: HashMap<Vec<u8>, Place>,
+}
+
+/// A type's entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    unit: usize,
+    entry: UnitOffset,
+}
+
+/// A member of a structure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Member {
+    offset: u64,
+    bits: Option<u64>,
+    kind: Place,
+}
+
+impl DebugSections {
+    /// Reads the debug sections of a file; those it lacks are empty.
+    pub fn read(elf: &ElfImage) -> Result<Self, ElfError> {
+        let sections = DwarfSections::load(|id: SectionId| elf.section(id.name()).map(Option::unwrap_or_default))?;
+        Ok(Self { sections })
+    }
+
+    /// Finds every type of the given names; `None` when the sections are damaged.
+    pub fn structures(&self, names: &[&str]) -> Option<Structures<'_>> {
+        let dwarf = self.sections.borrow(|bytes| EndianSlice::new(bytes, LittleEndian));
+        let mut structures = Structures { dwarf, units: Vec::new(), named: HashMap::new() };
+        let mut headers = structures.dwarf.units();
+        while let Some(header) = headers.next().ok()? {
+            let unit = structures.dwarf.unit(header).ok()?;
+            structures.units.push(unit);
+            structures.index_last(names);
+        }
+        Some(structures)
+    }
+}
+
+impl<'a> Structures<'a> {
+    /// Notes the wanted types of the unit added last; a damaged unit is left at the damage.
+    fn index_last(&mut self, names: &[&str]) {
+        let Some(index) = self.units.len().checked_sub(1) else { return };
+        let unit = &self.units[index];
+        let mut entries = unit.entries();
+        // The first entry is the unit itself, its children are what is global.
+        if !matches!(entries.next_entry(), Ok(true)) || !matches!(entries.next_entry(), Ok(true)) {
+            return;
+        }
+        let mut next = Ok(entries.current().cloned());
+        while let Ok(Some(entry)) = next {
+            if let Some(name) = self.wanted_name(unit, &entry, names) {
+                let place = Place { unit: index, entry: entry.offset() };
+                match self.named.entry(name) {
+                    // An alias leads to the structure of the same name; the structure itself is better.
+                    Entry::Occupied(mut known) if entry.tag() == constants::DW_TAG_structure_type => {
+                        known.insert(place);
+                    }
+                    Entry::Occupied(_) => {}
+                    Entry::Vacant(free) => {
+                        free.insert(place);
+                    }
+                }
+            }
+            next = entries.next_sibling().map(|entry| entry.cloned());
+        }
+    }
+
+    fn wanted_name(
+        &self,
+        unit: &Unit<Slice<'a>>,
+        entry: &DebuggingInformationEntry<Slice<'a>>,
+        names: &[&str],
+    ) -> Option<Vec<u8>> {
+        let is_type = matches!(
+            entry.tag(),
+            constants::DW_TAG_structure_type | constants::DW_TAG_typedef | constants::DW_TAG_enumeration_type
+        );
+        if !is_type || entry.attr(constants::DW_AT_declaration).is_some() {
+            return None;
+        }
+        let name = self.dwarf.attr_string(unit, entry.attr_value(constants::DW_AT_name)?).ok()?;
+        names.iter().any(|wanted| wanted.as_bytes() == name.slice()).then(|| name.slice().to_vec())
+    }
+
+    /// Offset of a member such as `interpreters.head` in the type called `structure`.
+    pub fn offset(&self, structure: &str, path: &str) -> Option<u64> {
+        self.member(structure, path).map(|member| member.offset)
+    }
+
+    /// The lowest bit of a bit field, counted from the start of the structure that directly has it.
+    pub fn lowest_bit(&self, structure: &str, path: &str) -> Option<u64> {
+        self.member(structure, path)?.bits
+    }
+
+    /// Size of the type in bytes.
+    pub fn size(&self, structure: &str) -> Option<u64> {
+        let place = self.structure(*self.named.get(structure.as_bytes())?)?;
+        self.entry(place)?.attr(constants::DW_AT_byte_size)?.udata_value()
+    }
+
+    /// Values of the enumerators of a type whose name has one of the given parts.
+    pub fn enumerators(&self, enumeration: &str, parts: &[&str]) -> Option<Vec<u8>> {
+        let place = *self.named.get(enumeration.as_bytes())?;
+        let mut values = Vec::new();
+        for child in self.children(place)? {
+            let name = self.name(place.unit, &child)?;
+            let name = std::str::from_utf8(name).ok()?;
+            if parts.iter().any(|part| name.contains(part)) {
+                values.push(u8::try_from(child.attr(constants::DW_AT_const_value)?.udata_value()?).ok()?);
+            }
+        }
+        Some(values)
+    }
+
+    fn member(&self, structure: &str, path: &str) -> Option<Member> {
+        let kind = *self.named.get(structure.as_bytes())?;
+        let mut found = Member { offset: 0, bits: None, kind };
+        for name in path.split('.') {
+            let inner = self.direct_member(found.kind, name, MOST_STEPS)?;
+            found = Member { offset: found.offset.checked_add(inner.offset)?, ..inner };
+        }
+        Some(found)
+    }
+
+    /// A member of this structure, or of a nameless one inside it.
+    fn direct_member(&self, kind: Place, name: &str, steps: usize) -> Option<Member> {
+        let place = self.structure(kind)?;
+        for child in self.children(place)? {
+            if child.tag() != constants::DW_TAG_member {
+                continue;
+            }
+            let Some(member) = self.as_member(place.unit, &child) else { continue };
+            match self.name(place.unit, &child) {
+                Some(found) if found == name.as_bytes() => return Some(member),
+                Some(_) => {}
+                None => {
+                    let inner = steps.checked_sub(1).and_then(|steps| self.direct_member(member.kind, name, steps));
+                    if let Some(inner) = inner {
+                        return Some(Member { offset: inner.offset.checked_add(member.offset)?, ..inner });
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn as_member(&self, unit: usize, entry: &DebuggingInformationEntry<Slice<'a>>) -> Option<Member> {
+        let bits = entry.attr(constants::DW_AT_data_bit_offset).and_then(|attribute| attribute.udata_value());
+        // Members of unions have no location, bit fields only their bit.
+        let offset = match entry.attr(constants::DW_AT_data_member_location) {
+            Some(attribute) => attribute.udata_value()?,
+            None => bits.map_or(0, |bits| bits / 8),
+        };
+        Some(Member { offset, bits, kind: self.type_of(unit, entry)? })
+    }
+
+    /// The structure or union behind aliases and qualifiers.
+    fn structure(&self, mut place: Place) -> Option<Place> {
+        for _ in 0..MOST_STEPS {
+            let entry = self.entry(place)?;
+            match entry.tag() {
+                constants::DW_TAG_structure_type | constants::DW_TAG_union_type => return Some(place),
+                constants::DW_TAG_typedef
+                | constants::DW_TAG_const_type
+                | constants::DW_TAG_volatile_type
+                | constants::DW_TAG_atomic_type => place = self.type_of(place.unit, &entry)?,
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    fn type_of(&self, unit: usize, entry: &DebuggingInformationEntry<Slice<'a>>) -> Option<Place> {
+        match entry.attr_value(constants::DW_AT_type)? {
+            AttributeValue::UnitRef(entry) => Some(Place { unit, entry }),
+            AttributeValue::DebugInfoRef(offset) => {
+                self.units.iter().enumerate().find_map(|(unit, candidate)| {
+                    Some(Place { unit, entry: offset.to_unit_offset(&candidate.header)? })
+                })
+            }
+            _ => None,
+        }
+    }
+
+    fn entry(&self, place: Place) -> Option<DebuggingInformationEntry<Slice<'a>>> {
+        self.units.get(place.unit)?.entry(place.entry).ok()
+    }
+
+    fn children(&self, place: Place) -> Option<Vec<DebuggingInformationEntry<Slice<'a>>>> {
+        let mut entries = self.units.get(place.unit)?.entries_at_offset(place.entry).ok()?;
+        let has_children =
+            entries.next_entry().ok()? && entries.current().is_some_and(DebuggingInformationEntry::has_children);
+        if !has_children || !entries.next_entry().ok()? {
+            return Some(Vec::new());
+        }
+        let mut children = Vec::new();
+        let mut next = entries.current().cloned();
+        while let Some(child) = next {
+            children.push(child);
+            next = entries.next_sibling().ok()?.cloned();
+        }
+        Some(children)
+    }
+
+    fn name(&self, unit: usize, entry: &DebuggingInformationEntry<Slice<'a>>) -> Option<&'a [u8]> {
+        let value = entry.attr_value(constants::DW_AT_name)?;
+        Some(self.dwarf.attr_string(self.units.get(unit)?, value).ok()?.slice())
+    }
+}
