@@ -4,6 +4,8 @@
 
 pub mod python;
 pub mod reader;
+#[cfg(test)]
+mod scene;
 pub mod toyvm;
 
 /// How often the stack of a running thread is tried before it counts as torn.

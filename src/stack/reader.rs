@@ -13,7 +13,7 @@ use crate::{
         ids::Tid,
         stack::{Frame, StackId, StackTable},
     },
-    stack::{Motion, StackFailure, python::PythonStacks, toyvm::ToyStacks},
+    stack::{CHANGING, Motion, StackFailure, python::PythonStacks, toyvm::ToyStacks},
     target::{
         discover::Target,
         memory::Memory,
@@ -29,6 +29,8 @@ const REFRESH_PAUSE: Duration = Duration::from_millis(20);
 pub struct StackTally {
     /// Stacks asked for.
     pub reads: u64,
+    /// Given without their innermost frames, which changed too fast; a marker stands for those.
+    pub changing: u64,
     /// Refused because the stack changed while it was read.
     pub torn: u64,
     /// Refused because the memory or what it holds made no sense.
@@ -106,7 +108,8 @@ impl StackReader {
                 .map_err(|_| StackFailure::UnknownThread)
                 .and_then(|()| self.read_known(tid, motion));
         }
-        match stack {
+        match &stack {
+            Ok(frames) if frames.last() == Some(&Frame::marker(CHANGING)) => self.tally.changing += 1,
             Err(StackFailure::Torn) => self.tally.torn += 1,
             Err(StackFailure::Unreadable) => self.tally.unreadable += 1,
             Ok(_) | Err(StackFailure::NoFrames | StackFailure::UnknownThread) => {}

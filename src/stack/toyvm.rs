@@ -165,3 +165,85 @@ fn read_text(memory: &dyn Memory, at: LiveAddress, length: u64) -> Result<String
     memory.read(at, &mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::ToyStacks;
+    use crate::{
+        model::address::LiveAddress,
+        stack::{
+            Motion, StackFailure,
+            scene::{Changing, Scene},
+        },
+        target::runtime::toyvm::ToyLayout,
+    };
+
+    const THREAD: u64 = 0x1000;
+
+    fn layout() -> ToyLayout {
+        ToyLayout {
+            version: 1,
+            lock: LiveAddress::in_target(0x7000),
+            threads_head: LiveAddress::in_target(0x7100),
+            program_path: LiveAddress::in_target(0x4000),
+            program_path_len: 5,
+            functions: LiveAddress::in_target(0x3000),
+            functions_len: 4,
+            thread_next: 0,
+            thread_tid: 8,
+            thread_name_ptr: 16,
+            thread_name_len: 24,
+            thread_depth: 32,
+            thread_frames: 40,
+            frame_size: 8,
+            frame_function: 0,
+            frame_line: 4,
+            function_size: 16,
+            function_name_ptr: 0,
+            function_name_len: 8,
+        }
+    }
+
+    fn thread(functions: &[u32]) -> Scene {
+        let mut scene = Scene::default();
+        scene
+            .word(THREAD + 32, u64::try_from(functions.len()).unwrap())
+            .word(THREAD + 40, 0x2000)
+            .text(0x4000, b"a.toy");
+        for (at, function) in (0x2000..).step_by(8).zip(functions) {
+            scene.half(at, *function).half(at + 4, 10 + function);
+        }
+        for function in 0..4 {
+            let name = 0x5000 + function * 8;
+            scene.word(0x3000 + function * 16, name).word(0x3000 + function * 16 + 8, 2);
+            scene.text(name, format!("f{function}").as_bytes());
+        }
+        scene
+    }
+
+    fn read(memory: &Changing) -> Result<Vec<String>, StackFailure> {
+        let stack = ToyStacks::new(&layout()).read(memory, LiveAddress::in_target(THREAD), Motion::Moving)?;
+        Ok(stack.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_change_at_any_moment_never_gives_a_mixture() {
+        let (before, after) = (thread(&[0, 1, 2]), thread(&[0, 2, 3]));
+        for left in 0..20 {
+            let stack =
+                read(&Changing { before: before.clone(), after: after.clone(), left: Cell::new(left) }).unwrap();
+            let first = ["f0 (a.toy:10)", "f1 (a.toy:11)", "f2 (a.toy:12)"];
+            let second = ["f0 (a.toy:10)", "f2 (a.toy:12)", "f3 (a.toy:13)"];
+            assert!(stack == first || stack == second, "{left}: {stack:?}");
+        }
+    }
+
+    #[test]
+    fn a_thread_without_frames_has_no_stack() {
+        let idle = thread(&[]);
+        let stack = read(&Changing { before: idle.clone(), after: idle, left: Cell::new(0) });
+        assert_eq!(stack, Err(StackFailure::NoFrames));
+    }
+}

@@ -72,6 +72,22 @@ fn threads_that_stand_still_are_read_exactly() {
     }
 }
 
+#[test]
+fn a_process_that_vanishes_is_an_outcome() {
+    for interpreter in interpreters() {
+        let program = interpreter.start(include_str!("recursion.py"));
+        let tids: Vec<i32> = serde_json::from_str(&program.announcement).unwrap();
+        let tid = Tid::from_raw(tids[0]).unwrap();
+        let mut reader = reader(&program);
+        reader.refresh_threads().unwrap();
+        assert_eq!(reader.read(program.pid().main_thread(), Motion::Still).unwrap()[0].function, "<module>");
+        drop(program);
+        for motion in [Motion::Still, Motion::Moving] {
+            assert_eq!(reader.read(tid, motion), Err(StackFailure::UnknownThread), "{}", interpreter.name());
+        }
+    }
+}
+
 fn described(stack: &[Frame]) -> Vec<(String, String, u32)> {
     stack.iter().map(|frame| (frame.function.clone(), frame.file.clone(), frame.line.unwrap_or(0))).collect()
 }

@@ -10,6 +10,8 @@ pub mod lines;
 pub mod objects;
 pub mod pages;
 pub mod reading;
+#[cfg(test)]
+mod tests;
 pub mod walk;
 
 use crate::{
