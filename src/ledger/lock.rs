@@ -3,7 +3,7 @@
 //! Invariant: held + free + unknown = time since the window began; there are never two owners.
 
 use crate::{
-    ledger::{spread::Durations, thread::Ownership},
+    ledger::{giving_way::Request, spread::Durations, thread::Ownership},
     model::{
         ids::{LockId, Tid},
         profile::LongHold,
@@ -56,6 +56,8 @@ pub(super) enum Owner {
 pub(super) struct Hold {
     pub(super) tid: Tid,
     pub(super) began: MonoNanos,
+    /// Whether a waiter has asked the owner to give way.
+    pub(super) request: Request,
     /// Waiting charged to this hold so far.
     pub(super) waited: Nanos,
     /// Threads that waited at some time during it.
@@ -121,7 +123,14 @@ impl LockAccount {
     /// Makes `tid` the owner; the previous one, if any, must have been closed.
     pub(super) fn open_hold(&mut self, tid: Tid, began: MonoNanos) {
         let waiters = u32::try_from(self.waiters.len()).unwrap_or(u32::MAX);
-        self.owner = Owner::Held(Hold { tid, began, waited: Nanos::ZERO, waiters, ticks: Samples::default() });
+        self.owner = Owner::Held(Hold {
+            tid,
+            began,
+            request: Request::None,
+            waited: Nanos::ZERO,
+            waiters,
+            ticks: Samples::default(),
+        });
     }
 
     /// Ends the present hold, leaving the lock free, and counts it.
@@ -139,6 +148,16 @@ impl LockAccount {
         self.waiters.push(tid);
         if let Owner::Held(hold) = &mut self.owner {
             hold.waiters = hold.waiters.saturating_add(1);
+        }
+    }
+
+    /// A waiter that has slept since `slept_since` sleeps again: if the same hold went on all the while, it has asked the
+    /// owner to give way.
+    pub(super) fn on_slice(&mut self, slept_since: MonoNanos) {
+        if let Owner::Held(hold) = &mut self.owner
+            && hold.began <= slept_since
+        {
+            hold.request = Request::Made;
         }
     }
 

@@ -5,11 +5,11 @@
 //! unmatched and changes nothing but what it contradicts; nothing is repaired by guessing.
 //!
 //! ```text
-//!              want                    acquired
-//!   Outside ───────────▶ Waiting ───────────────────▶ Inside
-//!      ▲  ◀── (thread ends)  ▲                          │
-//!      │                     └── yielded ── Outside ◀───┤ released
-//!      └────────────────────────────────────────────────┘
+//!            want                 acquired
+//!   Outside ─────────▶ Waiting ─────────────────▶ Inside
+//!      ▲                  ▲                          │ released
+//!      │                  └─── it was forced ────────┤ (see `giving_way`)
+//!      └────────────────────── it was not ───────────┘
 //! ```
 
 mod apportion;
@@ -44,6 +44,9 @@ pub struct LedgerOptions {
     pub start: MonoNanos,
     /// Holds at least this long are listed one by one.
     pub long_hold: Nanos,
+    /// CPU time that a thread needs at the most to give way and to ask for the lock again; one that computes for longer
+    /// between a release and the next want has released by itself.
+    pub longest_giving_way: Nanos,
     /// The stack that stands in where none was read.
     pub no_stack: StackId,
 }

@@ -5,7 +5,7 @@ use crate::{
         Ledger,
         giving_way::GivingWay,
         lock::Owner,
-        thread::{Relation, Wait},
+        thread::{Relation, ThreadAccount, Wait},
     },
     model::{
         event::LockStep,
@@ -25,9 +25,6 @@ impl Ledger {
         self.thread(tid, first_relation);
         self.charge_thread(tid);
         self.lossy.remove(&tid);
-        if let (Some(thread), false) = (self.threads.get_mut(&tid), step == LockStep::Yielded) {
-            thread.giving_way = None;
-        }
         match step {
             LockStep::Want => self.on_want(tid, lock),
             LockStep::Acquired => self.on_acquired(tid, lock),
@@ -42,9 +39,13 @@ impl Ledger {
 
     fn on_want(&mut self, tid: Tid, lock: LockId) {
         match self.relation(tid) {
-            // The next slice of a wait that is already counted.
-            Relation::Waiting(wait) if wait.lock == lock => {}
-            Relation::Outside | Relation::Unknown => self.begin_wait(tid, lock),
+            Relation::Waiting(wait) if wait.lock == lock => self.on_slice(tid, wait),
+            Relation::Outside | Relation::Unknown => {
+                if !self.resume_wait(tid, lock) {
+                    self.begin_wait(tid, lock);
+                }
+                self.note_slice(tid);
+            }
             // It wants one lock while it is known to wait for or own another, or already owns this one.
             Relation::Waiting(_) | Relation::Inside(_) => {
                 self.tally.unmatched += 1;
@@ -54,15 +55,45 @@ impl Ledger {
         }
     }
 
+    /// The next slice of a wait that is already counted.
+    fn on_slice(&mut self, tid: Tid, wait: Wait) {
+        if let Some(slept_since) = wait.last_slice {
+            self.lock(wait.lock).on_slice(slept_since);
+        }
+        self.note_slice(tid);
+    }
+
+    fn note_slice(&mut self, tid: Tid) {
+        let now = self.now;
+        if let Some(ThreadAccount { relation: Relation::Waiting(wait), .. }) = self.threads.get_mut(&tid) {
+            wait.last_slice = Some(now);
+        }
+    }
+
     fn on_yielded(&mut self, tid: Tid, lock: LockId) {
-        self.lock(lock).forced_releases += 1;
-        self.charge_lock(lock);
         let Some(thread) = self.threads.get_mut(&tid) else {
             return;
         };
-        thread.forced_releases += 1;
-        let Some(giving_way) = thread.giving_way.take().filter(|giving_way| giving_way.lock == lock) else {
-            return self.on_want(tid, lock);
+        match (&mut thread.giving_way, thread.relation) {
+            (Some(giving_way), _) if giving_way.lock == lock => giving_way.on_yielded(),
+            // It gives way without having released, as far as is known: whatever it owned, it no longer does.
+            (_, Relation::Inside(_)) => {
+                self.tally.unmatched += 1;
+                self.leave_relation(tid);
+            }
+            (_, Relation::Outside | Relation::Unknown | Relation::Waiting(_)) => {}
+        }
+    }
+
+    /// If the thread's last release was forced, its wait began at that release: makes it so and says whether it did.
+    fn resume_wait(&mut self, tid: Tid, lock: LockId) -> bool {
+        let longest = self.options.longest_giving_way;
+        self.charge_lock(lock);
+        let Some(thread) = self.threads.get_mut(&tid) else {
+            return false;
+        };
+        let Some(giving_way) = thread.giving_way.take().filter(|it| it.lock == lock && it.was_forced(longest)) else {
+            return false;
         };
         thread.relation = Relation::Waiting(thread.wait_since_release(&giving_way));
         for (pair, time) in giving_way.blame(tid) {
@@ -71,12 +102,19 @@ impl Ledger {
         let account = self.lock(lock);
         giving_way.confirm(account);
         account.add_waiter(tid);
+        true
     }
 
     fn on_acquired(&mut self, tid: Tid, lock: LockId) {
         match self.relation(tid) {
             Relation::Waiting(wait) if wait.lock == lock => self.end_wait(tid, wait),
-            Relation::Outside | Relation::Unknown => {}
+            Relation::Outside | Relation::Unknown => {
+                if self.resume_wait(tid, lock)
+                    && let Relation::Waiting(wait) = self.relation(tid)
+                {
+                    self.end_wait(tid, wait);
+                }
+            }
             // It acquires one lock while it is known to wait for or own another, or already owns this one.
             Relation::Waiting(_) | Relation::Inside(_) => {
                 self.tally.unmatched += 1;
@@ -140,7 +178,9 @@ impl Ledger {
         self.lock(lock).add_waiter(tid);
         let began = self.now;
         if let Some(thread) = self.threads.get_mut(&tid) {
-            let wait = Wait { lock, began, queued: Nanos::ZERO, handoff: Nanos::ZERO, stack: None };
+            let (queued, handoff) = (Nanos::ZERO, Nanos::ZERO);
+            let wait = Wait { lock, began, queued, handoff, last_slice: None, stack: None };
+            thread.giving_way = None;
             thread.relation = Relation::Waiting(wait);
         }
     }
@@ -164,9 +204,10 @@ impl Ledger {
     fn end_hold(&mut self, tid: Tid, id: LockId) {
         self.charge_lock(id);
         let (now, start) = (self.now, self.options.start);
-        if let Some((hold, length)) = self.lock(id).close_hold(now)
-            && self.long_holds.admits(length)
-        {
+        let Some((hold, length)) = self.lock(id).close_hold(now) else {
+            return;
+        };
+        if self.long_holds.admits(length) {
             let stack = hold.usual_stack().unwrap_or(self.options.no_stack);
             self.long_holds.enter(LongHold {
                 lock: id,
@@ -182,7 +223,7 @@ impl Ledger {
         self.lock(id).givers.push(tid);
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.holds += 1;
-            thread.giving_way = Some(GivingWay::new(id, now));
+            thread.giving_way = Some(GivingWay::new(id, now, hold.request));
         }
         self.set_outside(tid);
     }

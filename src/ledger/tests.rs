@@ -15,6 +15,7 @@ use crate::model::{
 };
 
 const LOCK: LockId = LockId::from_index(0);
+const LONGEST_GIVING_WAY: u64 = 60;
 
 fn at(nanos: u64) -> MonoNanos {
     MonoNanos::from_monotonic(nanos)
@@ -34,7 +35,12 @@ fn stack(name: &str) -> StackId {
 
 fn ledger(start: u64) -> Ledger {
     let no_stack = stack("no stack");
-    let mut ledger = Ledger::new(LedgerOptions { start: at(start), long_hold: Nanos::from_nanos(50), no_stack });
+    let mut ledger = Ledger::new(LedgerOptions {
+        start: at(start),
+        long_hold: Nanos::from_nanos(50),
+        longest_giving_way: Nanos::from_nanos(LONGEST_GIVING_WAY),
+        no_stack,
+    });
     ledger.declare_lock(LOCK, "GIL", Some(0), LockStart::Free);
     ledger
 }
@@ -114,32 +120,10 @@ fn blame_is_cut_at_every_change_of_owner() {
     assert_eq!(result.long_holds[0].waiters, 1);
 }
 
-#[test]
-fn a_forced_release_starts_the_next_wait_at_once() {
-    let mut ledger = ledger(0);
-    created_running(&mut ledger, 0, 1);
-    created_running(&mut ledger, 0, 2);
-    step(&mut ledger, 0, 1, LockStep::Acquired);
-    step(&mut ledger, 0, 2, LockStep::Want);
-    step(&mut ledger, 5, 1, LockStep::Released);
-    step(&mut ledger, 6, 1, LockStep::Yielded);
-    step(&mut ledger, 9, 2, LockStep::Acquired);
-    step(&mut ledger, 10, 1, LockStep::Want);
-    step(&mut ledger, 14, 2, LockStep::Released);
-    step(&mut ledger, 15, 1, LockStep::Acquired);
-    let result = ledger.finish(at(20));
-    assert_sound(&result);
-    let first = [("held_running", 10), ("wait_handoff", 5), ("wait_queued", 5)];
-    assert_eq!(states(&result, 1), BTreeMap::from(first));
-    assert_eq!(result.locks[0].forced_releases, 1);
-    assert_eq!(result.threads[0].forced_releases, 1);
-    assert_eq!(result.locks[0].waits, 2);
-}
-
 /// ```text
-/// t     0    5                 20        30   31    35
-/// 1     |held|rel, preempted    ......    |yield   |acquired: the wait began at 5
-/// 2     |outside          |held (10 to 31)     |
+/// t     0    5 6               20     28  30   35
+/// 1     |held|rel, yields, asleep      |in|wants|acquired: the wait began at 5
+/// 2     |outside     |held (10 to 31)     |
 /// ```
 #[test]
 fn a_wait_after_a_forced_release_began_at_the_release() {
@@ -148,34 +132,85 @@ fn a_wait_after_a_forced_release_began_at_the_release() {
     created_running(&mut ledger, 0, 2);
     step(&mut ledger, 0, 1, LockStep::Acquired);
     step(&mut ledger, 5, 1, LockStep::Released);
-    apply(&mut ledger, 6, 1, What::SwitchedOut(OffCpu::Preempted));
+    step(&mut ledger, 6, 1, LockStep::Yielded);
+    apply(&mut ledger, 7, 1, What::SwitchedOut(OffCpu::Blocked));
     step(&mut ledger, 10, 2, LockStep::Acquired);
     apply(&mut ledger, 28, 1, What::SwitchedIn);
-    step(&mut ledger, 30, 1, LockStep::Yielded);
+    step(&mut ledger, 30, 1, LockStep::Want);
     step(&mut ledger, 31, 2, LockStep::Released);
     step(&mut ledger, 35, 1, LockStep::Acquired);
     let result = ledger.finish(at(40));
     assert_sound(&result);
     let first = [("held_running", 10), ("wait_handoff", 9), ("wait_queued", 21)];
     assert_eq!(states(&result, 1), BTreeMap::from(first));
-    assert_eq!(result.locks[0].contended.as_nanos(), 21);
-    assert_eq!(result.locks[0].wait_spread.max.as_nanos(), 30);
+    let lock = &result.locks[0];
+    assert_eq!((lock.contended.as_nanos(), lock.wait_spread.max.as_nanos()), (21, 30));
+    assert_eq!((lock.forced_releases, result.threads[0].forced_releases), (1, 1));
     assert_eq!(result.blame[0].wait.as_nanos(), 21);
 }
 
+/// A release that yields because somebody has asked, but for the sake of its own sleep: it does not want the lock back.
 #[test]
-fn a_release_before_sleeping_was_voluntary() {
+fn a_release_before_sleeping_was_its_own_wish() {
+    for yields in [false, true] {
+        let mut ledger = ledger(0);
+        created_running(&mut ledger, 0, 1);
+        step(&mut ledger, 0, 1, LockStep::Acquired);
+        step(&mut ledger, 5, 1, LockStep::Released);
+        if yields {
+            step(&mut ledger, 5, 1, LockStep::Yielded);
+            apply(&mut ledger, 5, 1, What::SwitchedOut(OffCpu::Blocked));
+            apply(&mut ledger, 5, 1, What::SwitchedIn);
+        }
+        apply(&mut ledger, 6, 1, What::SwitchedOut(OffCpu::Blocked));
+        apply(&mut ledger, 16, 1, What::SwitchedIn);
+        step(&mut ledger, 17, 1, LockStep::Acquired);
+        let result = ledger.finish(at(20));
+        assert_sound(&result);
+        let expected = [("held_running", 8), ("outside_blocked", 10), ("outside_running", 2)];
+        assert_eq!(states(&result, 1), BTreeMap::from(expected), "yields: {yields}");
+        assert_eq!(result.locks[0].forced_releases, 0);
+    }
+}
+
+/// The waiter that is woken by the release may take the lock before the releaser can yield; that the release was forced
+/// shows by the waiter's second slice, which began with a request.
+#[test]
+fn a_release_on_request_is_forced_even_without_a_yield() {
+    for slices in [1, 2] {
+        let mut ledger = ledger(0);
+        created_running(&mut ledger, 0, 1);
+        created_running(&mut ledger, 0, 2);
+        step(&mut ledger, 0, 1, LockStep::Acquired);
+        for slice in 0..slices {
+            step(&mut ledger, 1 + slice, 2, LockStep::Want);
+        }
+        step(&mut ledger, 5, 1, LockStep::Released);
+        apply(&mut ledger, 6, 1, What::SwitchedOut(OffCpu::Preempted));
+        step(&mut ledger, 8, 2, LockStep::Acquired);
+        apply(&mut ledger, 18, 1, What::SwitchedIn);
+        step(&mut ledger, 20, 1, LockStep::Want);
+        let result = ledger.finish(at(30));
+        assert_sound(&result);
+        let forced = u64::from(slices == 2);
+        assert_eq!(result.locks[0].forced_releases, forced);
+        let expected = if forced == 1 { (3, 22) } else { (0, 10) };
+        let found = |state| result.threads[0].states.get(state).as_nanos();
+        assert_eq!((found(State::WaitHandoff), found(State::WaitQueued)), expected);
+    }
+}
+
+#[test]
+fn computing_for_long_after_a_release_was_its_own_wish() {
     let mut ledger = ledger(0);
     created_running(&mut ledger, 0, 1);
     step(&mut ledger, 0, 1, LockStep::Acquired);
     step(&mut ledger, 5, 1, LockStep::Released);
-    apply(&mut ledger, 6, 1, What::SwitchedOut(OffCpu::Blocked));
-    apply(&mut ledger, 16, 1, What::SwitchedIn);
-    step(&mut ledger, 17, 1, LockStep::Acquired);
-    let result = ledger.finish(at(20));
+    step(&mut ledger, 6, 1, LockStep::Yielded);
+    step(&mut ledger, 6 + LONGEST_GIVING_WAY, 1, LockStep::Want);
+    let result = ledger.finish(at(100));
     assert_sound(&result);
-    let expected = [("held_running", 8), ("outside_blocked", 10), ("outside_running", 2)];
-    assert_eq!(states(&result, 1), BTreeMap::from(expected));
+    assert_eq!(result.threads[0].states.get(State::OutsideRunning).as_nanos(), 1 + LONGEST_GIVING_WAY);
 }
 
 #[test]
@@ -195,8 +230,12 @@ fn inside_splits_into_running_preempted_and_blocked() {
 
 #[test]
 fn attaching_seeds_the_owner_the_waiters_and_the_rest() {
-    let mut ledger =
-        Ledger::new(LedgerOptions { start: at(1000), long_hold: Nanos::from_nanos(50), no_stack: stack("no stack") });
+    let mut ledger = Ledger::new(LedgerOptions {
+        start: at(1000),
+        long_hold: Nanos::from_nanos(50),
+        longest_giving_way: Nanos::from_nanos(LONGEST_GIVING_WAY),
+        no_stack: stack("no stack"),
+    });
     ledger.declare_lock(LOCK, "GIL", Some(0), LockStart::Unknown);
     let sight = |relation, cpu| What::Seen(Sighting { relation: Some(relation), cpu: Some(cpu) });
     // Thread 4 acts before the window begins: that is evidence, but its time does not count.
@@ -327,8 +366,12 @@ fn prepared(relation: &str, owner: &str) -> Ledger {
 
 fn expectation(relation: &str, owner: &str, taken: LockStep) -> (&'static str, u64) {
     match (taken, relation) {
-        (LockStep::Want | LockStep::Yielded, "inside") => ("waiting", 1),
-        (LockStep::Want | LockStep::Yielded, _) => ("waiting", 0),
+        (LockStep::Want, "inside") => ("waiting", 1),
+        (LockStep::Want, _) => ("waiting", 0),
+        (LockStep::Yielded, "inside") => ("outside", 1),
+        (LockStep::Yielded, "unknown") => ("unknown", 0),
+        (LockStep::Yielded, "outside") => ("outside", 0),
+        (LockStep::Yielded, _) => ("waiting", 0),
         (LockStep::Acquired, "inside") => ("inside", 1),
         (LockStep::Acquired, _) => ("inside", u64::from(owner == "other")),
         (LockStep::Released, "inside") => ("outside", 0),
@@ -357,6 +400,13 @@ struct Naive {
     blame: BTreeMap<(usize, usize), u64>,
     /// Nanosecond by nanosecond since a release: the state counted, and who owned the lock.
     since_release: [Option<Vec<(State, Option<usize>)>>; THREADS],
+    /// Whether the thread yields and has not slept since.
+    yields: [bool; THREADS],
+    /// Whether its release may have been forced.
+    asked: [bool; THREADS],
+    slept_since: [u64; THREADS],
+    held_since: u64,
+    requested: bool,
     now: u64,
 }
 
@@ -392,9 +442,14 @@ impl Naive {
         }
     }
 
-    /// The release was forced: what was counted since then was waiting.
-    fn recount(&mut self, thread: usize) {
-        for (state, owner) in self.since_release[thread].take().unwrap_or_default() {
+    /// The thread asks for the lock: if its release was forced, what was counted since then was waiting.
+    fn asks(&mut self, thread: usize) {
+        let log = self.since_release[thread].take().unwrap_or_default();
+        let running = log.iter().filter(|(state, _)| *state == State::OutsideRunning).count();
+        if !self.asked[thread] || running > usize::try_from(LONGEST_GIVING_WAY).unwrap() {
+            return;
+        }
+        for (state, owner) in log {
             *self.states[thread].get_mut(state.name()).unwrap() -= 1;
             let waiting = if owner.is_some() { State::WaitQueued } else { State::WaitHandoff };
             *self.states[thread].entry(waiting.name()).or_default() += 1;
@@ -405,29 +460,39 @@ impl Naive {
         self.states[thread].retain(|_, nanos| *nanos > 0);
     }
 
+    /// The thread begins to sleep for a switch interval; if the hold went on during the last one, it has asked for the lock.
+    fn slice(&mut self, thread: usize) {
+        if self.waiting[thread] && self.held_since <= self.slept_since[thread] {
+            self.requested = true;
+        }
+        self.slept_since[thread] = self.now;
+    }
+
     /// Does what `choice` says if it is legal for `thread` now, and names the event.
     fn act(&mut self, thread: usize, choice: u8) -> Option<What> {
         let mine = self.inside == Some(thread);
         match choice {
             0 if !mine && self.inside.is_some() => {
-                self.since_release[thread] = None;
+                self.slice(thread);
+                self.asks(thread);
                 self.waiting[thread] = true;
                 Some(What::Lock(LOCK, LockStep::Want))
             }
             1 if self.inside.is_none() => {
+                self.asks(thread);
                 self.inside = Some(thread);
-                self.since_release[thread] = None;
+                (self.held_since, self.requested) = (self.now, false);
                 self.waiting[thread] = false;
                 Some(What::Lock(LOCK, LockStep::Acquired))
             }
             2 if mine => {
                 self.inside = None;
                 self.since_release[thread] = Some(Vec::new());
+                (self.asked[thread], self.yields[thread]) = (self.requested, false);
                 Some(What::Lock(LOCK, LockStep::Released))
             }
             3 if !mine && !self.waiting[thread] => {
-                self.recount(thread);
-                self.waiting[thread] = true;
+                (self.asked[thread], self.yields[thread]) = (true, true);
                 Some(What::Lock(LOCK, LockStep::Yielded))
             }
             4 if self.cpu[thread].is_some() => {
@@ -437,7 +502,7 @@ impl Naive {
             5 | 6 if self.cpu[thread].is_none() => {
                 let why = if choice == 5 { OffCpu::Preempted } else { OffCpu::Blocked };
                 self.cpu[thread] = Some(why);
-                if why == OffCpu::Blocked {
+                if why == OffCpu::Blocked && !std::mem::take(&mut self.yields[thread]) {
                     self.since_release[thread] = None;
                 }
                 Some(What::SwitchedOut(why))

@@ -37,6 +37,8 @@ pub(super) struct Wait {
     /// Parts charged so far.
     pub(super) queued: Nanos,
     pub(super) handoff: Nanos,
+    /// When it last began to sleep for a switch interval.
+    pub(super) last_slice: Option<MonoNanos>,
     /// The waiter's stack, and when reading it ended.
     pub(super) stack: Option<(StackId, MonoNanos)>,
 }
@@ -172,11 +174,8 @@ impl ThreadAccount {
             None if matches!(self.relation, Relation::Inside(_)) => self.unresolved.inside += time,
             None => self.unresolved.outside += time,
         }
-        match (&mut self.giving_way, state) {
-            (Some(giving_way), Some(state)) => giving_way.note(state, ownership, time),
-            // Where the time was booked will only show later: too late to move it.
-            (giving_way, None) => *giving_way = None,
-            (None, _) => {}
+        if let Some(giving_way) = &mut self.giving_way {
+            giving_way.note(state, ownership, time);
         }
         if let Relation::Waiting(wait) = &mut self.relation {
             match ownership {
@@ -222,7 +221,8 @@ impl ThreadAccount {
             self.resolve(Cpu::Running);
         }
         if why == OffCpu::Blocked {
-            self.giving_way = None;
+            self.giving_way =
+                self.giving_way.take().and_then(|mut giving_way| giving_way.may_sleep().then_some(giving_way));
         }
         self.cpu = Cpu::Off(why);
         self.run_delay.asleep = Nanos::ZERO;
@@ -267,14 +267,17 @@ impl ThreadAccount {
         for (state, time) in giving_way.outside.iter() {
             self.times.take(state, time);
         }
+        self.unresolved.outside = self.unresolved.outside.saturating_sub(giving_way.unresolved);
         for (state, time) in giving_way.waiting.iter() {
             self.times.add(state, time);
         }
+        self.forced_releases += 1;
         Wait {
             lock: giving_way.lock,
             began: giving_way.since,
             queued: giving_way.waiting.get(State::WaitQueued),
             handoff: giving_way.waiting.get(State::WaitHandoff),
+            last_slice: None,
             stack: None,
         }
     }
@@ -310,6 +313,9 @@ impl ThreadAccount {
         };
         self.times.add(held, inside);
         self.times.add(free, outside);
+        if let Some(giving_way) = &mut self.giving_way {
+            giving_way.resolve(free);
+        }
     }
 
     fn end_sleep(&mut self) {

@@ -17,6 +17,8 @@ use crate::{
 
 /// Holds at least this long are listed one by one.
 const LONG_HOLD: Nanos = Nanos::from_millis(10);
+/// Two system calls, a wake-up's way back through libc, and two hits of uprobes, with room to spare.
+const LONGEST_GIVING_WAY: Nanos = Nanos::from_nanos(100_000);
 /// Between two turns when nothing else is due; short enough that no default buffer fills in between.
 const PACE: Duration = Duration::from_millis(5);
 
@@ -59,7 +61,12 @@ impl Engine {
     pub(super) fn new(parts: Parts) -> Self {
         let mut stacks = StackTable::default();
         let no_stack = no_stack(&mut stacks);
-        let options = LedgerOptions { start: parts.start, long_hold: LONG_HOLD, no_stack };
+        let options = LedgerOptions {
+            start: parts.start,
+            long_hold: LONG_HOLD,
+            longest_giving_way: LONGEST_GIVING_WAY,
+            no_stack,
+        };
         let mut engine = Self {
             sources: parts.sources,
             translator: parts.translator,
