@@ -197,12 +197,14 @@ fn time_on_the_cpu_agrees_with_the_threads_own_clock() {
 fn every_one_of_a_thousand_threads_is_created_named_and_ended() {
     let mut program = Program::start(
         r"
-import sys, threading
+import os, sys, threading
 print('ready'); sys.stdin.readline()
 for batch in range(40):
     threads = [threading.Thread(target=lambda: None) for _ in range(25)]
     for t in threads: t.start()
     for t in threads: t.join()
+# A joined thread has yet to end.
+while len(os.listdir('/proc/self/task')) > 1: pass
 print('done'); sys.stdin.readline()
 ",
     );
@@ -233,17 +235,21 @@ fn a_child_that_executes_a_program_gets_its_name() {
     assert_eq!(events.iter().filter(|event| event.what == What::Exited).count(), 1);
 }
 
-/// The place of `pthread_cond_signal` in the libc of `pid`.
 fn signal_site(pid: Pid) -> Site {
+    libc_site(pid, "pthread_cond_signal", CondFunction::Signal)
+}
+
+/// The place of a function in the libc of `pid`.
+fn libc_site(pid: Pid, name: &str, function: CondFunction) -> Site {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let line = maps.lines().find(|line| line.contains("/libc.so") || line.contains("/libc-2")).unwrap();
     let file = PathBuf::from(&line[line.find('/').unwrap()..]);
     let bytes = fs::read(&file).unwrap();
     let elf = object::File::parse(&*bytes).unwrap();
-    let all = elf.dynamic_symbols().filter(|symbol| symbol.name() == Ok("pthread_cond_signal"));
+    let all = elf.dynamic_symbols().filter(|symbol| symbol.name() == Ok(name));
     // The default version is the one that differs from the oldest; in glibc 2.36 it is the higher address.
     let address = all.map(|symbol| symbol.address()).max().unwrap();
-    let meaning = SiteMeaning::Libc(CondFunction::Signal);
+    let meaning = SiteMeaning::Libc(function);
     // In glibc the text segment's addresses equal its file offsets.
     Site { file, offset: FileOffset::from_start(address), meaning, argument: Register::FIRST_ARGUMENT }
 }
@@ -287,7 +293,7 @@ fn listed(group: &str) -> bool {
 }
 
 const SIGNALS: &str = r"
-import ctypes, sys, threading
+import ctypes, os, sys, threading
 libc = ctypes.CDLL(None)
 cond = ctypes.create_string_buffer(48)
 at = ctypes.addressof(cond)
@@ -297,6 +303,7 @@ print(at); sys.stdin.readline()
 threads = [threading.Thread(target=work) for _ in range(4)]
 for t in threads: t.start()
 for t in threads: t.join()
+while len(os.listdir('/proc/self/task')) > 1: pass
 print('done'); sys.stdin.readline()
 ";
 
@@ -322,6 +329,61 @@ fn every_signal_of_every_new_thread_is_a_hit() {
     assert_eq!(events.iter().filter(|event| event.what == What::Created).count(), 4);
     assert!(events.iter().any(|event| event.what == What::SwitchedIn));
     assert!(!events.iter().any(|event| matches!(event.what, What::LostLock(_))));
+}
+
+/// The interpreter's own lock, seen through the order of calls on all CPUs: acquired and released in turn, each time by the
+/// same thread. One call out of order would break it.
+#[test]
+fn the_interpreters_lock_is_taken_and_given_back_in_turn() {
+    permitted!(Tracefs::find());
+    let mut program = Program::start(
+        r"
+import sys, threading, time
+def work(kind):
+    end = time.monotonic() + 1.0
+    while time.monotonic() < end:
+        if kind: time.sleep(0.0005)
+        else: sum(range(1000))
+sys.setswitchinterval(0.0002)
+print('ready'); sys.stdin.readline()
+threads = [threading.Thread(target=work, args=(k % 2,)) for k in range(8)]
+for t in threads: t.start()
+for t in threads: t.join()
+print('done'); sys.stdin.readline()
+",
+    );
+    program.line();
+    let calls = Calls::default();
+    let start = clock::now();
+    let timed_wait = libc_site(program.pid(), "pthread_cond_timedwait", CondFunction::TimedWait);
+    let sites = vec![signal_site(program.pid()), timed_wait];
+    let mut source = UprobeSource::arm(options(program.pid(), sites, &calls)).unwrap();
+    println!("armed in {}", clock::now().saturating_since(start));
+    program.go();
+    record_until(&mut source, &mut program, "done");
+    let calls = calls.lock().unwrap();
+    let conds: HashSet<u64> = calls.iter().map(|call| call.cond.raw()).collect();
+    let released = *conds.iter().find(|cond| conds.contains(&(*cond + 88))).unwrap();
+    let (mut owner, mut acquired, mut by_libc, mut waiting) = (None, 0, 0, HashSet::new());
+    for call in calls.iter() {
+        let is_release = call.function == CondFunction::Signal && call.cond.raw() == released;
+        if call.cond.raw() == released + 88 {
+            assert!(owner.is_none(), "acquired while owned");
+            owner = Some(call.tid);
+            waiting.remove(&call.tid);
+            acquired += 1;
+        } else if is_release && owner == Some(call.tid) {
+            owner = None;
+        } else if is_release && acquired > 0 {
+            // A timed-out waiter that had consumed a signal passes it on, inside libc.
+            assert!(waiting.contains(&call.tid), "released by one that neither owns nor waits");
+            by_libc += 1;
+        } else if call.function == CondFunction::TimedWait && call.cond.raw() == released {
+            waiting.insert(call.tid);
+        }
+    }
+    println!("{acquired} acquisitions, {by_libc} signals passed on by libc");
+    assert!(acquired > 300);
 }
 
 #[test]
@@ -408,8 +470,7 @@ fn nothing_remains_in_the_kernel_after_an_ordinary_end() {
 /// A program that becomes another one, whose child process must not be taken for it.
 fn follow_through_exec(exec: &str) -> Vec<Event> {
     let fork = "if os.fork() == 0: work(); os._exit(0)\nos.wait(); print('done')";
-    let text =
-        SIGNALS.replace("COUNT", "300").replace("print('done')", fork).replace("import ctypes", "import os, ctypes");
+    let text = SIGNALS.replace("COUNT", "300").replace("print('done')", fork);
     let first = format!(
         "import os, sys, threading; become = lambda: os.execv(sys.executable, [sys.executable, '-u', '-c', {text:?}])\n\
          {exec}"
