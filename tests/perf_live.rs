@@ -331,6 +331,32 @@ fn every_signal_of_every_new_thread_is_a_hit() {
     assert!(!events.iter().any(|event| matches!(event.what, What::LostLock(_))));
 }
 
+/// Nobody reads while the rings overflow, and the target is silent afterwards: every hit is either delivered or counted as lost.
+#[test]
+fn what_full_rings_swallow_is_counted() {
+    const COUNT: usize = 60_000;
+    permitted!(Tracefs::find());
+    let mut program = Program::start(&SIGNALS.replace("COUNT", &COUNT.to_string()));
+    let at = program.numbers()[0].cast_unsigned();
+    let calls = Calls::default();
+    let mut source = UprobeSource::arm(options(program.pid(), vec![signal_site(program.pid())], &calls)).unwrap();
+    program.go();
+    assert_eq!(program.line(), "done");
+    let mut events = Vec::new();
+    source.finish(&mut events);
+    let hits = calls.lock().unwrap().iter().filter(|call| call.cond.raw() == at).count();
+    let lost = |event: &Event| match event.what {
+        What::LostLock(lost) | What::LostSwitch(lost) => lost.count,
+        _ => 0,
+    };
+    let lost: u64 = events.iter().map(lost).sum();
+    println!("{hits} hits, {} calls in all, {lost} lost", source.tally().lock_events);
+    // Each call of ours goes with a release and an acquisition of the interpreter's lock.
+    assert!(source.tally().lock_events + lost >= 12 * COUNT as u64);
+    // With many CPUs the rings may have been large enough.
+    assert_eq!(hits < 4 * COUNT, lost > 0);
+}
+
 /// The interpreter's own lock, seen through the order of calls on all CPUs: acquired and released in turn, each time by the
 /// same thread. One call out of order would break it.
 #[test]
