@@ -12,7 +12,7 @@ use crate::{
     perf::{
         error::{PerfError, refusal},
         limits::{RingSize, allow_more_files, online_cpus},
-        open::{Inheritance, Subject, redirect, ring_owner, watch},
+        open::{Manner, Subject, redirect, ring_owner, watch},
         record::EventId,
         ring::Ring,
     },
@@ -26,6 +26,8 @@ pub(crate) struct CpuRing {
     pub(crate) ring: Ring,
     /// Time of the last record read.
     pub(crate) last: MonoNanos,
+    /// Losses that records have told of.
+    pub(crate) lost: u64,
 }
 
 /// An event that is open until dropped.
@@ -46,19 +48,19 @@ impl CpuRing {
                 Err(source) => return Err(refusal(source, pid.main_thread(), cpu, None)),
             };
             let ring = Ring::map(&owner, pages).map_err(|source| PerfError::Ring { cpu, source })?;
-            cpus.push(Self { cpu, owner: OpenEvent(owner), ring, last: MonoNanos::from_monotonic(0) });
+            cpus.push(Self { cpu, owner: OpenEvent(owner), ring, last: MonoNanos::from_monotonic(0), lost: 0 });
         }
         Ok(cpus)
     }
 
     /// Opens an event that reports `subject` of `tid` on this CPU into this ring.
-    pub(crate) fn watch(&self, subject: Subject, tid: Tid, inheritance: Inheritance) -> Result<OpenEvent, PerfError> {
+    pub(crate) fn watch(&self, subject: Subject, tid: Tid, manner: Manner) -> Result<OpenEvent, PerfError> {
         let cpu = self.cpu;
         let tracepoint = match subject {
             Subject::Scheduling => None,
             Subject::Probe { tracepoint, .. } => Some(tracepoint),
         };
-        let event = watch(subject, tid, cpu, inheritance).map_err(|source| refusal(source, tid, cpu, tracepoint))?;
+        let event = watch(subject, tid, cpu, manner).map_err(|source| refusal(source, tid, cpu, tracepoint))?;
         let redirected = redirect(&event, &self.owner.0);
         redirected.map_err(|source| PerfError::Open { tid, cpu, tracepoint, source })?;
         Ok(OpenEvent(event))
@@ -76,10 +78,12 @@ impl OpenEvent {
         EventId::from_kernel(self.0.id())
     }
 
-    /// No more records, from the thread itself and from all that inherited the event.
-    pub(crate) fn stop(&mut self) {
-        // Fails only for a descriptor that is no event.
+    /// No more records, from the thread itself and from all that inherited the event. Returns how many found no room
+    /// since the event was opened; zero where the kernel does not count them.
+    pub(crate) fn stop(&mut self) -> u64 {
+        // Both fail only for a descriptor that is no event.
         let _stopped = self.0.disable();
+        self.0.read_full().ok().and_then(|counts| counts.lost()).unwrap_or(0)
     }
 }
 

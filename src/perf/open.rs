@@ -7,7 +7,7 @@
 use std::{io, os::fd::AsRawFd};
 
 use perf_event::{
-    Builder, Clock, Counter, SampleFlag,
+    Builder, Clock, Counter, ReadFormat, SampleFlag,
     events::{Software, Tracepoint},
 };
 use perf_event_open_sys::ioctls;
@@ -39,29 +39,53 @@ pub enum Inheritance {
     Everybody,
 }
 
-/// The widest inheritance limited to threads that this kernel offers.
-pub fn thread_inheritance() -> Inheritance {
-    let mut probe = builder(Subject::Scheduling, Inheritance::Threads);
-    match probe.observe_self().any_cpu().enabled(false).build() {
-        Ok(_) => Inheritance::Threads,
-        Err(_) => Inheritance::Everybody,
+/// Whether the kernel counts, for each event, the records that found no room (6.0 and later).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Losses {
+    /// It does.
+    Counted,
+    /// It does not: a loss at the very end, with no record after it, goes unnoticed.
+    Uncounted,
+}
+
+/// How events are opened on this kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Manner {
+    /// Who is watched along with a thread.
+    pub inheritance: Inheritance,
+    /// Whether losses are counted.
+    pub losses: Losses,
+}
+
+impl Manner {
+    const ALONE: Self = Self { inheritance: Inheritance::Nobody, losses: Losses::Uncounted };
+
+    /// Threads and nobody else, and losses counted, as far as this kernel can.
+    pub fn best() -> Self {
+        let accepts = |manner| builder(Subject::Scheduling, manner).observe_self().any_cpu().build().is_ok();
+        let threads = Self { inheritance: Inheritance::Threads, ..Self::ALONE };
+        let counted = Self { losses: Losses::Counted, ..Self::ALONE };
+        Self {
+            inheritance: if accepts(threads) { Inheritance::Threads } else { Inheritance::Everybody },
+            losses: if accepts(counted) { Losses::Counted } else { Losses::Uncounted },
+        }
     }
 }
 
 /// An event that reports nothing and only owns a ring of CPU `cpu`. It follows the observer, so that the ring outlives
 /// every thread of the target.
 pub fn ring_owner(cpu: u32) -> io::Result<Counter> {
-    builder(Subject::Scheduling, Inheritance::Nobody).observe_self().one_cpu(index(cpu)).enabled(false).build()
+    builder(Subject::Scheduling, Manner::ALONE).observe_self().one_cpu(index(cpu)).enabled(false).build()
 }
 
 /// An event that reports `subject` of thread `tid` whenever it runs on CPU `cpu`.
-pub fn watch(subject: Subject, tid: Tid, cpu: u32, inheritance: Inheritance) -> io::Result<Counter> {
-    builder(subject, inheritance).observe_pid(tid.raw()).one_cpu(index(cpu)).build()
+pub fn watch(subject: Subject, tid: Tid, cpu: u32, manner: Manner) -> io::Result<Counter> {
+    builder(subject, manner).observe_pid(tid.raw()).one_cpu(index(cpu)).build()
 }
 
 /// An event that reports `subject` of the calling thread on whatever CPU.
 pub fn watch_self(subject: Subject) -> io::Result<Counter> {
-    builder(subject, Inheritance::Nobody).observe_self().any_cpu().build()
+    builder(subject, Manner::ALONE).observe_self().any_cpu().build()
 }
 
 /// Makes `event` write into the ring of `owner`; both must be bound to the same CPU.
@@ -73,7 +97,7 @@ pub fn redirect(event: &Counter, owner: &Counter) -> io::Result<()> {
 
 /// `exclude_kernel`, the builder's default, stays: it is what makes the events permitted to every user for processes of
 /// their own, and neither switch records nor user-space probes are kernel events in that sense.
-fn builder(subject: Subject, inheritance: Inheritance) -> Builder<'static> {
+fn builder(subject: Subject, manner: Manner) -> Builder<'static> {
     let mut builder = match subject {
         Subject::Scheduling => Builder::new(Software::DUMMY),
         Subject::Probe { tracepoint, .. } => Builder::new(Tracepoint::with_id(tracepoint)),
@@ -82,8 +106,9 @@ fn builder(subject: Subject, inheritance: Inheritance) -> Builder<'static> {
         .sample(SampleFlag::TID | SampleFlag::TIME | SampleFlag::IDENTIFIER)
         .sample_id_all(true)
         .clockid(Clock::MONOTONIC)
-        .inherit(inheritance != Inheritance::Nobody)
-        .inherit_thread(inheritance == Inheritance::Threads)
+        .inherit(manner.inheritance != Inheritance::Nobody)
+        .inherit_thread(manner.inheritance == Inheritance::Threads)
+        .read_format(if manner.losses == Losses::Counted { ReadFormat::LOST } else { ReadFormat::empty() })
         .enabled(true);
     match subject {
         Subject::Scheduling => builder.context_switch(true).task(true).comm(true).comm_exec(true),

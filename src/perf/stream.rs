@@ -19,7 +19,7 @@ use crate::{
         error::PerfError,
         limits::{RingSize, allow_more_files},
         lineage::{Lineage, RootId},
-        open::{Inheritance, Subject, thread_inheritance},
+        open::{Manner, Subject},
         record::{Body, EventId, Naming, RawRecord, Records},
     },
 };
@@ -59,7 +59,7 @@ pub struct Record {
 #[derive(Debug)]
 pub struct PerfStream {
     pid: Pid,
-    inheritance: Inheritance,
+    manner: Manner,
     cpus: Vec<CpuRing>,
     families: Vec<Family>,
     roles: FxHashMap<EventId, Role>,
@@ -77,7 +77,8 @@ pub struct PerfStream {
 struct Family {
     subjects: Vec<(Subject, Option<usize>)>,
     lineage: Lineage,
-    events: Vec<OpenEvent>,
+    /// Each with the place of its CPU in [`PerfStream::cpus`].
+    events: Vec<(usize, OpenEvent)>,
 }
 
 /// What an event id stands for.
@@ -100,7 +101,7 @@ impl PerfStream {
     pub fn open(pid: Pid, probes: &[Probe], size: RingSize) -> Result<Self, PerfError> {
         let mut stream = Self {
             pid,
-            inheritance: thread_inheritance(),
+            manner: Manner::best(),
             cpus: CpuRing::open_all(pid, size)?,
             families: Vec::new(),
             roles: FxHashMap::default(),
@@ -117,6 +118,9 @@ impl PerfStream {
 
     /// Watches the same threads for hits of more probes.
     pub fn add_probes(&mut self, probes: &[Probe]) -> Result<(), PerfError> {
+        if probes.is_empty() {
+            return Ok(());
+        }
         self.watch_family(probes.iter().map(subject).collect())
     }
 
@@ -132,10 +136,12 @@ impl PerfStream {
     pub fn stop(&mut self, out: &mut Vec<Record>) {
         // Room first: a record of a loss is written only when a later record finds room.
         self.read_rings();
-        for event in self.families.iter_mut().flat_map(|family| &mut family.events) {
-            event.stop();
+        let mut lost = vec![0; self.cpus.len()];
+        for (place, event) in self.families.iter_mut().flat_map(|family| &mut family.events) {
+            lost[*place] += event.stop();
         }
         self.read_rings();
+        self.report_silent_losses(&lost);
         self.release(MonoNanos::from_monotonic(u64::MAX));
         out.append(&mut self.ready);
         self.families.clear();
@@ -189,12 +195,12 @@ impl PerfStream {
     fn open_thread(&mut self, index: usize, tid: Tid) -> Result<(), PerfError> {
         let family = &mut self.families[index];
         let root = family.lineage.begin_root();
-        for cpu in &self.cpus {
+        for (place, cpu) in self.cpus.iter().enumerate() {
             for (subject, probe) in &family.subjects {
-                let event = cpu.watch(*subject, tid, self.inheritance)?;
+                let event = cpu.watch(*subject, tid, self.manner)?;
                 let role = Role { family: index, root, probe: *probe };
                 self.roles.insert(event.id(), role);
-                family.events.push(event);
+                family.events.push((place, event));
             }
         }
         family.lineage.complete_root(root, tid, clock::now());
@@ -210,8 +216,23 @@ impl PerfStream {
                     self.malformed += 1;
                     continue;
                 };
+                if let Body::Lost { count } = raw.body {
+                    cpu.lost += count;
+                }
                 let before = std::mem::replace(&mut cpu.last, raw.at);
                 self.pending.extend(pending(raw, before.max(self.watermark), self.pid, &self.roles));
+            }
+        }
+    }
+
+    /// Losses after which no record came to tell of them: their date is that of the ring's last record.
+    fn report_silent_losses(&mut self, lost: &[u64]) {
+        for (cpu, lost) in self.cpus.iter().zip(lost) {
+            let count = lost.saturating_sub(cpu.lost);
+            if count > 0 {
+                let (at, tid) = (cpu.last.max(self.watermark), self.pid.main_thread());
+                let record = Record { at, tid, body: Body::Lost { count }, probe: None };
+                self.pending.push(Pending { record, from: None });
             }
         }
     }

@@ -150,7 +150,7 @@ impl ThreadWatch {
                 if cause == Naming::Exec {
                     self.on_executed(at, tid, out);
                 }
-                self.threads.entry(tid).or_default().name = Some(name.clone());
+                self.thread(at, tid, out).name = Some(name.clone());
                 out.push(Event { at, tid, what: What::Named(name) });
             }
             Body::Forked { child_pid, child } if child_pid == self.pid => self.on_created(at, tid, child, out),
@@ -166,8 +166,19 @@ impl ThreadWatch {
         self.delays.read(out);
     }
 
+    /// The number of the process's first thread comes back after its end when another thread executes a program: it changes
+    /// its number a little before the record of that. Of others unknown the birth was lost.
+    fn thread(&mut self, at: MonoNanos, tid: Tid, out: &mut Vec<Event>) -> &mut Thread {
+        self.threads.entry(tid).or_insert_with(|| {
+            if tid == self.pid.main_thread() {
+                out.push(Event { at, tid, what: What::Created });
+            }
+            Thread::default()
+        })
+    }
+
     fn on_switched_in(&mut self, at: MonoNanos, tid: Tid, out: &mut Vec<Event>) {
-        let thread = self.threads.entry(tid).or_default();
+        let thread = self.thread(at, tid, out);
         if std::mem::replace(&mut thread.sleep, Sleep::Awake) == Sleep::Asleep {
             self.delays.request(tid);
         }
@@ -175,7 +186,7 @@ impl ThreadWatch {
     }
 
     fn on_switched_out(&mut self, at: MonoNanos, tid: Tid, why: OffCpu, out: &mut Vec<Event>) {
-        let thread = self.threads.entry(tid).or_default();
+        let thread = self.thread(at, tid, out);
         thread.sleep = if why == OffCpu::Blocked { Sleep::Asleep } else { Sleep::Awake };
         out.push(Event { at, tid, what: What::SwitchedOut(why) });
     }
@@ -202,9 +213,6 @@ impl ThreadWatch {
         let others: Vec<Tid> = self.threads.keys().copied().filter(|other| *other != tid).collect();
         for other in others {
             self.on_exited(at, other, out);
-        }
-        if !self.threads.contains_key(&tid) {
-            out.push(Event { at, tid, what: What::Created });
         }
     }
 

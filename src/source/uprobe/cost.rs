@@ -12,11 +12,7 @@ use crate::{
         record::{Body, Records},
         ring::Ring,
     },
-    source::uprobe::{
-        error::UprobeError,
-        sweep::Sweeper,
-        tracefs::{ProbeGroup, Tracefs},
-    },
+    source::uprobe::{error::UprobeError, group::ProbeGroup, sweep::Sweeper, tracefs::Tracefs},
     target::site::{CondFunction, Register, Site, SiteMeaning},
 };
 

@@ -7,6 +7,7 @@
 
 pub mod cost;
 pub mod error;
+pub mod group;
 pub mod sweep;
 pub mod tracefs;
 
@@ -26,11 +27,7 @@ use crate::{
         Source, Tally,
         calls::{Call, StepReport, Verdict},
         scheduler::{RingContent, Scope, ThreadWatch},
-        uprobe::{
-            error::UprobeError,
-            sweep::Sweeper,
-            tracefs::{ProbeGroup, Tracefs},
-        },
+        uprobe::{error::UprobeError, group::ProbeGroup, sweep::Sweeper, tracefs::Tracefs},
     },
     target::site::{Site, SiteMeaning},
 };

@@ -1,27 +1,20 @@
 //! The kernel's list of uprobes: finding it, adding to it, taking away from it.
 //!
-//! All probes of one source form a group named after our pid. Invariant: only groups of ours are ever touched; the list is
-//! appended to, never truncated, since truncation would remove everybody's probes.
+//! Invariant: only groups of ours are ever touched; the list is appended to, never truncated, since truncation would remove
+//! everybody's probes.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::fd::AsRawFd,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::Duration,
 };
 
-use crate::{
-    source::uprobe::{
-        error::UprobeError,
-        sweep::{Sweeper, Watcher},
-    },
-    target::site::Site,
-};
+use crate::source::uprobe::error::UprobeError;
 
-const GROUP_PREFIX: &str = "gilscope_";
+/// What the names of our groups begin with; the pid of their owner follows.
+pub(crate) const GROUP_PREFIX: &str = "gilscope_";
 const USUAL_PLACE: &str = "/sys/kernel/tracing";
 /// Where debugfs shows tracefs; the kernel mounts it at the first look.
 const OLD_PLACE: &str = "/sys/kernel/debug/tracing";
@@ -73,7 +66,7 @@ impl Tracefs {
     }
 
     /// Removes what observers that no longer live have left behind.
-    fn remove_stale_groups(&self) {
+    pub(crate) fn remove_stale_groups(&self) {
         let groups = self.groups().unwrap_or_default();
         let stale = groups
             .iter()
@@ -95,95 +88,22 @@ impl Tracefs {
         self.root.join("uprobe_events")
     }
 
+    /// Adds definitions, one a line. One write takes them all: the kernel takes whole lines of one buffer, and fragments
+    /// would be refused.
+    pub(crate) fn define(&self, definitions: &str) -> io::Result<()> {
+        self.append()?.write_all(definitions.as_bytes())
+    }
+
     fn append(&self) -> io::Result<File> {
         OpenOptions::new().append(true).open(self.list())
     }
 
-    fn tracepoint(&self, group: &str, event: &str) -> io::Result<u64> {
+    /// The number of a defined probe.
+    pub(crate) fn tracepoint(&self, group: &str, event: &str) -> io::Result<u64> {
         let path = self.root.join("events").join(group).join(event).join("id");
         let text = fs::read_to_string(path)?;
         text.trim().parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
-}
-
-/// The probes of one source, removed when it ends.
-#[derive(Debug)]
-pub struct ProbeGroup {
-    tracefs: Tracefs,
-    name: String,
-    defined: usize,
-    watcher: Option<Watcher>,
-}
-
-impl ProbeGroup {
-    /// An empty group, watched over by a process that will remove it if we cannot.
-    pub fn create(tracefs: Tracefs, sweeper: &Sweeper) -> Result<Self, UprobeError> {
-        static CREATED: AtomicU32 = AtomicU32::new(0);
-        // ATOMICS: only the number's uniqueness matters.
-        let name = match CREATED.fetch_add(1, Ordering::Relaxed) {
-            0 => format!("{GROUP_PREFIX}{}", std::process::id()),
-            earlier => format!("{GROUP_PREFIX}{}_{earlier}", std::process::id()),
-        };
-        tracefs.remove_stale_groups();
-        // An earlier process with our pid may have left one, too.
-        let _removed = tracefs.remove_group(&name);
-        let watcher = sweeper.watch_over(&name).map_err(|source| UprobeError::Sweeper { source })?;
-        Ok(Self { tracefs, name, defined: 0, watcher: Some(watcher) })
-    }
-
-    /// The name under which the kernel lists the probes.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Defines a probe at each of `sites`; returns their tracepoint numbers in the same order.
-    pub fn define(&mut self, sites: &[Site]) -> Result<Vec<u64>, UprobeError> {
-        let first = self.defined;
-        let mut definitions = String::new();
-        // Open until the kernel has resolved the paths, which may lead through our descriptors.
-        let mut files = Vec::new();
-        for (index, site) in sites.iter().enumerate() {
-            let path = definable(&site.file, &mut files)?;
-            definitions += &format!("p:{}/s{} {path}:{:#x}\n", self.name, first + index, site.offset.raw());
-        }
-        self.defined += sites.len();
-        // One write for all: the kernel takes whole lines of one buffer, and fragments would be refused.
-        let written = self.tracefs.append().and_then(|mut list| list.write_all(definitions.as_bytes()));
-        written.map_err(|source| UprobeError::DefinitionRefused { definitions: definitions.clone(), source })?;
-        let numbers = (first..self.defined).map(|index| self.tracefs.tracepoint(&self.name, &format!("s{index}")));
-        let numbers = numbers.collect::<io::Result<Vec<u64>>>();
-        numbers.map_err(|source| UprobeError::DefinitionRefused { definitions, source })
-    }
-
-    /// Removes the probes. Nothing happens the second time.
-    pub fn remove(&mut self) {
-        let Some(watcher) = self.watcher.take() else { return };
-        match self.tracefs.remove_group_patiently(&self.name) {
-            Ok(()) => watcher.dismiss(),
-            // Somebody else has opened them: the watcher outlives us and tries on.
-            Err(_) => drop(watcher),
-        }
-    }
-}
-
-impl Drop for ProbeGroup {
-    fn drop(&mut self) {
-        self.remove();
-    }
-}
-
-/// A path that the kernel's parser, which splits at white space, takes whole: the file's own or one through a
-/// descriptor kept open in `files`.
-fn definable(file: &Path, files: &mut Vec<File>) -> Result<String, UprobeError> {
-    let missing = |source| UprobeError::SiteMissing { file: file.to_owned(), source };
-    if let Some(text) = file.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')) {
-        fs::metadata(file).map_err(missing)?;
-        return Ok(text.to_owned());
-    }
-    let opened = File::open(file).map_err(missing)?;
-    let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
-    files.push(opened);
-    Ok(path)
 }
 
 /// Where `/proc/self/mounts` says tracefs is; the usual place wins over others.
@@ -220,9 +140,9 @@ fn owner(group: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
 
-    use super::{definable, group_of, is_ours, mount_point, owner};
+    use super::{group_of, is_ours, mount_point, owner};
 
     #[test]
     fn the_usual_mount_wins() {
@@ -241,16 +161,5 @@ mod tests {
             assert_eq!(group_of(foreign), None, "{foreign}");
         }
         assert!(!is_ours("gilscope_1/\n-:x") && !is_ours("gilscope_1_") && !is_ours("gilscope_"));
-    }
-
-    #[test]
-    fn paths_with_white_space_go_through_a_descriptor() {
-        let folder = tempfile::tempdir().unwrap();
-        let spaced = folder.path().join("a b");
-        std::fs::write(&spaced, "x").unwrap();
-        let mut files = Vec::new();
-        let path = definable(&spaced, &mut files).unwrap();
-        assert_eq!(std::fs::read_to_string(path).unwrap(), "x");
-        assert!(definable(Path::new("/nonexistent/libc.so.6"), &mut files).is_err());
     }
 }
