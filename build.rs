@@ -43,7 +43,7 @@ fn probe_compiler(object: &Path) -> Command {
     rustc.args(["-C", "link-arg=-nostdlib", "-C", "link-arg=-nostartfiles"]);
     rustc.args(["-C", "link-arg=-Wl,-z,defs,-z,now,-z,relro,--hash-style=both,--build-id=none"]);
     if target.contains("musl") {
-        rustc.args(["-C", "target-feature=-crt-static"]);
+        rustc.args(["-C", "target-feature=-crt-static", "-C", "link-self-contained=no"]);
     }
     if let Ok(linker) = env::var("RUSTC_LINKER") {
         rustc.arg("-C").arg(format!("linker={linker}"));

@@ -17,6 +17,10 @@ const LEAST_SPACING: Nanos = Nanos::from_nanos(100_000);
 /// Of so many readings, the one in which the two clocks were read closest together counts.
 const READINGS: usize = 3;
 
+/// A division for every record would cost more than all the rest of reading it. With so many bits the error is below
+/// a nanosecond for anchors less than a second apart.
+const SLOPE_BITS: u32 = 32;
+
 /// The clock that the probe reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeClock {
@@ -45,6 +49,20 @@ pub struct Timeline {
 struct Anchor {
     raw: u64,
     mono: u64,
+    /// Nanoseconds a tick from here to the next anchor, times 2 to the [`SLOPE_BITS`].
+    slope: u64,
+}
+
+impl Anchor {
+    fn at(raw: u64, mono: u64) -> Self {
+        Self { raw, mono, slope: 0 }
+    }
+
+    /// The nanoseconds that `ticks` ticks after this anchor last.
+    fn elapsed(self, ticks: u64) -> u64 {
+        let nanos = (u128::from(ticks) * u128::from(self.slope)) >> SLOPE_BITS;
+        u64::try_from(nanos).unwrap_or(u64::MAX)
+    }
 }
 
 impl ProbeClock {
@@ -82,7 +100,7 @@ impl ProbeClock {
             let before = monotonic();
             let raw = self.now().0;
             let width = monotonic().saturating_sub(before);
-            (width, Anchor { raw, mono: before + width / 2 })
+            (width, Anchor::at(raw, before + width / 2))
         };
         let readings = (0..READINGS).map(reading);
         let closest = readings.min_by_key(|(width, _)| *width).expect("at least one reading");
@@ -116,7 +134,7 @@ impl Timeline {
     pub fn advance(&mut self) -> RawTime {
         let (last, new) = (self.last(), self.clock.anchor());
         if new.raw > last.raw && new.mono > last.mono.saturating_add(LEAST_SPACING.as_nanos()) {
-            self.anchors.push_back(new);
+            self.push(new);
             self.rate = (new.raw - self.first.raw, new.mono - self.first.mono);
         }
         RawTime(self.last().raw)
@@ -138,7 +156,7 @@ impl Timeline {
         let next = self.anchors.partition_point(|anchor| anchor.raw <= raw.0);
         let earlier = next.checked_sub(1).and_then(|index| self.anchors.get(index));
         MonoNanos::from_monotonic(match (earlier, self.anchors.get(next)) {
-            (Some(from), Some(to)) => from.mono + scale(raw.0 - from.raw, to.mono - from.mono, to.raw - from.raw),
+            (Some(from), Some(to)) => from.mono.saturating_add(from.elapsed(raw.0 - from.raw)).min(to.mono),
             (Some(nearest), None) | (None, Some(nearest)) => nearest.mono,
             (None, None) => self.first.mono,
         })
@@ -149,6 +167,13 @@ impl Timeline {
         while self.anchors.get(1).is_some_and(|anchor| anchor.raw <= raw.0) {
             self.anchors.pop_front();
         }
+    }
+
+    fn push(&mut self, new: Anchor) {
+        if let Some(last) = self.anchors.back_mut() {
+            last.slope = scale(1 << SLOPE_BITS, new.mono - last.mono, new.raw - last.raw);
+        }
+        self.anchors.push_back(new);
     }
 
     fn last(&self) -> Anchor {
@@ -187,18 +212,20 @@ mod tests {
     use super::{Anchor, ProbeClock, RawTime, Timeline};
     use crate::model::time::Nanos;
 
-    fn timeline(anchors: &[(u64, u64)]) -> Timeline {
-        let anchors: Vec<_> = anchors.iter().map(|(raw, mono)| Anchor { raw: *raw, mono: *mono }).collect();
-        let (first, last) = (anchors[0], *anchors.last().unwrap());
-        let rate = (last.raw - first.raw, last.mono - first.mono);
-        Timeline { clock: ProbeClock::TimeStampCounter, anchors: anchors.into(), rate, first }
+    fn timeline(anchors: [(u64, u64); 3]) -> Timeline {
+        let [first, second, third] = anchors.map(|(raw, mono)| Anchor::at(raw, mono));
+        let rate = (third.raw - first.raw, third.mono - first.mono);
+        let mut timeline = Timeline { clock: ProbeClock::TimeStampCounter, anchors: [first].into(), rate, first };
+        timeline.push(second);
+        timeline.push(third);
+        timeline
     }
 
     // raw:  1000      3000           4000
     // mono:  100  +1/2  1100    +1     2100
     #[test]
     fn times_between_anchors_are_interpolated_and_never_turn_back() {
-        let timeline = timeline(&[(1000, 100), (3000, 1100), (4000, 2100)]);
+        let timeline = timeline([(1000, 100), (3000, 1100), (4000, 2100)]);
         let mono = |raw| timeline.convert(RawTime(raw)).as_nanos();
         assert_eq!([mono(1000), mono(2000), mono(3000), mono(3500), mono(4000)], [100, 600, 1100, 1600, 2100]);
         assert_eq!([mono(0), mono(9999), mono(u64::MAX)], [100, 2100, 2100]);
@@ -207,7 +234,7 @@ mod tests {
 
     #[test]
     fn forgetting_keeps_what_later_times_need() {
-        let mut timeline = timeline(&[(1000, 100), (3000, 1100), (4000, 2100)]);
+        let mut timeline = timeline([(1000, 100), (3000, 1100), (4000, 2100)]);
         timeline.forget_before(RawTime(3500));
         assert_eq!(timeline.anchors.len(), 2);
         assert_eq!(timeline.convert(RawTime(3500)).as_nanos(), 1600);

@@ -13,6 +13,8 @@ mod reader;
 mod reading;
 mod ring;
 mod tasks;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 

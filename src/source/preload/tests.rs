@@ -1,0 +1,202 @@
+//! The reading side against memory that is written here, word by word, in place of a probe.
+
+use std::{
+    fs::File,
+    sync::{Arc, Mutex, atomic::Ordering},
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    model::{
+        event::{Event, LostEvents, What},
+        ids::{Pid, Tid},
+        time::MonoNanos,
+    },
+    source::{
+        Source,
+        preload::{
+            PreloadSource, Verdict,
+            clock::{ProbeClock, Timeline},
+            file,
+            layout::{CHUNKS, KIND_LOST, KIND_SIGNAL, RECORDS, RING_BYTES, Slot},
+            ring::SharedRing,
+        },
+    },
+};
+
+/// A source and a second view of its memory, through which the test plays the probe.
+struct Stage {
+    source: PreloadSource,
+    probe: SharedRing,
+    /// The operands of the calls that were delivered.
+    conds: Arc<Mutex<Vec<u64>>>,
+}
+
+fn stage() -> Stage {
+    let shared = file::create(c"test").unwrap();
+    shared.set_len(u64::try_from(RING_BYTES).unwrap()).unwrap();
+    let clock = ProbeClock::choose();
+    let map = |file: &File| SharedRing::create(file, clock.code(), u32::MAX).unwrap();
+    let (ring, probe) = (map(&shared), map(&shared));
+    let conds = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&conds);
+    let calls = Box::new(move |call: crate::source::calls::Call, _: &mut Vec<Event>| {
+        sink.lock().unwrap().push(call.cond.raw());
+        Verdict::Foreign
+    });
+    Stage { source: PreloadSource::new(ring, Timeline::begin(clock), own_pid(), calls), probe, conds }
+}
+
+impl Stage {
+    /// The first slot, as the thread `tid` claims it.
+    fn claim(&self, tid: i32) -> &Slot {
+        self.probe.header().free_slots.fresh.store(1, Ordering::Relaxed);
+        let slot = &self.probe.used_slots()[0];
+        slot.tid.store(tid, Ordering::Relaxed);
+        slot
+    }
+
+    /// Writes records of the form (time, kind, operand) into the chunk that `link` names.
+    fn write(&self, link: u32, records: &[(u64, u64, u64)]) {
+        let chunk = self.probe.chunk(link).unwrap();
+        for (record, (time, kind, operand)) in chunk.records.iter().zip(records) {
+            record.time.store(*time, Ordering::Relaxed);
+            record.word.store((operand << 2) | kind, Ordering::Relaxed);
+        }
+        chunk.committed.store(u32::try_from(records.len()).unwrap(), Ordering::Relaxed);
+    }
+
+    /// Polls a little later than before.
+    fn poll(&mut self, out: &mut Vec<Event>) -> MonoNanos {
+        thread::sleep(Duration::from_millis(1));
+        self.source.drain(MonoNanos::from_monotonic(0), out)
+    }
+}
+
+fn own_pid() -> Pid {
+    Pid::from_raw(i32::try_from(std::process::id()).unwrap()).unwrap()
+}
+
+fn losses(events: &[Event]) -> Vec<(Tid, u64)> {
+    let count = |event: &Event| match event.what {
+        What::LostLock(LostEvents { count }) => Some((event.tid, count)),
+        _ => None,
+    };
+    events.iter().filter_map(count).collect()
+}
+
+#[test]
+fn a_full_chunk_leads_to_the_next_and_is_given_back() {
+    let mut stage = stage();
+    let slot = stage.claim(own_pid().raw());
+    slot.first.store(5, Ordering::Relaxed);
+    stage.write(5, &(1..=255).map(|n| (n, KIND_SIGNAL, n)).collect::<Vec<_>>());
+    stage.write(9, &[(256, KIND_SIGNAL, 256)]);
+    let mut out = Vec::new();
+    stage.poll(&mut out);
+    assert_eq!(stage.conds.lock().unwrap().len(), 255);
+    assert_eq!(stage.probe.header().free_chunks.head.load(Ordering::Relaxed), 0);
+    stage.probe.chunk(5).unwrap().next.store(9, Ordering::Relaxed);
+    stage.poll(&mut out);
+    assert_eq!(*stage.conds.lock().unwrap(), (1..=255).collect::<Vec<_>>());
+    assert_eq!(stage.probe.header().free_chunks.head.load(Ordering::Relaxed) & 0xffff_ffff, 5);
+    assert!(losses(&out).iter().all(|(_, count)| *count == 1), "only the late record may be lost");
+}
+
+#[test]
+fn losses_are_told_once_and_between_the_right_records() {
+    let mut stage = stage();
+    let tid = own_pid().main_thread();
+    let slot = stage.claim(tid.raw());
+    slot.first.store(1, Ordering::Relaxed);
+    slot.lost.store(7, Ordering::Relaxed);
+    stage.write(1, &[(1, KIND_SIGNAL, 10), (5, KIND_LOST, 4), (5, KIND_SIGNAL, 20)]);
+    let mut out = Vec::new();
+    stage.poll(&mut out);
+    assert_eq!(*stage.conds.lock().unwrap(), [10, 20]);
+    // Four before the second record, three after it, for which no mark exists yet.
+    assert_eq!(losses(&out), [(tid, 4), (tid, 3)]);
+    stage.poll(&mut out);
+    assert_eq!(losses(&out).len(), 2);
+}
+
+#[test]
+fn a_busy_thread_holds_the_watermark_until_it_rests() {
+    let mut stage = stage();
+    let mut out = Vec::new();
+    let before = stage.poll(&mut out);
+    stage.claim(own_pid().raw()).busy.store(1, Ordering::Relaxed);
+    assert_eq!(stage.poll(&mut out), before);
+    stage.claim(own_pid().raw()).busy.store(0, Ordering::Relaxed);
+    assert!(stage.poll(&mut out) > before);
+}
+
+#[test]
+fn a_thread_that_ended_in_the_middle_of_a_record_holds_nothing() {
+    let mut stage = stage();
+    let mut out = Vec::new();
+    let before = stage.poll(&mut out);
+    let slot = stage.claim(i32::MAX);
+    slot.first.store(3, Ordering::Relaxed);
+    slot.busy.store(1, Ordering::Relaxed);
+    stage.poll(&mut out);
+    assert!(stage.poll(&mut out) > before);
+    let header = stage.probe.header();
+    assert_eq!(stage.probe.used_slots()[0].tid.load(Ordering::Relaxed), 0);
+    assert_eq!(header.free_slots.head.load(Ordering::Relaxed) & 0xffff_ffff, 1);
+    assert_eq!(header.free_chunks.head.load(Ordering::Relaxed) & 0xffff_ffff, 3);
+}
+
+#[test]
+fn the_end_delivers_everything_and_silences_the_probe() {
+    let mut stage = stage();
+    stage.claim(own_pid().raw()).first.store(1, Ordering::Relaxed);
+    stage.write(1, &[(1, KIND_SIGNAL, 10)]);
+    stage.probe.header().lost_without_slot.store(3, Ordering::Relaxed);
+    let mut out = Vec::new();
+    stage.source.finish(&mut out);
+    assert_eq!(*stage.conds.lock().unwrap(), [10]);
+    assert_eq!(losses(&out), [(own_pid().main_thread(), 3)]);
+    assert_eq!(stage.probe.header().enabled.load(Ordering::Relaxed), 0);
+    assert_eq!((stage.source.tally().lock_events, stage.source.tally().unmatched), (1, 1));
+}
+
+/// A number that looks random, from a seed that makes the test repeatable.
+fn scrambled(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*seed >> 11) ^ (*seed << 31)
+}
+
+fn below(seed: &mut u64, limit: usize) -> u32 {
+    u32::try_from(scrambled(seed) % u64::try_from(limit).unwrap()).unwrap()
+}
+
+#[test]
+fn a_ring_full_of_rubbish_neither_panics_nor_blocks() {
+    let mut stage = stage();
+    let seed = &mut 1;
+    for _ in 0..20 {
+        let header = stage.probe.header();
+        header.free_slots.fresh.store(below(seed, 9000), Ordering::Relaxed);
+        header.free_chunks.head.store(scrambled(seed), Ordering::Relaxed);
+        header.cost.store(scrambled(seed), Ordering::Relaxed);
+        for slot in stage.probe.used_slots().iter().take(64) {
+            slot.tid.store(i32::from_ne_bytes(below(seed, 1 << 32).to_ne_bytes()), Ordering::Relaxed);
+            slot.busy.store(below(seed, 2), Ordering::Relaxed);
+            slot.first.store(below(seed, CHUNKS + 9), Ordering::Relaxed);
+            slot.lost.store(scrambled(seed), Ordering::Relaxed);
+        }
+        for link in 1..200 {
+            let chunk = stage.probe.chunk(link).unwrap();
+            chunk.next.store(below(seed, 200), Ordering::Relaxed);
+            chunk.committed.store(below(seed, 600), Ordering::Relaxed);
+            let record = &chunk.records[usize::try_from(below(seed, RECORDS)).unwrap()];
+            record.time.store(scrambled(seed), Ordering::Relaxed);
+            record.word.store(scrambled(seed), Ordering::Relaxed);
+        }
+        stage.poll(&mut Vec::new());
+        stage.source.tally();
+    }
+    stage.source.finish(&mut Vec::new());
+}

@@ -1,0 +1,7 @@
+//! The `preload` source against real processes: complete, strictly alternating, and invisible to the program.
+
+#![expect(clippy::print_stdout, reason = "tests say what they skip and what they measured")]
+
+mod program;
+mod python;
+mod recording;
