@@ -1,7 +1,7 @@
 //! `_Py_DebugOffsets`: the table of its own offsets that CPython publishes from 3.13 on, at the start of `_PyRuntime`.
 //!
-//! The table comes from the target and may hold anything. Only its first [`TABLE`] bytes are read, and a table with a
-//! wrong mark or with an offset no structure can have is refused as a whole.
+//! The table comes from the target and may hold anything. Only its first kilobyte is read, and a table with a wrong
+//! mark or with an offset no structure can have is refused as a whole.
 //!
 //! It publishes neither condition variable of the lock, so those come from the file of the version, and only a lock
 //! whose published words sit where the file says is believed.

@@ -8,6 +8,7 @@ use crate::{
         profile::TargetSummary,
     },
     target::{
+        debug_offsets::DebugOffsetsError,
         image::Image,
         libc::{CondLibrary, LibcError},
         lock::{InterpreterThread, LockSeat},
@@ -73,6 +74,9 @@ pub enum DiscoverError {
         /// What it is.
         what: Foreign,
     },
+    /// It is about to run an interpreter; a moment later it can be described.
+    #[error("the interpreter of process {0} is just starting")]
+    Starting(Pid),
     /// It runs CPython, but not one that can be read.
     #[error("cannot observe process {pid}: {why}")]
     Unreadable {
@@ -85,6 +89,9 @@ pub enum DiscoverError {
 
 impl Target {
     /// Looks at the process and finds its interpreter.
+    ///
+    /// A process that was just launched is [`DiscoverError::Foreign`] until its loader has mapped the interpreter, and
+    /// [`DiscoverError::Starting`] until that is done; whoever launched it may ask again.
     pub fn discover(pid: Pid) -> Result<Self, DiscoverError> {
         let status = Status::of_process(pid).map_err(|_| DiscoverError::NoSuchProcess(pid))?;
         match status.life {
@@ -168,9 +175,7 @@ impl Outline {
         let looked = Looked { pid, map: &self.map, memory: &self.memory };
         for mapping in self.map.files() {
             let Ok(image) = Image::open(pid, &self.map, mapping) else { continue };
-            let found =
-                runtime_in(looked, &image).map_err(|why| DiscoverError::Unreadable { pid, why: Box::new(why) })?;
-            if let Some(runtime) = found {
+            if let Some(runtime) = runtime_in(looked, &image).map_err(|why| unreadable(pid, why))? {
                 return Ok(Target { pid, command: self.command, exe: self.exe, runtime });
             }
         }
@@ -191,6 +196,16 @@ fn toyvm_probes(pid: Pid) -> Vec<Site> {
     let mut images = map.files().into_iter().filter_map(|mapping| Image::open(pid, &map, mapping).ok());
     let own = images.find(|image| matches!(image.elf.symbol(toyvm::SYMBOL), Ok(Some(_))));
     own.and_then(|image| toyvm_sites(&image.elf).ok()).unwrap_or_default()
+}
+
+/// What it means that an interpreter cannot be read: its memory may just not be there yet, or any more.
+fn unreadable(pid: Pid, why: IdentifyError) -> DiscoverError {
+    match why {
+        IdentifyError::Starting | IdentifyError::Memory(_) | IdentifyError::Published(DebugOffsetsError::Memory(_)) => {
+            DiscoverError::Starting(pid)
+        }
+        why => DiscoverError::Unreadable { pid, why: Box::new(why) },
+    }
 }
 
 /// What it means that `/proc` would not show something.

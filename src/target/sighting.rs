@@ -2,6 +2,9 @@
 //!
 //! The locks are read before and after the threads. When they have changed meanwhile, the sweep is repeated, and after
 //! a few times every relation is left unknown: it is never guessed, and never two threads own one lock.
+//!
+//! One thing cannot be told apart: a waiter that was just woken and has not yet run looks like any thread that is outside
+//! and runnable. Its next step with the lock corrects that.
 
 use std::collections::HashMap;
 

@@ -71,6 +71,9 @@ pub enum IdentifyError {
         /// Its version.
         version: PythonVersion,
     },
+    /// The loader has mapped its image, but not yet all of it; or the process is ending.
+    #[error("its interpreter is just starting or ending")]
+    Starting,
     /// The image is damaged.
     #[error(transparent)]
     Elf(#[from] ElfError),
@@ -95,9 +98,15 @@ pub fn identify(looked: Looked<'_>, image: &Image) -> Result<Option<CPython>, Id
         if believed.is_some() { IdentifyError::OddBuild { version } } else { IdentifyError::TooNew { version } };
     let found = |layout| CPython { version, build, layout, runtime, pthread_tid: None };
     let on_file = believed.map(found).filter(|python| has_sound_locks(python, looked));
-    let described = || described_layout(looked.pid, image, version).map(found);
-    let python = on_file.or_else(|| described().filter(|python| has_sound_locks(python, looked)));
-    let mut python = python.ok_or(unknown)?;
+    let mut python = match on_file {
+        Some(python) => python,
+        None => {
+            // Debug information takes long to read; memory that is not there (yet, or any more) has a simpler reason.
+            looked.memory.read_u64(runtime).map_err(|_| IdentifyError::Starting)?;
+            let described = described_layout(looked.pid, image, version).map(found);
+            described.filter(|python| has_sound_locks(python, looked)).ok_or(unknown)?
+        }
+    };
     if python.layout.thread.native_thread_id.is_none() {
         python.pthread_tid = pthread_tid_offset(looked.pid, looked.map, looked.memory)
             .or_else(|| python.searched_pthread_tid(looked.pid, looked.memory));

@@ -1,0 +1,145 @@
+//! What discovery says of processes that it cannot or may not describe, and what it can do without privileges.
+
+use std::{os::unix::process::CommandExt, path::Path, process::Command};
+
+use gilscope::{
+    model::ids::Pid,
+    target::{
+        discover::{DiscoverError, Target},
+        memory::ProcessMemory,
+        process,
+    },
+};
+
+use crate::running::{Interpreter, Running, THREADS, interpreters, pyenv_versions};
+
+#[test]
+fn old_versions_are_refused_by_name() {
+    for version in ["2.7.18", "3.6.15", "3.7.16"] {
+        let python = pyenv_versions().join(version).join("bin/python");
+        if !python.exists() {
+            eprintln!("skipped: {} is absent", python.display());
+            continue;
+        }
+        let words = vec![python.to_str().unwrap().to_owned()];
+        let mut running = Running::start(
+            &Interpreter { words },
+            "import sys, time; sys.stdout.write('ready\\n'); sys.stdout.flush(); time.sleep(60)",
+        );
+        assert_eq!(running.line(), "ready");
+        let refusal = Target::discover(running.pid()).unwrap_err().to_string();
+        let reason = format!("Python {version} is too old, 3.8 is the oldest supported version");
+        assert_eq!(refusal, format!("cannot observe process {}: {reason}", running.pid()));
+    }
+}
+
+#[test]
+fn what_is_no_interpreter_is_named() {
+    let mut sleeper = Command::new("sleep").arg("60").spawn().unwrap();
+    let pid = Pid::from_raw(i32::try_from(sleeper.id()).unwrap()).unwrap();
+    while process::executable(pid).unwrap().file_name().unwrap() != "sleep" {}
+    let refusal = Target::discover(pid).unwrap_err();
+    assert!(refusal.to_string().starts_with(&format!("process {pid} is sleep, not a Python interpreter")), "{refusal}");
+    sleeper.kill().unwrap();
+    while process::thread_state(pid, pid.main_thread()).unwrap() != 'Z' {}
+    assert!(matches!(Target::discover(pid), Err(DiscoverError::Zombie(_))));
+    sleeper.wait().unwrap();
+    assert!(matches!(Target::discover(pid), Err(DiscoverError::NoSuchProcess(_))));
+}
+
+#[test]
+fn kernel_threads_are_named() {
+    let second = Pid::from_raw(2).unwrap();
+    if process::thread_name(second, second.main_thread()).ok().as_deref() != Some("kthreadd") {
+        eprintln!("skipped: process 2 is not kthreadd here");
+        return;
+    }
+    assert!(matches!(Target::discover(second), Err(DiscoverError::KernelThread(_))));
+}
+
+fn own_pid() -> Pid {
+    Pid::from_raw(i32::try_from(std::process::id()).unwrap()).unwrap()
+}
+
+/// Runs one of these tests as a user who may do nothing; `None`, having said so, when that user cannot be become.
+fn as_nobody(test: &str) -> Option<Command> {
+    if process::Status::of_process(own_pid()).unwrap().uid != 0 {
+        eprintln!("skipped: not root, so there is no other user to become");
+        return None;
+    }
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["--exact", &format!("refusals::{test}"), "--ignored", "--nocapture"]).uid(65534).gid(65534);
+    Some(command)
+}
+
+/// Run by the next test as another user.
+#[test]
+#[ignore = "needs a foreign process"]
+fn refused_child() {
+    let pid = Pid::from_raw(std::env::var("GILSCOPE_FOREIGN_PID").unwrap().parse().unwrap()).unwrap();
+    eprintln!("{}", Target::discover(pid).unwrap_err());
+}
+
+#[test]
+fn a_foreign_process_is_refused_with_its_owner() {
+    let own = own_pid();
+    let Some(mut command) = as_nobody("refused_child") else { return };
+    let output = command.env("GILSCOPE_FOREIGN_PID", own.to_string()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let sentence = format!("process {own} belongs to root, and looking into it is not permitted");
+    assert!(said.contains(&sentence), "{said}");
+}
+
+/// Run by the next test as another user, with no capability at all.
+#[test]
+#[ignore = "needs an interpreter"]
+fn unprivileged_child() {
+    let words = vec![std::env::var("GILSCOPE_PYTHON").unwrap()];
+    let mut running = Running::start(&Interpreter { words }, THREADS);
+    let version = running.line();
+    assert_eq!(running.line(), "ready");
+    let target = Target::discover(running.pid()).unwrap();
+    let memory = ProcessMemory::open(target.pid).unwrap();
+    assert_eq!(target.summary().runtime_version, version);
+    assert_eq!(target.threads(&memory).unwrap().len(), 4);
+    assert_eq!(target.sites().unwrap().len(), 3);
+    assert!(target.sites().unwrap().iter().all(|site| site.file.is_file()));
+}
+
+#[test]
+fn an_own_process_is_described_without_privileges() {
+    let python = Path::new("/usr/bin/python3");
+    if !python.exists() {
+        eprintln!("skipped: {} is absent", python.display());
+        return;
+    }
+    let Some(mut command) = as_nobody("unprivileged_child") else { return };
+    let output = command.env("GILSCOPE_PYTHON", python).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Looked at again and again from its first moment to its last, a process is never described wrongly.
+#[test]
+fn a_starting_and_ending_process_is_looked_at_in_peace() {
+    for interpreter in &interpreters() {
+        let program = "import sys, time; sys.stdout.write(sys.version.split()[0] + '\\n'); time.sleep(0.4)";
+        let mut running = Running::start(interpreter, program);
+        let pid = running.pid();
+        let mut described = Vec::new();
+        let ended = loop {
+            match Target::discover(pid) {
+                Ok(target) => {
+                    let locks = ProcessMemory::open(pid).ok().and_then(|memory| target.locks(&memory).ok());
+                    assert!(locks.is_none_or(|locks| locks.len() <= 1), "{interpreter:?}");
+                    described.push(target.summary().runtime_version);
+                }
+                Err(DiscoverError::Zombie(_)) => break true,
+                Err(DiscoverError::Foreign { .. } | DiscoverError::Starting(_) | DiscoverError::Ended(_)) => {}
+                Err(other) => panic!("{interpreter:?}: {other}"),
+            }
+        };
+        let version = running.line();
+        assert!(ended && !described.is_empty() && described.iter().all(|found| *found == version), "{described:?}");
+    }
+}
