@@ -3,6 +3,8 @@
 //! Each load runs alone and under each source, in turn, for several rounds; the medians are printed as nanoseconds a
 //! release/acquire cycle, or as a ratio of throughputs. Loads time themselves, so start-up does not count.
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints what it measures")]
+
 use std::{
     env, fs,
     path::Path,

@@ -1,6 +1,8 @@
 //! Profiles of real interpreters against ground truth: one C function, bound so that it holds the GIL and so that it
 //! releases it, measures itself; every state of every thread must come out within one hundredth of the thread's life.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and says what it skips")]
+
 use std::{
     ffi::OsString,
     fs,

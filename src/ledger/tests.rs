@@ -399,7 +399,7 @@ struct Naive {
     states: [BTreeMap<&'static str, u64>; THREADS],
     blame: BTreeMap<(usize, usize), u64>,
     /// Nanosecond by nanosecond since a release: the state counted, and who owned the lock.
-    since_release: [Option<Vec<(State, Option<usize>)>>; THREADS],
+    since_release: [Option<Log>; THREADS],
     /// Whether the thread yields and has not slept since.
     yields: [bool; THREADS],
     /// Whether its release may have been forced.
@@ -411,6 +411,9 @@ struct Naive {
 }
 
 const THREADS: usize = 4;
+
+/// One entry a nanosecond: the state counted, and who owned the lock.
+type Log = Vec<(State, Option<usize>)>;
 
 impl Naive {
     fn advance(&mut self, nanos: u64) {

@@ -51,7 +51,7 @@ impl UprobeWatch {
     /// The target, once the child has become an interpreter.
     pub(super) fn look(&mut self) -> Option<Target> {
         self.looks += 1;
-        let due = self.looks < EAGER_LOOKS || self.looks % 20 == 0;
+        let due = self.looks < EAGER_LOOKS || self.looks.is_multiple_of(20);
         due.then(|| Target::discover(self.child).ok()).flatten()
     }
 

@@ -33,7 +33,7 @@ pub trait Source: fmt::Debug {
 pub struct Tally {
     /// Lock events taken from the target, used or not.
     pub lock_events: u64,
-    /// Calls that look like lock events but belong to no known lock, or contradict the calls before them.
+    /// Records that make no sense; calls on condition variables that belong to no lock are none of them.
     pub unmatched: u64,
     /// The time one lock event costs the thread that makes it, measured on this machine; `None` when not measured.
     pub cost_per_event: Option<Nanos>,

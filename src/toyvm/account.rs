@@ -174,7 +174,8 @@ fn own_figures(testimony: &Testimony) -> ThreadAccount {
     for (position, note) in notes.iter().enumerate() {
         let relation = relation_after(notes, position);
         figures.holds += u64::from(note.step == Step::Acquired);
-        figures.waits += u64::from(relation == Relation::Waiting);
+        let before = position.checked_sub(1).map(|before| relation_after(notes, before));
+        figures.waits += u64::from(relation == Relation::Waiting && before != Some(Relation::Waiting));
         figures.forced_releases += u64::from(note.step == Step::Released(Release::Forced));
         figures.yields += u64::from(note.step == Step::Yielded);
         if let Some(next) = notes.get(position + 1) {
@@ -187,8 +188,9 @@ fn own_figures(testimony: &Testimony) -> ThreadAccount {
 
 fn relation_after(notes: &[Note], position: usize) -> Relation {
     match notes[position].step {
-        Step::Start | Step::Released(_) => Relation::Outside,
-        Step::Want => Relation::Waiting,
+        Step::Start | Step::Released(Release::Voluntary | Release::Final) => Relation::Outside,
+        // Whoever is made to give way wants the lock back all along.
+        Step::Want | Step::Released(Release::Forced) => Relation::Waiting,
         Step::Acquired => Relation::Inside,
         Step::Exit => Relation::Absent,
         Step::Yielded => match position.checked_sub(1).map(|before| notes[before].step) {
@@ -285,7 +287,7 @@ mod tests {
 
     /// ```text
     ///          0    10        40   45   60        90   100
-    /// first    outside held(30)    | yield, wait  held outside
+    /// first    outside held(30)    wait, yield(42) held outside
     /// second   outside want(25)    held(40)       outside
     /// ```
     #[test]
@@ -311,7 +313,7 @@ mod tests {
 
         let states = result.threads[0].states_ns;
         assert_eq!((states.held_running, states.held_preempted, states.held_blocked), (25, 4, 6));
-        assert_eq!((states.wait_queued, states.wait_handoff), (45, 6));
+        assert_eq!((states.wait_queued, states.wait_handoff), (45, 8));
         assert_eq!(total(&states), 100);
         assert_eq!((result.threads[0].waits, result.threads[0].forced_releases), (1, 1));
 
@@ -321,7 +323,7 @@ mod tests {
         assert_eq!(total(&states), 90);
 
         assert_eq!((result.lock.held_ns, result.lock.free_ns, result.lock.contended_ns), (80, 20, 65));
-        assert_eq!(result.lock.handoff_ns, 11);
+        assert_eq!(result.lock.handoff_ns, 13);
         assert_eq!(result.blame.into_iter().collect::<Vec<_>>(), [((0, 1), 45), ((1, 0), 20)]);
     }
 

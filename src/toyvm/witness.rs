@@ -113,8 +113,11 @@ impl Witness {
             return;
         }
         let at = clock::monotonic();
-        let gave_way = matches!(self.notes.last(), Some(Note { step: Step::Released(Release::Forced), .. }));
-        self.waiting = step == Step::Want || (step == Step::Yielded && gave_way);
+        self.waiting = match step {
+            Step::Want | Step::Released(Release::Forced) => true,
+            Step::Yielded => self.waiting,
+            Step::Start | Step::Acquired | Step::Released(_) | Step::Exit => false,
+        };
         self.notes.push(Note { step, at, ends: self.approach, begins: self.approach });
     }
 

@@ -9,9 +9,9 @@ use std::{
 use gilscope::{
     model::{address::FileOffset, ids::Pid},
     source::{
-        calls::Call,
+        calls::{Call, Verdict},
         scheduler::Scope,
-        uprobe::{UprobeOptions, Verdict, sweep::Sweeper},
+        uprobe::{UprobeOptions, sweep::Sweeper},
     },
     target::site::{CondFunction, Register, Site, SiteMeaning},
 };
@@ -52,9 +52,9 @@ pub fn options(pid: Pid, sites: Vec<Site>, calls: &Calls) -> UprobeOptions {
         sites,
         on_call: Box::new(move |call, _| {
             calls.lock().unwrap().push(call);
-            Verdict::Used
+            Verdict::Known
         }),
-        on_step: Box::new(|_, _, _, _, _| Verdict::Unmatched),
+        on_step: Box::new(|_, _| Verdict::Foreign),
         sweeper: sweeper(),
         cost_per_event: None,
     }

@@ -20,8 +20,8 @@ use gilscope::{
     },
     source::{
         Source, Tally,
-        calls::Call,
-        preload::{Prepared, Verdict},
+        calls::{Call, Verdict},
+        preload::Prepared,
     },
     target::site::CondFunction,
 };

@@ -21,13 +21,6 @@ pub struct Interpreter {
 }
 
 impl Interpreter {
-    /// A command that runs this interpreter with `arguments`.
-    pub fn command<S: Into<OsString>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(&self.words[0]);
-        command.args(&self.words[1..]).args(arguments.into_iter().map(Into::into)).env("LC_ALL", "C.UTF-8");
-        command
-    }
-
     /// Puts a copy of `file` where the interpreter can see it, and returns its path as the interpreter sees it.
     pub fn give(&self, folder: &Path, file: &Path) -> PathBuf {
         let Some(root) = &self.root else { return file.to_owned() };

@@ -57,7 +57,6 @@ pub struct PreloadSource {
     watermark: RawTime,
     filter_cleared: RawTime,
     lock_events: u64,
-    unmatched: u64,
 }
 
 impl PreloadSource {
@@ -74,7 +73,6 @@ impl PreloadSource {
             watermark: start,
             filter_cleared: start,
             lock_events: 0,
-            unmatched: 0,
         }
     }
 
@@ -140,7 +138,6 @@ impl PreloadSource {
                 self.lock_events += 1;
                 let verdict = (self.calls)(Call { at, tid, function, cond }, out);
                 if verdict == Verdict::Foreign {
-                    self.unmatched += 1;
                     self.ring.filter_out(cond.raw());
                 }
             }
@@ -194,7 +191,7 @@ impl Source for PreloadSource {
         let each = |cost: Nanos| Nanos::from_nanos(cost.as_nanos().div_ceil(u64::from(COST_EMISSIONS)));
         Tally {
             lock_events: self.lock_events,
-            unmatched: self.unmatched,
+            unmatched: 0,
             cost_per_event: (ticks > 0).then(|| self.timeline.duration(ticks).map(each)).flatten(),
         }
     }

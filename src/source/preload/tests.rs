@@ -15,8 +15,9 @@ use crate::{
     },
     source::{
         Source,
+        calls::Verdict,
         preload::{
-            PreloadSource, Verdict,
+            PreloadSource,
             clock::{ProbeClock, Timeline},
             file,
             layout::{CHUNKS, KIND_LOST, KIND_SIGNAL, RECORDS, RING_BYTES, Slot},
