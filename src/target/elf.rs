@@ -10,7 +10,7 @@ use std::{
 
 use object::{
     Endianness, ReadCache, SectionIndex,
-    elf::{PT_LOAD, SHN_UNDEF},
+    elf::{ET_EXEC, PT_INTERP, PT_LOAD, SHN_UNDEF},
     read::{
         Object, ObjectSection,
         elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader, Sym},
@@ -42,7 +42,7 @@ pub struct ElfImage {
     path: PathBuf,
     bytes: ReadCache<File>,
     segments: Vec<Segment>,
-    position_independent: bool,
+    program: bool,
 }
 
 /// A `PT_LOAD` segment: how a part of the file appears in memory.
@@ -81,12 +81,8 @@ impl ElfImage {
         if length > LONGEST_FILE {
             return Err(ElfError::TooLong { path: path.to_owned(), length });
         }
-        let mut image = Self {
-            path: path.to_owned(),
-            bytes: ReadCache::new(file),
-            segments: Vec::new(),
-            position_independent: false,
-        };
+        let mut image =
+            Self { path: path.to_owned(), bytes: ReadCache::new(file), segments: Vec::new(), program: false };
         let elf = image.parse()?;
         let endian = elf.endian();
         let segments = elf.elf_program_headers().iter().filter(|header| header.p_type(endian) == PT_LOAD);
@@ -97,9 +93,11 @@ impl ElfImage {
                 file_size: header.p_filesz(endian),
             })
             .collect();
-        let position_independent = elf.elf_header().e_type(endian) == object::elf::ET_DYN;
+        let program = elf.elf_header().e_type(endian) == ET_EXEC
+            || elf.elf_program_headers().iter().any(|header| header.p_type(endian) == PT_INTERP)
+            || elf.elf_dynamic_symbol_table().len() <= 1;
         image.segments = segments;
-        image.position_independent = position_independent;
+        image.program = program;
         Ok(image)
     }
 
@@ -140,13 +138,14 @@ impl ElfImage {
         Ok(None)
     }
 
-    /// The symbol called `name`: dynamic, or of the full table where there is no dynamic one, as in static programs.
+    /// The symbol called `name`: dynamic, or in a program (which need not export what it is made of) of the full table.
     pub fn symbol(&self, name: &str) -> Result<Option<Symbol>, ElfError> {
         let elf = self.parse()?;
-        if elf.elf_dynamic_symbol_table().len() > 1 {
-            return self.find_dynamic(&elf, name.as_bytes()).map_err(|source| self.damaged(source));
-        }
-        self.find_static(&elf, name.as_bytes()).map_err(|source| self.damaged(source))
+        let found = match self.find_dynamic(&elf, name.as_bytes()) {
+            Ok(None) if self.program => self.find_static(&elf, name.as_bytes()),
+            found => found,
+        };
+        found.map_err(|source| self.damaged(source))
     }
 
     fn find_static(&self, elf: &Elf<'_>, name: &[u8]) -> object::Result<Option<Symbol>> {
@@ -198,11 +197,6 @@ impl ElfImage {
             let into = address.raw().checked_sub(segment.address)?;
             (into < segment.file_size).then(|| FileOffset::from_start(segment.offset.wrapping_add(into)))
         })
-    }
-
-    /// Whether the loader may move the file; such a program is a PIE or a library.
-    pub fn is_position_independent(&self) -> bool {
-        self.position_independent
     }
 
     /// What the loader added to the file's addresses, given one mapping of the file; `None` when no segment has that

@@ -76,27 +76,28 @@ impl Image {
     pub fn live(&self, symbol: Symbol) -> LiveAddress {
         LiveAddress::in_target(symbol.address.raw()).plus(self.bias)
     }
-
-    /// What the loader added to the file's addresses, wrapping.
-    pub fn bias(&self) -> u64 {
-        self.bias
-    }
 }
 
-/// Opens the file of a mapping: through the mapping itself, which needs a capability but never fails to be the
-/// right file, or through the target's root directory, after comparing identities.
+/// Opens the file of a mapping: through the mapping itself, which needs a capability but never fails to be the right
+/// file; or through the target's root directory, after comparing identities; or, when it has no name any more but is the
+/// program itself, through the link to that.
 fn open_mapped(pid: Pid, mapping: &Mapping) -> Result<(PathBuf, File), ImageError> {
     let direct = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start.raw(), mapping.end.raw());
     if let Ok(file) = File::open(&direct) {
         return Ok((PathBuf::from(direct), file));
     }
-    let inside = Path::new(&format!("/proc/{pid}/root")).join(mapping.path.trim_start_matches('/'));
+    let named = Path::new(&format!("/proc/{pid}/root")).join(mapping.path.trim_start_matches('/'));
+    let program = PathBuf::from(format!("/proc/{pid}/exe"));
+    open_same(named, mapping).or_else(|error| open_same(program, mapping).map_err(|_| error))
+}
+
+fn open_same(path: PathBuf, mapping: &Mapping) -> Result<(PathBuf, File), ImageError> {
     let open = |source| ImageError::Open { path: mapping.path.clone(), source };
-    let file = File::open(&inside).map_err(open)?;
+    let file = File::open(&path).map_err(open)?;
     let seen = file.metadata().map_err(open)?;
-    // Overlay and btrfs files report another device to `stat` than to the memory map, so only the inode decides there.
+    // Overlay and btrfs files report another device to `stat` than to the memory map, so only the inode decides.
     if seen.ino() != mapping.file.inode {
         return Err(ImageError::Replaced { path: mapping.path.clone() });
     }
-    Ok((inside, file))
+    Ok((path, file))
 }

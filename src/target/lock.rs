@@ -78,6 +78,6 @@ impl LockSeat {
 pub struct InterpreterThread {
     /// `PyThreadState *` or the toy VM's equivalent.
     pub state: LiveAddress,
-    /// The kernel's thread id, in the target's own pid namespace.
+    /// The kernel's thread id as the observer's pid namespace shows it.
     pub tid: Tid,
 }

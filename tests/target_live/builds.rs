@@ -156,3 +156,46 @@ fn a_target_that_lies_about_its_offsets_is_refused() {
         assert!(refusal.contains(complaint), "{refusal}");
     }
 }
+
+/// A program that contains an interpreter and exports nothing of it.
+const EMBEDDING: &str = r#"
+#include <Python.h>
+int main(void) {
+    Py_Initialize();
+    PyRun_SimpleString("import sys, time; sys.stdout.write(sys.version.split()[0] + '\\n'); sys.stdout.flush(); time.sleep(60)");
+    return 0;
+}
+"#;
+
+#[test]
+fn an_embedded_interpreter_is_found_though_not_exported() {
+    for minor in [8, 12] {
+        let Some(python) = newest(&pyenv_versions(), minor) else {
+            eprintln!("skipped: no Python 3.{minor} in {}", pyenv_versions().display());
+            continue;
+        };
+        let prefix = python.parent().unwrap().parent().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (source, program) = (folder.path().join("embedding.c"), folder.path().join("embedding"));
+        std::fs::write(&source, EMBEDDING).unwrap();
+        let mut compiler = Command::new("cc");
+        compiler.arg(&source).arg("-o").arg(&program).arg("-I").arg(prefix.join(format!("include/python3.{minor}")));
+        let archive = format!("lib/python3.{minor}/config-3.{minor}-x86_64-linux-gnu/libpython3.{minor}.a");
+        compiler.arg(prefix.join(archive)).args(["-lpthread", "-ldl", "-lutil", "-lm"]);
+        if !compiler.output().is_ok_and(|output| output.status.success()) {
+            eprintln!("skipped: cannot compile a program with Python 3.{minor} in it");
+            continue;
+        }
+        let home = format!("PYTHONHOME={}", prefix.display());
+        let words = ["env", &home, program.to_str().unwrap()].map(str::to_owned).to_vec();
+        let mut running = Running::start(&Interpreter { words }, "");
+        let version = running.line();
+        let target = Target::discover(running.pid()).unwrap();
+        assert_eq!(target.summary().runtime_version, version);
+        let memory = ProcessMemory::open(target.pid).unwrap();
+        assert_eq!(target.locks(&memory).unwrap().len(), 1);
+        assert_eq!(target.threads(&memory).unwrap()[0].tid, target.pid.main_thread());
+        assert_eq!(target.sites().unwrap().len(), 3);
+        eprintln!("3.{minor}: embedded {version} found");
+    }
+}

@@ -94,10 +94,15 @@ fn a_foreign_process_is_refused_with_its_owner() {
 #[test]
 #[ignore = "needs an interpreter"]
 fn unprivileged_child() {
-    let words = vec![std::env::var("GILSCOPE_PYTHON").unwrap()];
+    // A program whose file was removed, as by an upgrade, is still itself.
+    let folder = tempfile::tempdir().unwrap();
+    let python = folder.path().join("python3");
+    std::fs::copy(std::env::var("GILSCOPE_PYTHON").unwrap(), &python).unwrap();
+    let words = vec![python.to_str().unwrap().to_owned()];
     let mut running = Running::start(&Interpreter { words }, THREADS);
     let version = running.line();
     assert_eq!(running.line(), "ready");
+    std::fs::remove_file(python).unwrap();
     let target = Target::discover(running.pid()).unwrap();
     let memory = ProcessMemory::open(target.pid).unwrap();
     assert_eq!(target.summary().runtime_version, version);
