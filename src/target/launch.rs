@@ -27,6 +27,8 @@ pub struct Program {
     pub environment: Vec<(OsString, OsString)>,
     /// Files that the program inherits open, under these numbers; they must stay open until it has been started.
     pub inherit: Vec<RawFd>,
+    /// Signals that the program shall ignore from its start.
+    pub ignore: Vec<i32>,
 }
 
 /// Why a program could not be started.
@@ -78,7 +80,13 @@ impl Program {
         command.args(&self.arguments).envs(self.environment);
         hold_before_exec(
             &mut command,
-            Gate { pid_writer, go_reader, go_writer: go_writer.as_raw_fd(), inherit: self.inherit },
+            Gate {
+                pid_writer,
+                go_reader,
+                go_writer: go_writer.as_raw_fd(),
+                inherit: self.inherit,
+                ignore: self.ignore,
+            },
         );
         // Spawning returns only after exec, hence the thread: the caller opens the gate in between.
         let spawning = std::thread::spawn(move || command.spawn());
@@ -145,6 +153,7 @@ struct Gate {
     /// The observer's end: the child drops its copy, so that it ends when the observer dies before opening the gate.
     go_writer: RawFd,
     inherit: Vec<RawFd>,
+    ignore: Vec<i32>,
 }
 
 #[expect(unsafe_code, reason = "code between fork and exec, and descriptor flags, have no safe interface")]
@@ -156,6 +165,10 @@ fn hold_before_exec(command: &mut Command, mut gate: Gate) {
         gate.pid_writer.write_all(&pid.to_ne_bytes())?;
         let mut go = [0];
         gate.go_reader.read_exact(&mut go)?;
+        for signal in &gate.ignore {
+            // SAFETY: ignoring a signal runs no code; it replaces our handler, which exec would reset.
+            unsafe { libc::signal(*signal, libc::SIG_IGN) };
+        }
         for file in &gate.inherit {
             // SAFETY: clears the flags of a descriptor that this process owns; no memory is involved.
             if unsafe { libc::fcntl(*file, libc::F_SETFD, 0) } == -1 {
@@ -179,7 +192,13 @@ mod tests {
 
     fn program(executable: &str, arguments: &[&str]) -> Program {
         let arguments = arguments.iter().map(Into::into).collect();
-        Program { executable: executable.into(), arguments, environment: Vec::new(), inherit: Vec::new() }
+        Program {
+            executable: executable.into(),
+            arguments,
+            environment: Vec::new(),
+            inherit: Vec::new(),
+            ignore: Vec::new(),
+        }
     }
 
     #[test]
