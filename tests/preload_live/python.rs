@@ -86,10 +86,10 @@ threads = [threading.Thread(target=pump) for _ in range(4)]
 fn the_program_sees_nothing_of_the_probe() {
     let script = "
 import os, subprocess, sys
-seen = sorted(k for k in os.environ if k.startswith('GILSCOPE') or k == 'LD_PRELOAD')
+seen = sorted(k for k in os.environ if k.startswith(('GILSCOPE_RING', 'GILSCOPE_PROBE')) or k == 'LD_PRELOAD')
 files = [os.readlink('/proc/self/fd/' + f) for f in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + f)]
 child = subprocess.run(['/usr/bin/env'], stdout=subprocess.PIPE).stdout.decode()
-print(seen, os.environ.get('LD_PRELOAD'), [f for f in files if 'gilscope' in f], 'GILSCOPE' in child, '/proc/self/fd' in child)
+print(seen, os.environ.get('LD_PRELOAD'), [f for f in files if 'gilscope' in f], 'GILSCOPE_RING' in child, '/proc/self/fd' in child)
 sys.stdout.flush()
 os._exit(7)";
     each_python(|interpreter| {
@@ -122,7 +122,7 @@ fn a_shell_passes_the_probe_on_and_the_first_interpreter_takes_it() {
     let show = "
 import os
 files = [os.readlink(f'/proc/self/fd/{f}') for f in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{f}')]
-print(os.getpid(), [k for k in os.environ if 'GILSCOPE' in k or k == 'LD_PRELOAD'], [f for f in files if 'gilscope' in f])";
+print(os.getpid(), [k for k in os.environ if 'GILSCOPE_RING' in k or 'GILSCOPE_PROBE' in k or k == 'LD_PRELOAD'], [f for f in files if 'gilscope' in f])";
     let script = "x=$(echo hello | cat); env -u NOTHING \"$0\" -c \"$1\"; \"$0\" -c \"$1\"; exit 3";
     shell.args(["-c", script]).args(usual().words).arg(show);
     let recording = record(shell);
