@@ -79,7 +79,7 @@ impl RunSession {
     pub fn record(&mut self) -> Result<Profile, SessionError> {
         let watch = self.watch.take().ok_or_else(|| self.no_interpreter())?;
         let (watch, target) = self.await_interpreter(watch)?;
-        let mut recording = watch.begin(target, self.options)?;
+        let mut recording = watch.begin(target, self.options).map_err(|error| self.unless_ended(error))?;
         let end = loop {
             recording.turn();
             if let Some(status) = self.child.try_wait().ok().flatten() {
@@ -94,6 +94,12 @@ impl RunSession {
         let profile = recording.finish(end);
         let never_began = end == End::TargetEnded && profile.locks.is_empty() && !profile.target.free_threaded;
         if never_began { Err(self.no_interpreter()) } else { Ok(profile) }
+    }
+
+    /// That the program has ended explains whatever else went wrong.
+    fn unless_ended(&mut self, error: SessionError) -> SessionError {
+        self.ended = self.ended.or_else(|| self.child.try_wait().ok().flatten());
+        if self.ended.is_some() { self.no_interpreter() } else { error }
     }
 
     fn no_interpreter(&self) -> SessionError {
