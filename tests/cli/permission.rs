@@ -3,8 +3,8 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use crate::{
-    live::{interpreters::usual, running::Running},
-    place::{Place, SPIN, end, is_root, plain},
+    live::interpreters::usual,
+    place::{Place, end, is_root, plain},
 };
 
 #[test]
@@ -33,14 +33,13 @@ fn a_foreign_process_is_refused_with_its_owner() {
 #[test]
 fn attaching_says_which_right_is_missing_and_what_works_without() {
     let place = Place::new();
-    let Some(mut python) = plain(&PathBuf::from(&usual().words[0])) else { return };
-    python.args(["-c", SPIN, "60"]);
-    let mut running = Running::start(python);
-    assert_eq!(running.line(), "ready");
+    let Some(python) = plain(&PathBuf::from(&usual().words[0])) else { return };
+    let running = place.until_go(python);
     let Some(mut gilscope) = place.plain_gilscope(&format!("attach {}", running.pid())) else { return };
     let before = place.names();
     let ended = end(&mut gilscope);
     ended.assert_refusal(3, "cannot arm uprobes").assert_said("CAP_PERFMON").assert_said("gilscope run SCRIPT");
+    drop(running);
     ended.assert_left(&place, &before);
 }
 

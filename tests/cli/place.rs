@@ -13,7 +13,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::live::{interpreters::usual, outcome};
+use crate::live::{interpreters::usual, outcome, running::Running};
 
 /// Longer than any of these programs takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,6 +24,19 @@ import sys, threading, time
 end = time.monotonic() + float(sys.argv[1])
 def spin():
     while time.monotonic() < end: sum(range(1000))
+threads = [threading.Thread(target=spin) for _ in range(2)]
+[t.start() for t in threads]
+print('ready', flush=True)
+[t.join() for t in threads]
+print('done', flush=True)
+sys.exit(int((sys.argv + ['0'])[2]))
+";
+
+/// The same, until a file is there: `until.py FILE [CODE]`.
+pub const UNTIL: &str = "
+import os, sys, threading
+def spin():
+    while not os.path.exists(sys.argv[1]): sum(range(1000000))
 threads = [threading.Thread(target=spin) for _ in range(2)]
 [t.start() for t in threads]
 print('ready', flush=True)
@@ -48,7 +61,7 @@ pub struct Ended {
 }
 
 impl Place {
-    /// With `spin.py` in it.
+    /// With `spin.py` and `until.py` in it.
     pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("place").tempdir().unwrap();
         let place = Self { folder };
@@ -57,6 +70,7 @@ impl Place {
             fs::set_permissions(open, fs::Permissions::from_mode(0o777)).unwrap();
         }
         place.file("spin.py", SPIN);
+        place.file("until.py", UNTIL);
         place
     }
 
@@ -74,6 +88,20 @@ impl Place {
 
     pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// An interpreter that runs `until.py`, to be ended by the file `go`; it is ready.
+    pub fn until_go(&self, interpreter: Command) -> Running {
+        let mut command = interpreter;
+        command.args(["-c", UNTIL]).arg(self.path("go")).arg("8");
+        let mut running = Running::start(command);
+        assert_eq!(running.line(), "ready");
+        running
+    }
+
+    /// Lets `until.py` end.
+    pub fn go(&self) {
+        self.file("go", "");
     }
 
     /// The names of everything in it, temporary files included.
@@ -122,7 +150,7 @@ impl Place {
         let group = format!("gilscope_{gilscope}");
         let start = Instant::now();
         loop {
-            let left = [processes_of(&folder, &group), probes_of(&group)].concat();
+            let left = [processes_of(&folder, &group), probes_of(gilscope)].concat();
             if left.is_empty() {
                 return;
             }
@@ -243,14 +271,20 @@ fn processes_of(folder: &str, group: &str) -> Vec<String> {
     processes.filter_map(|process| ours(&process)).collect()
 }
 
-/// Probes that the kernel still lists.
-fn probes_of(group: &str) -> Vec<String> {
+/// Probes of this gilscope that the kernel lists.
+pub fn probes_of(gilscope: u32) -> Vec<String> {
+    let group = format!("gilscope_{gilscope}");
     let list = fs::read_to_string("/sys/kernel/tracing/uprobe_events").unwrap_or_default();
     let of_group = |line: &&str| {
         let listed = line.strip_prefix("p:").and_then(|rest| rest.split_once('/'));
         listed.is_some_and(|(listed, _)| listed == group || listed.starts_with(&format!("{group}_")))
     };
     list.lines().filter(of_group).map(str::to_owned).collect()
+}
+
+/// Waits until this gilscope has put probes into the kernel.
+pub fn wait_for_probes(gilscope: u32) {
+    wait_for("the probes", || !probes_of(gilscope).is_empty());
 }
 
 /// Sends a signal.
