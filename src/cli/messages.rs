@@ -103,9 +103,7 @@ fn complaint(rendered: &str) -> String {
     let sentence = words(paragraphs.next().unwrap_or_default());
     let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence);
     let lines = paragraphs.flat_map(str::lines).map(words).filter(|line| !line.is_empty());
-    let hint =
-        |line: String| format!("hint: {}\n", uncapitalised(line.trim_start_matches("tip: ").trim_end_matches('.')));
-    let hints: String = lines.map(hint).collect();
+    let hints: String = lines.map(|line| format!("hint: {}\n", as_hint(&line))).collect();
     format!("gilscope: error: {sentence}\n{hints}")
 }
 
@@ -116,7 +114,10 @@ pub fn columns() -> u16 {
     wished.or_else(real).unwrap_or(USUAL_COLUMNS)
 }
 
-fn uncapitalised(line: &str) -> String {
+/// A line of the parser's in the style of hints: lower case, no full stop. The dots of `[ARGS]...` mean something.
+fn as_hint(line: &str) -> String {
+    let line = line.trim_start_matches("tip: ");
+    let line = line.strip_suffix('.').filter(|rest| !rest.ends_with('.')).unwrap_or(line);
     let mut chars = line.chars();
     chars.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(chars).collect()
 }
@@ -159,10 +160,9 @@ mod tests {
 
     #[test]
     fn the_parsers_complaint_has_the_form_of_all_others() {
-        let rendered =
-            "error: the following arguments are missing:\n  <PID>\n\n  tip: try x\n\nUsage: a\n       b\n\nFor more.\n";
+        let rendered = "error: the following arguments are missing:\n  <PID>\n\n  tip: try x\n\nUsage: a\n       b...\n\nFor more.\n";
         let expected = "gilscope: error: the following arguments are missing: <PID>\n\
-                        hint: try x\nhint: usage: a\nhint: b\nhint: for more\n";
+                        hint: try x\nhint: usage: a\nhint: b...\nhint: for more\n";
         assert_eq!(complaint(rendered), expected);
     }
 
