@@ -289,6 +289,7 @@ pub fn wait_for_probes(gilscope: u32) {
 
 /// Sends a signal.
 pub fn kill(signal: &str, pid: u32) {
-    let status = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().unwrap();
+    // Of the shell: there is not everywhere a program of that name.
+    let status = Command::new("bash").args(["-c", &format!("kill -{signal} {pid}")]).status().unwrap();
     assert!(status.success(), "kill -{signal} {pid}");
 }
