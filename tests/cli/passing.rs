@@ -27,7 +27,7 @@ for name, fact in sorted({**facts, **ours}.items()): print(name, repr(fact))
 ";
 
 /// Everything that can be given along: an open file, an ignored signal, an odd environment.
-const SHELL: &str = "exec 7<show.py; trap '' HUP; umask 027; GILSCOPE_MINE=1 ODD='a b
+const SHELL: &str = "exec 7<show.py; trap '' HUP INT; umask 027; GILSCOPE_MINE=1 ODD='a b
 c' exec \"$@\"";
 
 fn within_shell(place: &Place, command: &Command) -> Output {
