@@ -33,6 +33,13 @@ pub(super) fn clean_frame(text: &str) -> String {
     clean(text).replace(';', ":")
 }
 
+/// A command line as a person would say it: absolute paths by their last component.
+pub(super) fn said(command: &str) -> String {
+    let last = |word: &str| word.rsplit('/').find(|part| !part.is_empty()).unwrap_or(word).to_owned();
+    let words = command.split(' ').map(|word| if word.starts_with('/') { last(word) } else { word.to_owned() });
+    clean(&words.collect::<Vec<_>>().join(" "))
+}
+
 /// `text`, cut after `limit` characters.
 pub(super) fn shortened(text: &str, limit: usize) -> String {
     if text.chars().count() <= limit {
@@ -51,7 +58,12 @@ fn is_unsafe(shown: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{clean, clean_frame, shortened};
+    use super::{clean, clean_frame, said, shortened};
+
+    #[test]
+    fn a_command_is_said_without_its_folders() {
+        assert_eq!(said("/usr/bin/python3 /srv/shop/app.py --port 80 / a/b"), "python3 app.py --port 80 / a/b");
+    }
 
     #[test]
     fn foreign_text_cannot_steer_a_terminal_or_split_a_line() {
