@@ -82,9 +82,9 @@ pub struct LedgerTally {
     pub unmatched: u64,
     /// Events that sources reported as lost.
     pub lost: u64,
-    /// Stacks accepted.
+    /// Stacks that count for something.
     pub stack_samples: u64,
-    /// Stacks that could not be read, were torn, or were overtaken by what they describe.
+    /// Stacks that could not be read or were torn.
     pub stack_failures: u64,
 }
 
@@ -305,7 +305,6 @@ impl Ledger {
             self.tally.stack_failures += 1;
             return;
         };
-        self.tally.stack_samples += 1;
         match sample.cause {
             SampleCause::WaitBegan => self.on_wait_stack(tid, stack, sample.until),
             SampleCause::Tick => self.on_tick(tid, stack),
@@ -315,8 +314,12 @@ impl Ledger {
     fn on_wait_stack(&mut self, tid: Tid, stack: StackId, read_until: MonoNanos) {
         let thread = self.threads.get_mut(&tid);
         match thread.map(|thread| &mut thread.relation) {
-            Some(Relation::Waiting(wait)) if wait.stack.is_none() => wait.stack = Some((stack, read_until)),
-            _ => self.tally.stack_failures += 1,
+            Some(Relation::Waiting(wait)) if wait.stack.is_none() => {
+                wait.stack = Some((stack, read_until));
+                self.tally.stack_samples += 1;
+            }
+            // The wait was over before its stack was read.
+            _ => {}
         }
     }
 
@@ -324,6 +327,7 @@ impl Ledger {
         let Some(thread) = self.threads.get_mut(&tid) else {
             return;
         };
+        self.tally.stack_samples += 1;
         let lock = match thread.relation {
             Relation::Waiting(wait) => self.locks.iter_mut().find(|lock| lock.id == wait.lock),
             Relation::Inside(id) => self.locks.iter_mut().find(|lock| lock.id == id),
