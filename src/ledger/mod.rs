@@ -334,7 +334,7 @@ impl Ledger {
             Relation::Outside | Relation::Unknown => None,
         };
         let ownership = lock.as_ref().map_or(Ownership::Unknown, |lock| lock.ownership());
-        if let Some(state) = thread.state(ownership) {
+        if let Some(state) = thread.state(ownership).or_else(|| thread.likely_state()) {
             *thread.ticks.entry(state).or_default().entry(stack).or_default() += 1;
         }
         if let (Relation::Inside(_), Some(lock)) = (thread.relation, lock) {

@@ -203,6 +203,17 @@ impl ThreadAccount {
         }
     }
 
+    /// What an unresolved state will most likely turn out to be; good enough to file a sample under.
+    pub(super) fn likely_state(&self) -> Option<State> {
+        match (self.relation, self.cpu) {
+            (Relation::Inside(_), Cpu::Unresolved(Some(SeenCpu::Asleep))) => Some(State::HeldBlocked),
+            (Relation::Inside(_), Cpu::Unresolved(_)) => Some(State::HeldRunning),
+            (Relation::Outside, Cpu::Unresolved(Some(SeenCpu::Asleep))) => Some(State::OutsideBlocked),
+            (Relation::Outside, Cpu::Unresolved(_)) => Some(State::OutsideRunning),
+            _ => None,
+        }
+    }
+
     /// The thread got a CPU; time must have been charged up to this moment.
     pub(super) fn on_switched_in(&mut self) {
         match self.cpu {
