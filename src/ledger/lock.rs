@@ -24,6 +24,8 @@ pub(super) struct LockAccount {
     pub(super) waiters: Vec<Tid>,
     /// Threads that have released it and may turn out to have been forced to.
     pub(super) givers: Vec<Tid>,
+    /// The last step that anybody took with it.
+    pub(super) last_step: Option<LastStep>,
     pub(super) charged_until: MonoNanos,
     pub(super) held: Nanos,
     pub(super) contended: Nanos,
@@ -38,6 +40,15 @@ pub(super) struct LockAccount {
     pub(super) forced_releases: u64,
     pub(super) hold_lengths: Durations,
     pub(super) wait_lengths: Durations,
+}
+
+/// A step with a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LastStep {
+    /// Whose.
+    pub(super) by: Tid,
+    /// How long that thread had run before.
+    pub(super) ran: Nanos,
 }
 
 /// Who owns the lock.
@@ -75,6 +86,7 @@ impl LockAccount {
             owner,
             waiters: Vec::new(),
             givers: Vec::new(),
+            last_step: None,
             charged_until: start,
             held: Nanos::ZERO,
             contended: Nanos::ZERO,

@@ -17,6 +17,7 @@ mod blame;
 mod close;
 mod giving_way;
 mod lock;
+mod run_delay;
 mod spread;
 mod steps;
 mod thread;
@@ -32,10 +33,12 @@ use crate::model::{
 
 use blame::{BlameBook, Pair};
 use close::ClosedThread;
+use giving_way::Contention;
 use lock::{LockAccount, LongHolds, Owner};
 use thread::{Charge, Cpu, Ownership, Relation, ThreadAccount};
 
 pub use close::Attribution;
+pub use giving_way::GivingWayLimits;
 
 /// How to keep the books.
 #[derive(Debug, Clone)]
@@ -44,9 +47,8 @@ pub struct LedgerOptions {
     pub start: MonoNanos,
     /// Holds at least this long are listed one by one.
     pub long_hold: Nanos,
-    /// CPU time that a thread needs at the most to give way and to ask for the lock again; one that computes for longer
-    /// between a release and the next want has released by itself.
-    pub longest_giving_way: Nanos,
+    /// How to tell forced releases from voluntary ones.
+    pub giving_way: GivingWayLimits,
     /// The stack that stands in where none was read.
     pub no_stack: StackId,
 }
@@ -125,7 +127,7 @@ impl Ledger {
         match &event.what {
             What::Lock(lock, step) => self.on_lock_step(tid, *lock, *step),
             What::SwitchedIn => self.with_thread(tid, ThreadAccount::on_switched_in),
-            What::SwitchedOut(why) => self.with_thread(tid, |thread| thread.on_switched_out(*why)),
+            What::SwitchedOut(why) => self.on_switched_out(tid, *why),
             What::RunDelay(cumulative) => self.with_thread(tid, |thread| thread.on_run_delay(*cumulative)),
             What::Created => self.on_created(tid),
             What::Seen(sighting) => self.on_seen(tid, *sighting),
@@ -252,6 +254,26 @@ impl Ledger {
     fn thread(&mut self, tid: Tid, relation: Relation) -> &mut ThreadAccount {
         let now = self.now;
         self.threads.entry(tid).or_insert_with(|| ThreadAccount::new(tid, now, relation, Cpu::Unresolved(None)))
+    }
+
+    fn on_switched_out(&mut self, tid: Tid, why: OffCpu) {
+        let contention = self.contention(tid);
+        self.with_thread(tid, |thread| thread.on_switched_out(why, contention));
+    }
+
+    /// Who may keep the mutexes locked of the lock that the thread has released last.
+    fn contention(&mut self, tid: Tid) -> Contention {
+        let released = self.threads.get(&tid).and_then(|thread| thread.giving_way.as_ref());
+        let lock = released.and_then(|giving_way| self.locks.iter().find(|lock| lock.id == giving_way.lock));
+        let Some(step) = lock.and_then(|lock| lock.last_step) else {
+            return Contention::None;
+        };
+        if step.by == tid {
+            return Contention::Approaching;
+        }
+        self.charge_thread(step.by);
+        let ran = self.threads.get(&step.by).map(|thread| thread.ran.saturating_sub(step.ran));
+        if ran.is_some_and(|ran| ran <= self.options.giving_way.step) { Contention::Stepping } else { Contention::None }
     }
 
     fn on_created(&mut self, tid: Tid) {
