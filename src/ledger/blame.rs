@@ -5,7 +5,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::{
-    ledger::{apportion::apportion, thread::Samples},
+    ledger::{apportion::apportion, lock::Waiter, thread::Samples},
     model::{
         ids::{LockId, Tid},
         profile::Blame,
@@ -45,9 +45,9 @@ impl BlameBook {
     }
 
     /// The holder's stack was `stack` while these threads waited.
-    pub(super) fn sample(&mut self, lock: LockId, holder: Tid, waiters: &[Tid], stack: StackId) {
+    pub(super) fn sample(&mut self, lock: LockId, holder: Tid, waiters: &[Waiter], stack: StackId) {
         for waiter in waiters {
-            let pair = Pair { lock, waiter: *waiter, holder };
+            let pair = Pair { lock, waiter: waiter.tid, holder };
             *self.pairs.entry(pair).or_default().stacks.entry(stack).or_default() += 1;
             *self.contended.entry((lock, holder)).or_default().entry(stack).or_default() += 1;
         }
