@@ -4,7 +4,7 @@
 
 use crate::{
     ledger::{
-        blame::{BlameBook, Pair},
+        blame::BlameBook,
         giving_way::Request,
         spread::Durations,
         thread::{Ownership, Ownerships, Samples},
@@ -131,10 +131,10 @@ impl LockAccount {
     pub(super) fn blame_owner(&mut self, blame: &mut BlameBook) {
         if let Owner::Held(hold) = &self.owner {
             let held = self.ownerships.held;
-            for waiter in &mut self.waiters {
-                let time = held.saturating_sub(std::mem::replace(&mut waiter.blamed_until, held));
-                blame.charge(Pair { lock: self.id, waiter: waiter.tid, holder: hold.tid }, time);
-            }
+            let wait = |waiter: &mut Waiter| {
+                (waiter.tid, held.saturating_sub(std::mem::replace(&mut waiter.blamed_until, held)))
+            };
+            blame.charge_all(self.id, hold.tid, self.waiters.iter_mut().map(wait));
         }
     }
 

@@ -1,7 +1,7 @@
 //! The ledger: ordered events in, the nine states of every thread, holds, waits and blame out.
 //!
-//! It is pure: no clock, no kernel, no unsafe. It streams: what it keeps grows with the number of threads and of
-//! distinct stacks, never with the length of the recording. An event that fits no legal transition is counted as
+//! It is pure: no clock, no kernel, no unsafe. It streams: what it keeps grows with the number of threads alive and of
+//! distinct stacks, never with the length of the recording or the number of threads that have ended. An event that fits no legal transition is counted as
 //! unmatched and changes nothing but what it contradicts; nothing is repaired by guessing.
 //!
 //! ```text
@@ -15,6 +15,7 @@
 mod apportion;
 mod blame;
 mod close;
+mod ended;
 mod giving_way;
 mod lock;
 mod spread;
@@ -32,6 +33,7 @@ use crate::model::{
 
 use blame::BlameBook;
 use close::ClosedThread;
+use ended::EndedThreads;
 use lock::{LockAccount, LongHolds, Owner};
 use thread::{Cpu, Ownership, Relation, ThreadAccount};
 
@@ -67,7 +69,7 @@ pub struct Ledger {
     now: MonoNanos,
     locks: Vec<LockAccount>,
     threads: FxHashMap<Tid, ThreadAccount>,
-    ended: Vec<ClosedThread>,
+    ended: EndedThreads,
     /// Threads whose lock events are missing since their last one.
     lossy: FxHashSet<Tid>,
     blame: BlameBook,
@@ -97,7 +99,7 @@ impl Ledger {
             options,
             locks: Vec::new(),
             threads: FxHashMap::default(),
-            ended: Vec::new(),
+            ended: EndedThreads::default(),
             lossy: FxHashSet::default(),
             blame: BlameBook::default(),
             tally: LedgerTally::default(),
@@ -270,12 +272,17 @@ impl Ledger {
     }
 
     fn on_exited(&mut self, tid: Tid) {
+        if let Some(thread) = self.close_thread(tid) {
+            self.ended.enter(thread);
+        }
+    }
+
+    fn close_thread(&mut self, tid: Tid) -> Option<ClosedThread> {
         self.leave_relation(tid);
         self.lossy.remove(&tid);
-        if let Some(mut thread) = self.threads.remove(&tid) {
-            thread.resolve_at_end();
-            self.ended.push(ClosedThread::new(thread, self.options.no_stack));
-        }
+        let mut thread = self.threads.remove(&tid)?;
+        thread.resolve_at_end();
+        Some(ClosedThread::new(thread, self.options.no_stack))
     }
 
     fn on_lock_events_lost(&mut self, tid: Tid, lost: LostEvents) {
