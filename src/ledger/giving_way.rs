@@ -181,7 +181,7 @@ impl GivingWay {
 
     /// The owners during it, each with the time it owned the lock.
     pub(super) fn blame(&self, waiter: Tid) -> impl Iterator<Item = (Pair, Nanos)> + '_ {
-        self.owners.iter().map(move |(holder, time)| (Pair { lock: self.lock, waiter, holder: *holder }, *time))
+        self.owners.iter().map(move |(holder, time)| (Pair::of(self.lock, waiter, *holder), *time))
     }
 
     /// It was a wait: books on the lock what was noted.

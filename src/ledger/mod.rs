@@ -1,7 +1,7 @@
 //! The ledger: ordered events in, the nine states of every thread, holds, waits and blame out.
 //!
-//! It is pure: no clock, no kernel, no unsafe. It streams: what it keeps grows with the number of threads and of
-//! distinct stacks, never with the length of the recording. An event that fits no legal transition is counted as
+//! It is pure: no clock, no kernel, no unsafe. It streams: what it keeps grows with the number of threads alive and of
+//! distinct stacks, never with the length of the recording or the number of threads that have ended. An event that fits no legal transition is counted as
 //! unmatched and changes nothing but what it contradicts; nothing is repaired by guessing.
 //!
 //! ```text
@@ -15,6 +15,7 @@
 mod apportion;
 mod blame;
 mod close;
+mod ended;
 mod giving_way;
 mod lock;
 mod run_delay;
@@ -31,11 +32,12 @@ use crate::model::{
     time::{MonoNanos, Nanos},
 };
 
-use blame::{BlameBook, Pair};
+use blame::BlameBook;
 use close::ClosedThread;
+use ended::EndedThreads;
 use giving_way::Contention;
 use lock::{LockAccount, LongHolds, Owner};
-use thread::{Charge, Cpu, Ownership, Relation, ThreadAccount};
+use thread::{Cpu, Ownership, Relation, ThreadAccount};
 
 pub use close::Attribution;
 pub use giving_way::GivingWayLimits;
@@ -69,7 +71,7 @@ pub struct Ledger {
     now: MonoNanos,
     locks: Vec<LockAccount>,
     threads: FxHashMap<Tid, ThreadAccount>,
-    ended: Vec<ClosedThread>,
+    ended: EndedThreads,
     /// Threads whose lock events are missing since their last one.
     lossy: FxHashSet<Tid>,
     blame: BlameBook,
@@ -99,7 +101,7 @@ impl Ledger {
             options,
             locks: Vec::new(),
             threads: FxHashMap::default(),
-            ended: Vec::new(),
+            ended: EndedThreads::default(),
             lossy: FxHashSet::default(),
             blame: BlameBook::default(),
             tally: LedgerTally::default(),
@@ -175,7 +177,7 @@ impl Ledger {
         }
     }
 
-    /// Charges one thread's time up to now, and to its lock and the lock's owner what it waited.
+    /// Charges one thread's time up to now.
     fn charge_thread(&mut self, tid: Tid) {
         let Some(thread) = self.threads.get_mut(&tid) else {
             return;
@@ -187,26 +189,18 @@ impl Ledger {
             }
         };
         let lock = wanted.and_then(|wanted| self.locks.iter_mut().find(|lock| lock.id == wanted));
-        let ownership = lock.as_ref().map_or(Ownership::Unknown, |lock| lock.ownership());
-        let charge = thread.charge(self.now, ownership);
-        if let (Some(lock), Relation::Waiting(_)) = (lock, charge.relation) {
-            Self::charge_wait(&mut self.blame, lock, tid, charge);
-        }
-    }
-
-    fn charge_wait(blame: &mut BlameBook, lock: &mut LockAccount, waiter: Tid, charge: Charge) {
-        match &mut lock.owner {
-            Owner::Unknown => lock.wait_unknown += charge.time,
-            Owner::Free => lock.handoff += charge.time,
-            Owner::Held(hold) => {
-                hold.waited += charge.time;
-                lock.blamed += charge.time;
-                blame.charge(Pair { lock: lock.id, waiter, holder: hold.tid }, charge.time);
+        match (thread.relation, lock) {
+            (Relation::Waiting(_), Some(lock)) => {
+                // Held without a waiter it cannot have been: this one waits.
+                lock.charge(self.now);
+                thread.charge_wait(self.now, lock.ownerships);
             }
+            (_, lock) => thread.charge(self.now, lock.map_or(Ownership::Unknown, |lock| lock.ownership())),
         }
     }
 
-    /// Charges a lock and everyone waiting for it up to now; called before its owner or its waiters change.
+    /// Charges a lock up to now; called before its owner or its waiters change. Those who wait are charged when their own
+    /// next event comes, so that a step costs the same however many they are.
     fn charge_lock(&mut self, id: LockId) {
         let Some(index) = self.locks.iter().position(|lock| lock.id == id) else {
             return;
@@ -215,15 +209,13 @@ impl Ledger {
         let alone = lock.charge(self.now);
         let ownership = lock.ownership();
         self.charge_givers(index, ownership, alone);
-        let lock = &mut self.locks[index];
-        let waiters = std::mem::take(&mut lock.waiters);
-        for waiter in &waiters {
-            if let Some(thread) = self.threads.get_mut(waiter) {
-                let charge = thread.charge(self.now, ownership);
-                Self::charge_wait(&mut self.blame, lock, *waiter, charge);
-            }
+    }
+
+    /// Charges the owner of a lock with the waits for it; called before the owner changes, or the wait of one ends.
+    fn blame_owner(&mut self, id: LockId) {
+        if let Some(lock) = self.locks.iter_mut().find(|lock| lock.id == id) {
+            lock.blame_owner(&mut self.blame);
         }
-        lock.waiters = waiters;
     }
 
     /// Charges the threads that have released the lock and may want it back; `alone` is how long nobody else waited.
@@ -302,12 +294,17 @@ impl Ledger {
     }
 
     fn on_exited(&mut self, tid: Tid) {
+        if let Some(thread) = self.close_thread(tid) {
+            self.ended.enter(thread);
+        }
+    }
+
+    fn close_thread(&mut self, tid: Tid) -> Option<ClosedThread> {
         self.leave_relation(tid);
         self.lossy.remove(&tid);
-        if let Some(mut thread) = self.threads.remove(&tid) {
-            thread.resolve_at_end();
-            self.ended.push(ClosedThread::new(thread, self.options.no_stack));
-        }
+        let mut thread = self.threads.remove(&tid)?;
+        thread.resolve_at_end();
+        Some(ClosedThread::new(thread, self.options.no_stack))
     }
 
     fn on_lock_events_lost(&mut self, tid: Tid, lost: LostEvents) {

@@ -90,6 +90,7 @@ impl Ledger {
     /// If the thread's last release was forced, its wait began at that release: makes it so and says whether it did.
     fn resume_wait(&mut self, tid: Tid, lock: LockId) -> bool {
         self.charge_lock(lock);
+        let ownerships = self.lock(lock).ownerships;
         let Some(thread) = self.threads.get_mut(&tid) else {
             return false;
         };
@@ -99,7 +100,7 @@ impl Ledger {
         let Some(giving_way) = thread.giving_way.take() else {
             return false;
         };
-        thread.relation = Relation::Waiting(thread.wait_since_release(&giving_way));
+        thread.relation = Relation::Waiting(thread.wait_since_release(&giving_way, ownerships));
         for (pair, time) in giving_way.blame(tid) {
             self.blame.charge(pair, time);
         }
@@ -179,11 +180,13 @@ impl Ledger {
 
     pub(super) fn begin_wait(&mut self, tid: Tid, lock: LockId) {
         self.charge_lock(lock);
-        self.lock(lock).add_waiter(tid);
+        let account = self.lock(lock);
+        account.add_waiter(tid);
+        let seen = account.ownerships;
         let began = self.now;
         if let Some(thread) = self.threads.get_mut(&tid) {
             let (queued, handoff) = (Nanos::ZERO, Nanos::ZERO);
-            let wait = Wait { lock, began, queued, handoff, last_slice: None, stack: None };
+            let wait = Wait { lock, began, queued, handoff, seen, last_slice: None, stack: None };
             thread.rule_out_giving_way();
             thread.relation = Relation::Waiting(wait);
         }
@@ -191,6 +194,7 @@ impl Ledger {
 
     fn end_wait(&mut self, tid: Tid, wait: Wait) {
         self.charge_lock(wait.lock);
+        self.blame_owner(wait.lock);
         let now = self.now;
         let lock = self.lock(wait.lock);
         lock.remove_waiter(tid);
@@ -207,6 +211,7 @@ impl Ledger {
 
     fn end_hold(&mut self, tid: Tid, id: LockId) {
         self.charge_lock(id);
+        self.blame_owner(id);
         let (now, start, limits) = (self.now, self.options.start, self.options.giving_way);
         let Some((hold, length)) = self.lock(id).close_hold(now) else {
             return;

@@ -40,6 +40,8 @@ pub(super) struct Wait {
     /// Parts charged so far.
     pub(super) queued: Nanos,
     pub(super) handoff: Nanos,
+    /// The lock's account when they were charged last.
+    pub(super) seen: Ownerships,
     /// When it last began to sleep for a switch interval.
     pub(super) last_slice: Option<MonoNanos>,
     /// The waiter's stack, and when reading it ended.
@@ -65,6 +67,25 @@ impl Ownership {
     }
 }
 
+/// How long a lock has been held by anybody, free, and of unknown ownership.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Ownerships {
+    pub(super) held: Nanos,
+    pub(super) free: Nanos,
+    pub(super) unknown: Nanos,
+}
+
+impl Ownerships {
+    /// What has come since `earlier`.
+    pub(super) fn since(self, earlier: Self) -> Self {
+        Self {
+            held: self.held.saturating_sub(earlier.held),
+            free: self.free.saturating_sub(earlier.free),
+            unknown: self.unknown.saturating_sub(earlier.unknown),
+        }
+    }
+}
+
 /// A thread's place with respect to the CPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cpu {
@@ -74,13 +95,6 @@ pub(super) enum Cpu {
     Unresolved(Option<SeenCpu>),
     /// Switches were lost: the next one tells nothing about the time before it.
     Lost,
-}
-
-/// What a stretch of time was charged to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Charge {
-    pub(super) time: Nanos,
-    pub(super) relation: Relation,
 }
 
 /// Samples of one state: stacks with their weights.
@@ -140,16 +154,10 @@ impl ThreadAccount {
         }
     }
 
-    /// Charges the time up to `at` to the present state; `ownership` is that of the lock waited for, if any.
-    pub(super) fn charge(&mut self, at: MonoNanos, ownership: Ownership) -> Charge {
-        let time = at.saturating_since(self.charged_until);
-        self.charged_until = self.charged_until.max(at);
-        match self.cpu {
-            Cpu::Off(_) => self.run_delay.stay_off(time),
-            Cpu::Running | Cpu::Unresolved(_) => self.ran += time,
-            Cpu::Lost => {}
-        }
-        let charge = Charge { time, relation: self.relation };
+    /// Charges the time up to `at`, in which the thread did not wait, to the present state; `ownership` is that of the lock
+    /// that it may want back, if any.
+    pub(super) fn charge(&mut self, at: MonoNanos, ownership: Ownership) {
+        let time = self.pass_time(at);
         let state = self.state(ownership);
         match state {
             Some(state) => self.times.add(state, time),
@@ -159,14 +167,31 @@ impl ThreadAccount {
         if let Some(giving_way) = &mut self.giving_way {
             giving_way.note(state, ownership, time);
         }
-        if let Relation::Waiting(wait) = &mut self.relation {
-            match ownership {
-                Ownership::By(_) => wait.queued += time,
-                Ownership::Free => wait.handoff += time,
-                Ownership::Unknown => {}
-            }
+    }
+
+    /// Charges the time up to `at`, in which the thread waited, by the account of the lock as it is at that moment.
+    pub(super) fn charge_wait(&mut self, at: MonoNanos, lock: Ownerships) {
+        self.pass_time(at);
+        let Relation::Waiting(wait) = &mut self.relation else {
+            return;
+        };
+        let Ownerships { held, free, unknown } = lock.since(std::mem::replace(&mut wait.seen, lock));
+        wait.queued += held;
+        wait.handoff += free;
+        for (state, time) in [(State::WaitQueued, held), (State::WaitHandoff, free), (State::Unknown, unknown)] {
+            self.times.add(state, time);
         }
-        charge
+    }
+
+    fn pass_time(&mut self, at: MonoNanos) -> Nanos {
+        let time = at.saturating_since(self.charged_until);
+        self.charged_until = self.charged_until.max(at);
+        match self.cpu {
+            Cpu::Off(_) => self.run_delay.stay_off(time),
+            Cpu::Running | Cpu::Unresolved(_) => self.ran += time,
+            Cpu::Lost => {}
+        }
+        time
     }
 
     /// The present state; `None` while only the CPU part of it is unresolved.
@@ -251,7 +276,7 @@ impl ThreadAccount {
     }
 
     /// The release was forced, so what was booked as outside since then was the beginning of a wait.
-    pub(super) fn wait_since_release(&mut self, giving_way: &GivingWay) -> Wait {
+    pub(super) fn wait_since_release(&mut self, giving_way: &GivingWay, lock: Ownerships) -> Wait {
         for (state, time) in giving_way.outside.iter() {
             self.times.take(state, time);
         }
@@ -266,6 +291,7 @@ impl ThreadAccount {
             began: giving_way.since,
             queued: giving_way.waiting.get(State::WaitQueued),
             handoff: giving_way.waiting.get(State::WaitHandoff),
+            seen: lock,
             last_slice: None,
             stack: None,
         }
