@@ -1,7 +1,7 @@
 //! Profiles of real interpreters against ground truth: one C function, bound so that it holds the GIL and so that it
 //! releases it, measures itself; every state of every thread must come out within one hundredth of the thread's life.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and says what it skips")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     ffi::OsString,
@@ -15,10 +15,13 @@ use std::{
 
 use serde_json::Value;
 
-#[path = "support/interpreters.rs"]
-mod interpreters;
+#[path = "support/live.rs"]
+mod live;
 
-use interpreters::{Interpreter, interpreters};
+use live::{
+    interpreters::{Interpreter, interpreters},
+    outcome,
+};
 
 /// How far a state may be off, as a share of the thread's lifetime.
 const TOLERANCE: f64 = 0.01;
@@ -122,7 +125,7 @@ fn attaching_is_as_exact_as_launching() {
 fn backends() -> Vec<&'static str> {
     let root = fs::metadata("/sys/kernel/tracing/uprobe_events").is_ok() && is_root();
     if !root {
-        println!("skipped: backend uprobe (needs root and tracefs)");
+        outcome::skipped("backend uprobe: needs root and tracefs");
     }
     ["preload", "uprobe"].into_iter().filter(|backend| root || *backend == "preload").collect()
 }

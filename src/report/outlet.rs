@@ -106,6 +106,13 @@ pub enum OutletError {
     },
 }
 
+impl OutletError {
+    /// Whether it is a matter of permission.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
 impl Outlet {
     /// Opens `destination` without touching what it may already hold.
     pub fn open(destination: &Destination) -> Result<Self, OutletError> {

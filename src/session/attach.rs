@@ -5,22 +5,16 @@ use crate::{
         ids::Pid,
         profile::{Backend, Profile},
     },
-    session::{
-        error::SessionError,
-        options::{BackendChoice, RecordOptions},
-        recording::End,
-        signals::Signals,
-        uprobe,
-    },
+    session::{error::SessionError, options::RecordOptions, recording::End, signals::Signals, uprobe},
     target::discover::Target,
 };
 
 /// Attaches to `pid` and records.
 pub fn record(pid: Pid, options: RecordOptions, mut signals: Signals) -> Result<Profile, SessionError> {
     let target = Target::discover(pid)?;
-    let mut recording = match options.backend {
-        BackendChoice::Auto | BackendChoice::Only(Backend::Uprobe) => uprobe::attach(target, options)?,
-        BackendChoice::Only(Backend::Preload) => return Err(SessionError::PreloadNeedsLaunch),
+    let mut recording = match options.backend.for_attach().backend {
+        Backend::Uprobe => uprobe::attach(target, options)?,
+        Backend::Preload => return Err(SessionError::PreloadNeedsLaunch),
     };
     let end = loop {
         recording.turn();

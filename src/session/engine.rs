@@ -99,10 +99,10 @@ impl Engine {
         self.ledger.seed_free(lock);
     }
 
-    /// One turn of the crank.
-    pub(super) fn turn(&mut self) {
+    /// One turn of the crank. Nothing that happened at `limit` or later is booked: the recording ends there.
+    pub(super) fn turn(&mut self, limit: Option<MonoNanos>) {
         let watermark = self.drain();
-        self.book(watermark);
+        self.book(limit.map_or(watermark, |limit| watermark.min(limit)));
         if let Some(sampler) = &mut self.sampler {
             sampler.sample(&self.ledger, &mut self.stacks, self.merger.inbox());
         }

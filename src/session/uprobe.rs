@@ -48,11 +48,13 @@ impl UprobeWatch {
         Ok(Self { source, armed, translator, child, started: clock::now(), looks: 0 })
     }
 
-    /// The target, once the child has become an interpreter.
+    /// The target, once the child has become an interpreter and has mapped its C library.
     pub(super) fn look(&mut self) -> Option<Target> {
         self.looks += 1;
         let due = self.looks < EAGER_LOOKS || self.looks.is_multiple_of(20);
-        due.then(|| Target::discover(self.child).ok()).flatten()
+        let target = due.then(|| Target::discover(self.child).ok()).flatten()?;
+        // One that is linked into its executable can be described before its loader has mapped anything else.
+        CondLibrary::of_process(target.pid).is_ok().then_some(target)
     }
 
     pub(super) fn begin(mut self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
