@@ -6,8 +6,11 @@
 use std::{
     ffi::OsString,
     fs,
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
+    thread::sleep,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -49,6 +52,28 @@ impl Twins {
         words
     }
 
+    /// Starts the twins, attaches before they begin to work, and returns the profile and the truth.
+    fn profile_attached(&self, interpreter: &Interpreter, (threads, rounds): (u32, u32)) -> (Value, Value) {
+        let json = self.folder.path().join("profile.json");
+        let words = self.words(interpreter, threads, rounds);
+        let mut twins = Command::new(&words[0]);
+        let mut twins =
+            twins.args(&words[1..]).arg("--wait").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut output = BufReader::new(twins.stdout.take().unwrap());
+        let mut ready = String::new();
+        output.read_line(&mut ready).unwrap();
+        let pid = ready.trim().strip_prefix("ready ").expect("the twins announce themselves").to_owned();
+        let mut gilscope = Command::new(env!("CARGO_BIN_EXE_gilscope"));
+        let mut gilscope = gilscope.args(["attach", "-q", "-o"]).arg(&json).arg(pid).spawn().unwrap();
+        await_probes(gilscope.id());
+        twins.stdin.take().unwrap().write_all(b"\n").unwrap();
+        let mut truth = String::new();
+        output.read_line(&mut truth).unwrap();
+        assert!(twins.wait().unwrap().success());
+        assert!(gilscope.wait().unwrap().success());
+        (serde_json::from_slice(&fs::read(&json).unwrap()).unwrap(), serde_json::from_str(truth.trim()).unwrap())
+    }
+
     /// Profiles the twins and returns the profile and the truth.
     fn profile(&self, interpreter: &Interpreter, backend: &str, (threads, rounds): (u32, u32)) -> (Value, Value) {
         let json = self.folder.path().join("profile.json");
@@ -80,12 +105,42 @@ fn every_state_is_within_a_hundredth_of_the_truth() {
     }
 }
 
+/// Attaching in mid-flight: the threads are born under observation, the process is not.
+#[test]
+fn attaching_is_as_exact_as_launching() {
+    if !backends().contains(&"uprobe") {
+        return;
+    }
+    let twins = Twins::build();
+    for interpreter in interpreters() {
+        let (profile, truth) = twins.profile_attached(&interpreter, (4, 6));
+        let case = format!("attached to {}", interpreter.name);
+        assert_sound(&profile, &case);
+        for thread in truth.as_array().unwrap() {
+            compare(&profile, thread, &case);
+        }
+    }
+}
+
 fn backends() -> Vec<&'static str> {
     let root = fs::metadata("/sys/kernel/tracing/uprobe_events").is_ok() && is_root();
     if !root {
         outcome::skipped("backend uprobe: needs root and tracefs");
     }
     ["preload", "uprobe"].into_iter().filter(|backend| root || *backend == "preload").collect()
+}
+
+/// Waits until gilscope has armed its probes and looked at the threads.
+fn await_probes(pid: u32) {
+    let group = format!("gilscope_{pid}");
+    let armed = || fs::read_to_string("/sys/kernel/tracing/uprobe_events").is_ok_and(|events| events.contains(&group));
+    for _ in 0..1000 {
+        if armed() {
+            break;
+        }
+        sleep(Duration::from_millis(10));
+    }
+    sleep(Duration::from_millis(500));
 }
 
 fn is_root() -> bool {

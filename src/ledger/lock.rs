@@ -3,7 +3,12 @@
 //! Invariant: held + free + unknown = time since the window began; there are never two owners.
 
 use crate::{
-    ledger::{giving_way::Request, spread::Durations, thread::Ownership},
+    ledger::{
+        blame::BlameBook,
+        giving_way::Request,
+        spread::Durations,
+        thread::{Ownership, Ownerships, Samples},
+    },
     model::{
         ids::{LockId, Tid},
         profile::LongHold,
@@ -12,8 +17,6 @@ use crate::{
     },
 };
 
-use super::thread::Samples;
-
 /// The account of one lock.
 #[derive(Debug)]
 pub(super) struct LockAccount {
@@ -21,14 +24,14 @@ pub(super) struct LockAccount {
     pub(super) name: String,
     pub(super) interpreter: Option<i64>,
     pub(super) owner: Owner,
-    pub(super) waiters: Vec<Tid>,
+    pub(super) waiters: Vec<Waiter>,
     /// Threads that have released it and may turn out to have been forced to.
     pub(super) givers: Vec<Tid>,
+    /// The last step that anybody took with it.
+    pub(super) last_step: Option<LastStep>,
     pub(super) charged_until: MonoNanos,
-    pub(super) held: Nanos,
+    pub(super) ownerships: Ownerships,
     pub(super) contended: Nanos,
-    pub(super) free: Nanos,
-    pub(super) unknown: Nanos,
     pub(super) handoff: Nanos,
     pub(super) wait_unknown: Nanos,
     pub(super) blamed: Nanos,
@@ -38,6 +41,23 @@ pub(super) struct LockAccount {
     pub(super) forced_releases: u64,
     pub(super) hold_lengths: Durations,
     pub(super) wait_lengths: Durations,
+}
+
+/// A step with a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LastStep {
+    /// Whose.
+    pub(super) by: Tid,
+    /// How long that thread had run before.
+    pub(super) ran: Nanos,
+}
+
+/// A thread that waits for a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Waiter {
+    pub(super) tid: Tid,
+    /// How long the lock had been held when the owners until then had been charged with this wait.
+    blamed_until: Nanos,
 }
 
 /// Who owns the lock.
@@ -75,11 +95,10 @@ impl LockAccount {
             owner,
             waiters: Vec::new(),
             givers: Vec::new(),
+            last_step: None,
             charged_until: start,
-            held: Nanos::ZERO,
+            ownerships: Ownerships::default(),
             contended: Nanos::ZERO,
-            free: Nanos::ZERO,
-            unknown: Nanos::ZERO,
             handoff: Nanos::ZERO,
             wait_unknown: Nanos::ZERO,
             blamed: Nanos::ZERO,
@@ -92,23 +111,43 @@ impl LockAccount {
         }
     }
 
-    /// Charges the time up to `at` to the present owner, and returns how much of it the lock was held without a waiter.
+    /// Charges the time up to `at`, in which neither the owner nor the waiters have changed, once for the lock and once for
+    /// every waiter; returns how much of it the lock was held without a waiter.
     pub(super) fn charge(&mut self, at: MonoNanos) -> Nanos {
         let time = at.saturating_since(self.charged_until);
         self.charged_until = self.charged_until.max(at);
-        match self.owner {
-            Owner::Unknown => self.unknown += time,
-            Owner::Free => self.free += time,
-            Owner::Held(_) => {
-                self.held += time;
-                if !self.waiters.is_empty() {
-                    self.contended += time;
-                } else {
+        let waited = time.times(self.waiters.len());
+        match &mut self.owner {
+            Owner::Unknown => {
+                self.ownerships.unknown += time;
+                self.wait_unknown += waited;
+            }
+            Owner::Free => {
+                self.ownerships.free += time;
+                self.handoff += waited;
+            }
+            Owner::Held(hold) => {
+                self.ownerships.held += time;
+                self.blamed += waited;
+                hold.waited += waited;
+                if self.waiters.is_empty() {
                     return time;
                 }
+                self.contended += time;
             }
         }
         Nanos::ZERO
+    }
+
+    /// Charges the present owner with the waits that go on, each for as long as it overlaps this hold.
+    pub(super) fn blame_owner(&mut self, blame: &mut BlameBook) {
+        if let Owner::Held(hold) = &self.owner {
+            let held = self.ownerships.held;
+            let wait = |waiter: &mut Waiter| {
+                (waiter.tid, held.saturating_sub(std::mem::replace(&mut waiter.blamed_until, held)))
+            };
+            blame.charge_all(self.id, hold.tid, self.waiters.iter_mut().map(wait));
+        }
     }
 
     /// Who owns the lock, as a waiter sees it.
@@ -145,7 +184,7 @@ impl LockAccount {
     }
 
     pub(super) fn add_waiter(&mut self, tid: Tid) {
-        self.waiters.push(tid);
+        self.waiters.push(Waiter { tid, blamed_until: self.ownerships.held });
         if let Owner::Held(hold) = &mut self.owner {
             hold.waiters = hold.waiters.saturating_add(1);
         }
@@ -168,8 +207,9 @@ impl LockAccount {
         }
     }
 
+    /// Takes the waiter off the list; the owner has been charged with its wait.
     pub(super) fn remove_waiter(&mut self, tid: Tid) {
-        self.waiters.retain(|waiter| *waiter != tid);
+        self.waiters.retain(|waiter| waiter.tid != tid);
     }
 
     /// Counts a wait that is over, or that the end of the recording cuts off.

@@ -1,7 +1,7 @@
 //! The ledger: ordered events in, the nine states of every thread, holds, waits and blame out.
 //!
-//! It is pure: no clock, no kernel, no unsafe. It streams: what it keeps grows with the number of threads and of
-//! distinct stacks, never with the length of the recording. An event that fits no legal transition is counted as
+//! It is pure: no clock, no kernel, no unsafe. It streams: what it keeps grows with the number of threads alive and of
+//! distinct stacks, never with the length of the recording or the number of threads that have ended. An event that fits no legal transition is counted as
 //! unmatched and changes nothing but what it contradicts; nothing is repaired by guessing.
 //!
 //! ```text
@@ -15,8 +15,10 @@
 mod apportion;
 mod blame;
 mod close;
+mod ended;
 mod giving_way;
 mod lock;
+mod run_delay;
 mod spread;
 mod steps;
 mod thread;
@@ -30,12 +32,15 @@ use crate::model::{
     time::{MonoNanos, Nanos},
 };
 
-use blame::{BlameBook, Pair};
+use blame::BlameBook;
 use close::ClosedThread;
+use ended::EndedThreads;
+use giving_way::Contention;
 use lock::{LockAccount, LongHolds, Owner};
-use thread::{Charge, Cpu, Ownership, Relation, ThreadAccount};
+use thread::{Cpu, Ownership, Relation, ThreadAccount};
 
 pub use close::Attribution;
+pub use giving_way::GivingWayLimits;
 
 /// How to keep the books.
 #[derive(Debug, Clone)]
@@ -44,9 +49,8 @@ pub struct LedgerOptions {
     pub start: MonoNanos,
     /// Holds at least this long are listed one by one.
     pub long_hold: Nanos,
-    /// CPU time that a thread needs at the most to give way and to ask for the lock again; one that computes for longer
-    /// between a release and the next want has released by itself.
-    pub longest_giving_way: Nanos,
+    /// How to tell forced releases from voluntary ones.
+    pub giving_way: GivingWayLimits,
     /// The stack that stands in where none was read.
     pub no_stack: StackId,
 }
@@ -67,7 +71,7 @@ pub struct Ledger {
     now: MonoNanos,
     locks: Vec<LockAccount>,
     threads: FxHashMap<Tid, ThreadAccount>,
-    ended: Vec<ClosedThread>,
+    ended: EndedThreads,
     /// Threads whose lock events are missing since their last one.
     lossy: FxHashSet<Tid>,
     blame: BlameBook,
@@ -82,9 +86,9 @@ pub struct LedgerTally {
     pub unmatched: u64,
     /// Events that sources reported as lost.
     pub lost: u64,
-    /// Stacks accepted.
+    /// Stacks that count for something.
     pub stack_samples: u64,
-    /// Stacks that could not be read, were torn, or were overtaken by what they describe.
+    /// Stacks that could not be read or were torn.
     pub stack_failures: u64,
 }
 
@@ -97,7 +101,7 @@ impl Ledger {
             options,
             locks: Vec::new(),
             threads: FxHashMap::default(),
-            ended: Vec::new(),
+            ended: EndedThreads::default(),
             lossy: FxHashSet::default(),
             blame: BlameBook::default(),
             tally: LedgerTally::default(),
@@ -125,7 +129,7 @@ impl Ledger {
         match &event.what {
             What::Lock(lock, step) => self.on_lock_step(tid, *lock, *step),
             What::SwitchedIn => self.with_thread(tid, ThreadAccount::on_switched_in),
-            What::SwitchedOut(why) => self.with_thread(tid, |thread| thread.on_switched_out(*why)),
+            What::SwitchedOut(why) => self.on_switched_out(tid, *why),
             What::RunDelay(cumulative) => self.with_thread(tid, |thread| thread.on_run_delay(*cumulative)),
             What::Created => self.on_created(tid),
             What::Seen(sighting) => self.on_seen(tid, *sighting),
@@ -173,7 +177,7 @@ impl Ledger {
         }
     }
 
-    /// Charges one thread's time up to now, and to its lock and the lock's owner what it waited.
+    /// Charges one thread's time up to now.
     fn charge_thread(&mut self, tid: Tid) {
         let Some(thread) = self.threads.get_mut(&tid) else {
             return;
@@ -185,26 +189,18 @@ impl Ledger {
             }
         };
         let lock = wanted.and_then(|wanted| self.locks.iter_mut().find(|lock| lock.id == wanted));
-        let ownership = lock.as_ref().map_or(Ownership::Unknown, |lock| lock.ownership());
-        let charge = thread.charge(self.now, ownership);
-        if let (Some(lock), Relation::Waiting(_)) = (lock, charge.relation) {
-            Self::charge_wait(&mut self.blame, lock, tid, charge);
-        }
-    }
-
-    fn charge_wait(blame: &mut BlameBook, lock: &mut LockAccount, waiter: Tid, charge: Charge) {
-        match &mut lock.owner {
-            Owner::Unknown => lock.wait_unknown += charge.time,
-            Owner::Free => lock.handoff += charge.time,
-            Owner::Held(hold) => {
-                hold.waited += charge.time;
-                lock.blamed += charge.time;
-                blame.charge(Pair { lock: lock.id, waiter, holder: hold.tid }, charge.time);
+        match (thread.relation, lock) {
+            (Relation::Waiting(_), Some(lock)) => {
+                // Held without a waiter it cannot have been: this one waits.
+                lock.charge(self.now);
+                thread.charge_wait(self.now, lock.ownerships);
             }
+            (_, lock) => thread.charge(self.now, lock.map_or(Ownership::Unknown, |lock| lock.ownership())),
         }
     }
 
-    /// Charges a lock and everyone waiting for it up to now; called before its owner or its waiters change.
+    /// Charges a lock up to now; called before its owner or its waiters change. Those who wait are charged when their own
+    /// next event comes, so that a step costs the same however many they are.
     fn charge_lock(&mut self, id: LockId) {
         let Some(index) = self.locks.iter().position(|lock| lock.id == id) else {
             return;
@@ -213,15 +209,13 @@ impl Ledger {
         let alone = lock.charge(self.now);
         let ownership = lock.ownership();
         self.charge_givers(index, ownership, alone);
-        let lock = &mut self.locks[index];
-        let waiters = std::mem::take(&mut lock.waiters);
-        for waiter in &waiters {
-            if let Some(thread) = self.threads.get_mut(waiter) {
-                let charge = thread.charge(self.now, ownership);
-                Self::charge_wait(&mut self.blame, lock, *waiter, charge);
-            }
+    }
+
+    /// Charges the owner of a lock with the waits for it; called before the owner changes, or the wait of one ends.
+    fn blame_owner(&mut self, id: LockId) {
+        if let Some(lock) = self.locks.iter_mut().find(|lock| lock.id == id) {
+            lock.blame_owner(&mut self.blame);
         }
-        lock.waiters = waiters;
     }
 
     /// Charges the threads that have released the lock and may want it back; `alone` is how long nobody else waited.
@@ -254,6 +248,26 @@ impl Ledger {
         self.threads.entry(tid).or_insert_with(|| ThreadAccount::new(tid, now, relation, Cpu::Unresolved(None)))
     }
 
+    fn on_switched_out(&mut self, tid: Tid, why: OffCpu) {
+        let contention = self.contention(tid);
+        self.with_thread(tid, |thread| thread.on_switched_out(why, contention));
+    }
+
+    /// Who may keep the mutexes locked of the lock that the thread has released last.
+    fn contention(&mut self, tid: Tid) -> Contention {
+        let released = self.threads.get(&tid).and_then(|thread| thread.giving_way.as_ref());
+        let lock = released.and_then(|giving_way| self.locks.iter().find(|lock| lock.id == giving_way.lock));
+        let Some(step) = lock.and_then(|lock| lock.last_step) else {
+            return Contention::None;
+        };
+        if step.by == tid {
+            return Contention::Approaching;
+        }
+        self.charge_thread(step.by);
+        let ran = self.threads.get(&step.by).map(|thread| thread.ran.saturating_sub(step.ran));
+        if ran.is_some_and(|ran| ran <= self.options.giving_way.step) { Contention::Stepping } else { Contention::None }
+    }
+
     fn on_created(&mut self, tid: Tid) {
         self.on_exited(tid);
         let cpu = Cpu::Off(OffCpu::Preempted);
@@ -280,12 +294,17 @@ impl Ledger {
     }
 
     fn on_exited(&mut self, tid: Tid) {
+        if let Some(thread) = self.close_thread(tid) {
+            self.ended.enter(thread);
+        }
+    }
+
+    fn close_thread(&mut self, tid: Tid) -> Option<ClosedThread> {
         self.leave_relation(tid);
         self.lossy.remove(&tid);
-        if let Some(mut thread) = self.threads.remove(&tid) {
-            thread.resolve_at_end();
-            self.ended.push(ClosedThread::new(thread, self.options.no_stack));
-        }
+        let mut thread = self.threads.remove(&tid)?;
+        thread.resolve_at_end();
+        Some(ClosedThread::new(thread, self.options.no_stack))
     }
 
     fn on_lock_events_lost(&mut self, tid: Tid, lost: LostEvents) {
@@ -305,7 +324,6 @@ impl Ledger {
             self.tally.stack_failures += 1;
             return;
         };
-        self.tally.stack_samples += 1;
         match sample.cause {
             SampleCause::WaitBegan => self.on_wait_stack(tid, stack, sample.until),
             SampleCause::Tick => self.on_tick(tid, stack),
@@ -315,8 +333,12 @@ impl Ledger {
     fn on_wait_stack(&mut self, tid: Tid, stack: StackId, read_until: MonoNanos) {
         let thread = self.threads.get_mut(&tid);
         match thread.map(|thread| &mut thread.relation) {
-            Some(Relation::Waiting(wait)) if wait.stack.is_none() => wait.stack = Some((stack, read_until)),
-            _ => self.tally.stack_failures += 1,
+            Some(Relation::Waiting(wait)) if wait.stack.is_none() => {
+                wait.stack = Some((stack, read_until));
+                self.tally.stack_samples += 1;
+            }
+            // The wait was over before its stack was read.
+            _ => {}
         }
     }
 
@@ -324,13 +346,14 @@ impl Ledger {
         let Some(thread) = self.threads.get_mut(&tid) else {
             return;
         };
+        self.tally.stack_samples += 1;
         let lock = match thread.relation {
             Relation::Waiting(wait) => self.locks.iter_mut().find(|lock| lock.id == wait.lock),
             Relation::Inside(id) => self.locks.iter_mut().find(|lock| lock.id == id),
             Relation::Outside | Relation::Unknown => None,
         };
         let ownership = lock.as_ref().map_or(Ownership::Unknown, |lock| lock.ownership());
-        if let Some(state) = thread.state(ownership) {
+        if let Some(state) = thread.state(ownership).or_else(|| thread.likely_state()) {
             *thread.ticks.entry(state).or_default().entry(stack).or_default() += 1;
         }
         if let (Relation::Inside(_), Some(lock)) = (thread.relation, lock) {

@@ -15,7 +15,10 @@ impl<'a> ThreadNames<'a> {
     }
 
     /// `worker (tid 12)`, or `tid 12` when the thread has no known name: interpreters give all threads one name.
-    pub(super) fn label(&self, tid: Tid) -> String {
+    pub(super) fn label(&self, tid: impl Into<Option<Tid>>) -> String {
+        let Some(tid) = tid.into() else {
+            return "other threads".to_owned();
+        };
         match self.0.get(&tid) {
             Some(name) if !name.is_empty() => format!("{} (tid {tid})", clean(name)),
             _ => format!("tid {tid}"),
@@ -31,6 +34,13 @@ pub(super) fn clean(text: &str) -> String {
 /// `text` as one frame of a folded line, where `;` separates frames.
 pub(super) fn clean_frame(text: &str) -> String {
     clean(text).replace(';', ":")
+}
+
+/// A command line as a person would say it: absolute paths by their last component.
+pub(super) fn said(command: &str) -> String {
+    let last = |word: &str| word.rsplit('/').find(|part| !part.is_empty()).unwrap_or(word).to_owned();
+    let words = command.split(' ').map(|word| if word.starts_with('/') { last(word) } else { word.to_owned() });
+    clean(&words.collect::<Vec<_>>().join(" "))
 }
 
 /// `text`, cut after `limit` characters.
@@ -51,7 +61,12 @@ fn is_unsafe(shown: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{clean, clean_frame, shortened};
+    use super::{clean, clean_frame, said, shortened};
+
+    #[test]
+    fn a_command_is_said_without_its_folders() {
+        assert_eq!(said("/usr/bin/python3 /srv/shop/app.py --port 80 / a/b"), "python3 app.py --port 80 / a/b");
+    }
 
     #[test]
     fn foreign_text_cannot_steer_a_terminal_or_split_a_line() {

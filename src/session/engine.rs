@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    ledger::{Attribution, Ledger, LedgerOptions, LockStart},
+    ledger::{Attribution, GivingWayLimits, Ledger, LedgerOptions, LockStart},
     model::{
         event::Event,
         ids::LockId,
@@ -17,8 +17,13 @@ use crate::{
 
 /// Holds at least this long are listed one by one.
 const LONG_HOLD: Nanos = Nanos::from_millis(10);
-/// Two system calls, a wake-up's way back through libc, and two hits of uprobes, with room to spare.
-const LONGEST_GIVING_WAY: Nanos = Nanos::from_nanos(100_000);
+/// Computing: two system calls, a wake-up's way back through libc, and two hits of uprobes. A step: a wake-up, two mutexes
+/// unlocked, and a hit. Both with room to spare. A sleep: as long as the scheduler may let others run meanwhile.
+const GIVING_WAY: GivingWayLimits = GivingWayLimits {
+    computing: Nanos::from_nanos(100_000),
+    step: Nanos::from_nanos(20_000),
+    mutex_sleep: Nanos::from_millis(5),
+};
 /// Between two turns when nothing else is due; short enough that no default buffer fills in between.
 const PACE: Duration = Duration::from_millis(5);
 
@@ -61,12 +66,7 @@ impl Engine {
     pub(super) fn new(parts: Parts) -> Self {
         let mut stacks = StackTable::default();
         let no_stack = no_stack(&mut stacks);
-        let options = LedgerOptions {
-            start: parts.start,
-            long_hold: LONG_HOLD,
-            longest_giving_way: LONGEST_GIVING_WAY,
-            no_stack,
-        };
+        let options = LedgerOptions { start: parts.start, long_hold: LONG_HOLD, giving_way: GIVING_WAY, no_stack };
         let mut engine = Self {
             sources: parts.sources,
             translator: parts.translator,

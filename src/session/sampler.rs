@@ -16,7 +16,7 @@ use crate::{
         time::{MonoNanos, Nanos},
     },
     perf::clock,
-    stack::{Motion, reader::StackReader},
+    stack::{Motion, StackFailure, reader::StackReader},
 };
 
 /// Distinct stacks kept; past it memory would grow with the length of the recording.
@@ -77,11 +77,21 @@ impl Sampler {
 
     fn read(&mut self, tid: Tid, motion: Motion, cause: SampleCause, stacks: &mut StackTable) -> Event {
         let at = clock::now();
-        let stack = match stacks.len() {
-            0..STACKS_KEPT => self.reader.read_into(tid, motion, stacks).ok(),
-            _ => Some(stacks.intern(&[Frame::marker("too many different stacks")])),
+        let stack = match self.reader.read(tid, motion) {
+            Ok(frames) => Some(kept(&frames, stacks)),
+            // Both are answers: a thread that is starting or ending, or that C code made for itself.
+            Err(StackFailure::NoFrames) => Some(stacks.intern(&[Frame::marker("no script frames")])),
+            Err(StackFailure::UnknownThread) => Some(stacks.intern(&[Frame::marker("not in the interpreter")])),
+            Err(StackFailure::Torn | StackFailure::Unreadable) => None,
         };
         Event { at, tid, what: What::Stack(StackSample { until: clock::now(), stack, cause }) }
+    }
+}
+
+fn kept(frames: &[Frame], stacks: &mut StackTable) -> StackId {
+    match stacks.len() {
+        0..STACKS_KEPT => stacks.intern(frames),
+        _ => stacks.intern(&[Frame::marker("too many different stacks")]),
     }
 }
 

@@ -15,6 +15,12 @@ pub(super) fn profile(recorded: Recorded, target: &Target, backend: Backend, mut
     if late > 0 {
         notes.push(format!("{late} events arrived after later ones had been booked; they count as of their arrival"));
     }
+    let summary = target.summary();
+    if summary.free_threaded {
+        notes.push(
+            "free-threaded build: its lock is used, and observed, only while something has enabled it".to_owned(),
+        );
+    }
     let cost = tally.cost_per_event.map(|cost| Nanos::from_nanos(cost.as_nanos().saturating_mul(tally.lock_events)));
     let quality = Quality {
         lost_events: attribution.tally.lost,
@@ -27,7 +33,7 @@ pub(super) fn profile(recorded: Recorded, target: &Target, backend: Backend, mut
         notes,
     };
     Profile {
-        target: target.summary(),
+        target: summary,
         window: attribution.window,
         backend,
         exact: true,

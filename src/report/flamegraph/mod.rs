@@ -25,14 +25,14 @@ use crate::{
             polish::polished,
             rows::{Row, rows},
         },
-        names::{clean, shortened},
+        names::{said, shortened},
         text::words::runtime,
         view::View,
     },
 };
 
 /// Longer titles would run into the words "Reset Zoom" and "Reset Search" of a picture 1000 pixels wide.
-const TITLE_LIMIT: usize = 76;
+const TITLE_LIMIT: usize = 88;
 /// In percent. Narrower frames cannot be seen, and files of several megabytes bring browsers to a halt.
 const MIN_WIDTH: f64 = 0.05;
 /// Off-white: the pale colours of the preempted states must stand out from the paper.
@@ -96,7 +96,7 @@ fn palette(rows: &[Row]) -> PaletteMap {
 }
 
 fn title(profile: &Profile, view: View) -> String {
-    shortened(&format!("gilscope: {} — {}", view.words(), clean(&profile.target.command)), TITLE_LIMIT)
+    shortened(&format!("gilscope: {} — {}", view.words(), said(&profile.target.command)), TITLE_LIMIT)
 }
 
 fn subtitle(profile: &Profile) -> String {
