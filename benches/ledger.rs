@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use gilscope::{
-    ledger::{Ledger, LedgerOptions, LockStart},
+    ledger::{GivingWayLimits, Ledger, LedgerOptions, LockStart},
     model::{
         event::{Event, LockStep, OffCpu, What},
         ids::{LockId, Tid},
@@ -66,7 +66,11 @@ fn ledger() -> Ledger {
     let mut ledger = Ledger::new(LedgerOptions {
         start: MonoNanos::from_monotonic(0),
         long_hold: Nanos::from_millis(10),
-        longest_giving_way: Nanos::from_nanos(100_000),
+        giving_way: GivingWayLimits {
+            computing: Nanos::from_nanos(100_000),
+            step: Nanos::from_nanos(20_000),
+            mutex_sleep: Nanos::from_millis(5),
+        },
         no_stack: stacks.intern(&[Frame::marker("no stack read")]),
     });
     ledger.declare_lock(LOCK, "GIL", Some(0), LockStart::Free);
