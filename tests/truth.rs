@@ -14,8 +14,11 @@ use serde_json::Value;
 
 #[path = "support/interpreters.rs"]
 mod interpreters;
+#[path = "support/privilege.rs"]
+mod privilege;
 
 use interpreters::{Interpreter, interpreters};
+use privilege::may_use_uprobes;
 
 /// How far a state may be off, as a share of the thread's lifetime.
 const TOLERANCE: f64 = 0.01;
@@ -78,16 +81,8 @@ fn every_state_is_within_a_hundredth_of_the_truth() {
 }
 
 fn backends() -> Vec<&'static str> {
-    let root = fs::metadata("/sys/kernel/tracing/uprobe_events").is_ok() && is_root();
-    if !root {
-        println!("skipped: backend uprobe (needs root and tracefs)");
-    }
-    ["preload", "uprobe"].into_iter().filter(|backend| root || *backend == "preload").collect()
-}
-
-fn is_root() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"))
+    let uprobe = may_use_uprobes();
+    ["preload", "uprobe"].into_iter().filter(|backend| uprobe || *backend == "preload").collect()
 }
 
 fn assert_sound(profile: &Value, case: &str) {
