@@ -19,8 +19,8 @@ use crate::{
     stack::{Motion, reader::StackReader},
 };
 
-/// Distinct stacks kept; past it memory would grow with the length of the recording.
-const STACKS_KEPT: usize = 20_000;
+/// Frames of all distinct stacks kept; past it memory would grow with the length of the recording.
+const FRAMES_KEPT: usize = 1 << 20;
 /// Threads read at one tick; more take turns, so that reading never takes more than a few milliseconds.
 const THREADS_A_TICK: usize = 48;
 
@@ -77,10 +77,11 @@ impl Sampler {
 
     fn read(&mut self, tid: Tid, motion: Motion, cause: SampleCause, stacks: &mut StackTable) -> Event {
         let at = clock::now();
-        let stack = match stacks.len() {
-            0..STACKS_KEPT => self.reader.read_into(tid, motion, stacks).ok(),
-            _ => Some(stacks.intern(&[Frame::marker("too many different stacks")])),
-        };
+        let frames = self.reader.read(tid, motion).ok();
+        let stack = frames.map(|frames| {
+            let known = stacks.intern_within(&frames, FRAMES_KEPT);
+            known.unwrap_or_else(|| stacks.intern(&[Frame::marker("too many different stacks")]))
+        });
         Event { at, tid, what: What::Stack(StackSample { until: clock::now(), stack, cause }) }
     }
 }
