@@ -1,6 +1,6 @@
 //! The only place where target, source, ledger and reports meet: one recording from its start to its profile.
 //!
-//! [`Engine`](engine) turns the crank: drain the sources, order their events, book them, read stacks. [`run`] launches a
+//! `engine` turns the crank: drain the sources, order their events, book them, read stacks. [`run`] launches a
 //! program under observation, [`attach`] observes one that is running.
 
 pub mod attach;
