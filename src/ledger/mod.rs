@@ -164,6 +164,11 @@ impl Ledger {
         matches!(relation, Some(Relation::Waiting(wait)) if wait.stack.is_none())
     }
 
+    /// Whether the thread has been asleep since its last booked event: its stack does not move.
+    pub fn is_asleep(&self, tid: Tid) -> bool {
+        self.threads.get(&tid).is_some_and(|thread| thread.cpu == Cpu::Off(OffCpu::Blocked))
+    }
+
     fn with_thread(&mut self, tid: Tid, then: impl FnOnce(&mut ThreadAccount)) {
         self.charge_thread(tid);
         if let Some(thread) = self.threads.get_mut(&tid) {
