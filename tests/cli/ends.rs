@@ -33,7 +33,7 @@ fn a_programs_failure_is_passed_on_with_the_report() {
         let ended = place.end(&format!("run --backend {backend} -o wrong.svg wrong.py"));
         ended.assert_code(1).assert_said("SyntaxError").assert_said("gilscope: wrote wrong.svg");
         assert!(place.read("wrong.svg").trim_end().ends_with("</svg>"));
-        let ended = place.end(&format!("run --backend {backend} -o 7.svg spin.py 0.1 7"));
+        let ended = place.end(&format!("run --backend {backend} -o 7.svg spin.py 0.5 7"));
         ended.assert_code(7).assert_said("gilscope: wrote 7.svg");
         assert!(place.read("7.svg").contains("spin"));
     }
