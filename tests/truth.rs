@@ -17,11 +17,11 @@ use serde_json::Value;
 
 #[path = "support/live.rs"]
 mod live;
+#[path = "support/privilege.rs"]
+mod privilege;
 
-use live::{
-    interpreters::{Interpreter, interpreters},
-    outcome,
-};
+use live::interpreters::{Interpreter, interpreters};
+use privilege::may_use_uprobes;
 
 /// How far a state may be off, as a share of the thread's lifetime.
 const TOLERANCE: f64 = 0.01;
@@ -123,11 +123,8 @@ fn attaching_is_as_exact_as_launching() {
 }
 
 fn backends() -> Vec<&'static str> {
-    let root = fs::metadata("/sys/kernel/tracing/uprobe_events").is_ok() && is_root();
-    if !root {
-        outcome::skipped("backend uprobe: needs root and tracefs");
-    }
-    ["preload", "uprobe"].into_iter().filter(|backend| root || *backend == "preload").collect()
+    let uprobe = may_use_uprobes();
+    ["preload", "uprobe"].into_iter().filter(|backend| uprobe || *backend == "preload").collect()
 }
 
 /// Waits until gilscope has armed its probes and looked at the threads.
@@ -141,11 +138,6 @@ fn await_probes(pid: u32) {
         sleep(Duration::from_millis(10));
     }
     sleep(Duration::from_millis(500));
-}
-
-fn is_root() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"))
 }
 
 fn assert_sound(profile: &Value, case: &str) {

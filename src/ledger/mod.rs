@@ -134,6 +134,7 @@ impl Ledger {
             What::Created => self.on_created(tid),
             What::Seen(sighting) => self.on_seen(tid, *sighting),
             What::Exited => self.on_exited(tid),
+            What::Executed => self.on_executed(tid),
             What::Named(name) => self.with_thread(tid, |thread| thread.name.clone_from(name)),
             What::LostLock(lost) => self.on_lock_events_lost(tid, *lost),
             What::LostSwitch(lost) => {
@@ -165,7 +166,7 @@ impl Ledger {
         matches!(relation, Some(Relation::Waiting(wait)) if wait.stack.is_none())
     }
 
-    /// Whether the thread has been off the CPU since its last booked event: its stack does not move.
+    /// Whether the thread has been asleep since its last booked event: its stack does not move.
     pub fn is_asleep(&self, tid: Tid) -> bool {
         self.threads.get(&tid).is_some_and(|thread| thread.cpu == Cpu::Off(OffCpu::Blocked))
     }
@@ -296,6 +297,22 @@ impl Ledger {
     fn on_exited(&mut self, tid: Tid) {
         if let Some(thread) = self.close_thread(tid) {
             self.ended.enter(thread);
+        }
+    }
+
+    /// What the thread did with locks of its old program is over; nobody owns them any more.
+    fn on_executed(&mut self, tid: Tid) {
+        self.leave_relation(tid);
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.relation = Relation::Outside;
+        }
+        self.lossy.clear();
+        for index in 0..self.locks.len() {
+            let id = self.locks[index].id;
+            self.charge_lock(id);
+            if matches!(self.locks[index].owner, Owner::Unknown) {
+                self.locks[index].owner = Owner::Free;
+            }
         }
     }
 

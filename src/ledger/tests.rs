@@ -127,6 +127,24 @@ fn blame_is_cut_at_every_change_of_owner() {
     assert_eq!(result.long_holds[0].waiters, 1);
 }
 
+/// `exec` is called with the lock held, and nothing ever releases it.
+#[test]
+fn another_program_owns_no_lock_of_the_old_one() {
+    let mut ledger = ledger(0);
+    created_running(&mut ledger, 0, 1);
+    created_running(&mut ledger, 0, 2);
+    step(&mut ledger, 10, 1, LockStep::Acquired);
+    step(&mut ledger, 20, 2, LockStep::Want);
+    apply(&mut ledger, 30, 2, What::Exited);
+    apply(&mut ledger, 30, 1, What::Executed);
+    let result = ledger.finish(at(100));
+    assert_sound(&result);
+    assert_eq!(states(&result, 1), BTreeMap::from([("held_running", 20), ("outside_running", 80)]));
+    let lock = &result.locks[0];
+    assert_eq!((lock.held.as_nanos(), lock.free.as_nanos(), lock.unknown.as_nanos()), (20, 80, 0));
+    assert_eq!(result.tally.unmatched, 0);
+}
+
 /// ```text
 /// t     0    5 6               20     28  30   35
 /// 1     |held|rel, yields, asleep      |in|wants|acquired: the wait began at 5

@@ -11,7 +11,7 @@ use crate::{
         time::{MonoNanos, Nanos},
     },
     perf::clock,
-    session::sampler::{Sampler, no_stack},
+    session::sampler::{Activity, Sampler, no_stack},
     source::{Source, Tally, calls::SharedTranslator, order::Merger},
 };
 
@@ -26,6 +26,10 @@ const GIVING_WAY: GivingWayLimits = GivingWayLimits {
 };
 /// Between two turns when nothing else is due; short enough that no default buffer fills in between.
 const PACE: Duration = Duration::from_millis(5);
+/// The same while nothing happens.
+const QUIET_PACE: Duration = Duration::from_millis(20);
+/// Turns without an event after which the target counts as quiet.
+const QUIET_TURNS: u32 = 20;
 
 /// A recording that is going on.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub(super) struct Engine {
     stacks: StackTable,
     sampler: Option<Sampler>,
     started: MonoNanos,
+    /// Turns since the last one that brought an event.
+    quiet: u32,
 }
 
 /// What a recording gave.
@@ -76,6 +82,7 @@ impl Engine {
             stacks,
             sampler: parts.sampler,
             started: parts.start,
+            quiet: 0,
         };
         engine.declare_locks(parts.lock_start);
         engine
@@ -104,7 +111,8 @@ impl Engine {
         let watermark = self.drain();
         self.book(limit.map_or(watermark, |limit| watermark.min(limit)));
         if let Some(sampler) = &mut self.sampler {
-            sampler.sample(&self.ledger, &mut self.stacks, self.merger.inbox());
+            let activity = if self.quiet < QUIET_TURNS { Activity::Lively } else { Activity::Quiet };
+            sampler.sample(&self.ledger, activity, &mut self.stacks, self.merger.inbox());
         }
     }
 
@@ -112,7 +120,8 @@ impl Engine {
     pub(super) fn pause(&self) -> Duration {
         let until_tick =
             self.sampler.as_ref().map(|sampler| Duration::from_nanos(sampler.until_next_tick().as_nanos()));
-        until_tick.unwrap_or(PACE).min(PACE)
+        let pace = if self.quiet < QUIET_TURNS { PACE } else { QUIET_PACE };
+        until_tick.unwrap_or(pace).min(pace)
     }
 
     /// Time since the recording began, threads alive, lock events so far: for the progress line.
@@ -153,7 +162,10 @@ impl Engine {
     fn drain(&mut self) -> MonoNanos {
         let now = clock::now();
         let inbox = self.merger.inbox();
-        self.sources.iter_mut().map(|source| source.drain(now, inbox)).min().unwrap_or(now)
+        let before = inbox.len();
+        let watermark = self.sources.iter_mut().map(|source| source.drain(now, inbox)).min().unwrap_or(now);
+        self.quiet = if inbox.len() > before { 0 } else { self.quiet.saturating_add(1) };
+        watermark
     }
 
     fn book(&mut self, until: MonoNanos) {

@@ -69,6 +69,11 @@ impl SessionError {
     pub fn hints(&self) -> Vec<String> {
         let without = "without privileges: gilscope run SCRIPT, with the backend preload, which needs none";
         match self {
+            Self::Uprobe(UprobeError::Perf(error @ PerfError::TooManyFiles { .. })) => {
+                let per_thread = "one is open for each thread, CPU and event";
+                let remedy = error.remedy().map(|command| format!("try: {command}"));
+                [Some(per_thread.to_owned()), remedy].into_iter().flatten().collect()
+            }
             Self::Uprobe(error) => {
                 let needs = "uprobes need root (CAP_SYS_ADMIN, or CAP_PERFMON with access to tracefs)";
                 let remedy = error.remedy().map(|command| format!("try: {command}"));

@@ -8,11 +8,7 @@ use std::{
 };
 
 use crate::{
-    model::{
-        address::LiveAddress,
-        ids::Tid,
-        stack::{Frame, StackId, StackTable},
-    },
+    model::{address::LiveAddress, ids::Tid, stack::Frame},
     stack::{CHANGING, Motion, StackFailure, python::PythonStacks, toyvm::ToyStacks},
     target::{
         discover::Target,
@@ -115,11 +111,6 @@ impl StackReader {
             Ok(_) | Err(StackFailure::NoFrames | StackFailure::UnknownThread) => {}
         }
         stack
-    }
-
-    /// The stack of `tid` as an entry of `table`.
-    pub fn read_into(&mut self, tid: Tid, motion: Motion, table: &mut StackTable) -> Result<StackId, StackFailure> {
-        self.read(tid, motion).map(|frames| table.intern(&frames))
     }
 
     fn may_refresh(&self) -> bool {
