@@ -13,7 +13,7 @@ use crate::{
     model::profile::Profile,
     report::{Report, json::Json, outlet::Outlet, text::Text},
     session::{
-        attach,
+        attach::AttachSession,
         options::{Chosen, ProgressLine, RecordOptions},
         run::{Command, RunSession},
         signals::Signals,
@@ -76,8 +76,9 @@ fn attach(plan: AttachPlan, messages: Messages) -> anyhow::Result<Exit> {
     let signals = Signals::collect().context("cannot handle signals")?;
     messages.detail(&format!("looking at process {}", plan.pid));
     messages.detail(&source(plan.record.backend.for_attach()));
-    let profile = attach::record(plan.pid, options(&plan.record), signals)?;
-    outlets.fill(&profile, messages)?;
+    let session = AttachSession::start(plan.pid, options(&plan.record), signals)?;
+    messages.detail(&format!("recording process {}", plan.pid));
+    outlets.fill(&session.record(), messages)?;
     Ok(Exit::Done)
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     live::interpreters::usual,
-    place::{Place, end_of, has_uprobes, kill, wait_for_probes},
+    place::{Place, end_of, has_uprobes, kill},
 };
 
 fn profile(place: &Place) -> Value {
@@ -41,14 +41,12 @@ fn signals_end_the_recording_and_not_the_program() {
     let place = Place::new();
     let mut running = place.until_go(usual().command());
     for signal in ["INT", "TERM", "HUP"] {
-        let child = place.gilscope(&format!("attach -q -o p.json {}", running.pid())).spawn().unwrap();
-        wait_for_probes(child.id());
-        thread::sleep(Duration::from_millis(300));
+        let child = place.attached(&running);
+        thread::sleep(Duration::from_millis(100));
         kill(signal, child.id());
-        let ended = end_of(child);
-        ended.assert_code(0);
-        assert_eq!(ended.said, "");
-        assert!(profile(&place)["window_ns"].as_u64().unwrap() > 0, "{signal}");
+        end_of(child).assert_code(0);
+        assert!(place.read("said").ends_with("gilscope: wrote p.json\n"), "{}", place.read("said"));
+        assert!(profile(&place)["window_ns"].as_u64().unwrap() > 50_000_000, "{signal}");
     }
     place.go();
     assert_eq!(running.line(), "done");
@@ -63,17 +61,16 @@ fn a_program_that_ends_meanwhile_is_reported() {
     for killed in [false, true] {
         let place = Place::new();
         let mut running = place.until_go(usual().command());
-        let child = place.gilscope(&format!("attach -o p.json {}", running.pid())).spawn().unwrap();
-        wait_for_probes(child.id());
-        thread::sleep(Duration::from_millis(500));
+        let child = place.attached(&running);
+        thread::sleep(Duration::from_millis(300));
         if killed {
             kill("KILL", running.child.id())
         } else {
             place.go()
         }
         running.child.wait().unwrap();
-        let ended = end_of(child);
-        ended.assert_code(0).assert_said("gilscope: wrote p.json");
+        end_of(child).assert_code(0);
+        assert!(place.read("said").ends_with("gilscope: wrote p.json\n"), "{}", place.read("said"));
         let profile = profile(&place);
         assert!(profile["locks"][0]["holds"].as_u64().unwrap() > 0, "killed {killed}: {profile}");
         assert_eq!(profile["quality"]["invariants_broken"], Value::Array(Vec::new()), "killed {killed}");

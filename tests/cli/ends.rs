@@ -2,6 +2,9 @@
 
 use crate::place::{Place, backends};
 
+/// What ends within milliseconds may be over before a busy machine lets gilscope look at it.
+const LONG_ENOUGH: &str = "import time; time.sleep(0.5)";
+
 #[test]
 fn a_program_without_an_interpreter_is_no_profile() {
     for (words, code) in [
@@ -24,12 +27,13 @@ fn a_program_without_an_interpreter_is_no_profile() {
 #[test]
 fn a_programs_failure_is_passed_on_with_the_report() {
     let place = Place::new();
-    place.file("wrong.py", "def f(:");
+    place.file("broken.py", "def f(:");
+    place.file("wrong.py", &format!("{LONG_ENOUGH}\nimport broken"));
     for backend in backends() {
         let ended = place.end(&format!("run --backend {backend} -o wrong.svg wrong.py"));
         ended.assert_code(1).assert_said("SyntaxError").assert_said("gilscope: wrote wrong.svg");
         assert!(place.read("wrong.svg").trim_end().ends_with("</svg>"));
-        let ended = place.end(&format!("run --backend {backend} -o 7.svg spin.py 0.1 7"));
+        let ended = place.end(&format!("run --backend {backend} -o 7.svg spin.py 0.5 7"));
         ended.assert_code(7).assert_said("gilscope: wrote 7.svg");
         assert!(place.read("7.svg").contains("spin"));
     }
@@ -38,7 +42,7 @@ fn a_programs_failure_is_passed_on_with_the_report() {
 #[test]
 fn a_program_ended_by_a_signal_is_reported_as_such() {
     let place = Place::new();
-    place.file("die.py", "import os, signal\nsum(range(1000000))\nos.kill(os.getpid(), signal.SIGKILL)");
+    place.file("die.py", &format!("{LONG_ENOUGH}\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)"));
     for backend in backends() {
         let ended = place.end(&format!("run --backend {backend} die.py"));
         ended.assert_code(128 + 9).assert_said("gilscope: wrote gilscope.svg");

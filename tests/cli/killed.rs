@@ -4,7 +4,7 @@ use std::fs::File;
 
 use crate::{
     live::interpreters::usual,
-    place::{Place, backends, has_uprobes, kill, probes_of, wait_for, wait_for_probes},
+    place::{Place, backends, has_uprobes, kill, probes_of, wait_for},
 };
 
 /// The shell writes down how the program ended, since gilscope is no longer there to tell.
@@ -46,8 +46,8 @@ fn a_program_outlives_a_killed_gilscope_that_was_attached() {
     }
     let place = Place::new();
     let mut running = place.until_go(usual().command());
-    let mut gilscope = place.gilscope(&format!("attach -q -o p.json {}", running.pid())).spawn().unwrap();
-    wait_for_probes(gilscope.id());
+    let mut gilscope = place.attached(&running);
+    assert!(!probes_of(gilscope.id()).is_empty());
     kill("KILL", gilscope.id());
     gilscope.wait().unwrap();
     // The probes go while the program still runs.

@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    env,
+    fs::{self, File},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -97,6 +98,14 @@ impl Place {
         let mut running = Running::start(command);
         assert_eq!(running.line(), "ready");
         running
+    }
+
+    /// gilscope attached to `running`, recording into `p.json`, and what it says into `said`.
+    pub fn attached(&self, running: &Running) -> Child {
+        let mut gilscope = self.gilscope(&format!("attach -v -o p.json {}", running.pid()));
+        let child = gilscope.stderr(File::create(self.path("said")).unwrap()).spawn().unwrap();
+        wait_for("the recording", || self.read("said").contains("gilscope: recording process "));
+        child
     }
 
     /// Lets `until.py` end.
@@ -280,11 +289,6 @@ pub fn probes_of(gilscope: u32) -> Vec<String> {
         listed.is_some_and(|(listed, _)| listed == group || listed.starts_with(&format!("{group}_")))
     };
     list.lines().filter(of_group).map(str::to_owned).collect()
-}
-
-/// Waits until this gilscope has put probes into the kernel.
-pub fn wait_for_probes(gilscope: u32) {
-    wait_for("the probes", || !probes_of(gilscope).is_empty());
 }
 
 /// Sends a signal.
