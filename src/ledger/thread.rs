@@ -188,8 +188,12 @@ impl ThreadAccount {
     /// The thread got a CPU; time must have been charged up to this moment.
     pub(super) fn on_switched_in(&mut self) {
         match self.cpu {
-            Cpu::Unresolved(Some(SeenCpu::Runnable)) => self.resolve(Cpu::Off(OffCpu::Preempted)),
-            Cpu::Unresolved(Some(SeenCpu::Asleep)) => self.resolve(Cpu::Off(OffCpu::Blocked)),
+            Cpu::Unresolved(Some(SeenCpu::Runnable)) => {
+                self.resolve(Cpu::Off(OffCpu::Preempted));
+                // The counter grows by all of the preemption, of which only a part was seen.
+                self.run_delay = RunDelayAccount::default();
+            }
+            Cpu::Unresolved(Some(SeenCpu::Asleep)) => self.end_first_sleep(),
             Cpu::Unresolved(None) => self.resolve(Cpu::Lost),
             Cpu::Off(OffCpu::Blocked) => self.end_sleep(),
             Cpu::Off(OffCpu::Preempted) => self.run_delay.end_preemption(),
@@ -310,6 +314,19 @@ impl ThreadAccount {
         sleeps.add_one(slept);
     }
 
+    /// The thread slept when it was first seen, and has been woken: that sleep had a latency, too.
+    fn end_first_sleep(&mut self) {
+        let Unresolved { inside, outside } = self.unresolved;
+        self.resolve(Cpu::Off(OffCpu::Blocked));
+        match self.relation {
+            Relation::Inside(_) => self.run_delay.held.add_one(inside),
+            Relation::Outside => self.run_delay.outside.add_one(outside),
+            Relation::Waiting(_) | Relation::Unknown => {
+                self.run_delay.unsplit.add_one(self.charged_until.saturating_since(self.first_seen));
+            }
+        }
+    }
+
     /// The last release was the thread's own wish: what was booked since then stays.
     pub(super) fn rule_out_giving_way(&mut self) {
         let sleeps = self.giving_way.take().map_or(Sleeps::default(), |giving_way| giving_way.sleeps);
@@ -377,6 +394,28 @@ mod tests {
         assert_eq!(thread.times.get(State::HeldRunning), Nanos::from_nanos(20));
         assert_eq!(thread.times.get(State::HeldBlocked), Nanos::from_nanos(70));
         assert_eq!(thread.times.get(State::HeldPreempted), Nanos::from_nanos(30));
+    }
+
+    /// ```text
+    /// 0                    100  110               610  620      the counter grew by 30 until 110 and not since:
+    /// |asleep when first seen |run |-----asleep-----|run|       the first sleep's, and no part of the second
+    /// ```
+    #[test]
+    fn the_latency_of_the_first_sleep_is_not_charged_to_the_next() {
+        let mut thread = account(Relation::Outside, Cpu::Unresolved(Some(SeenCpu::Asleep)));
+        thread.on_run_delay(Nanos::from_nanos(7));
+        charge(&mut thread, 100);
+        thread.on_switched_in();
+        charge(&mut thread, 110);
+        thread.on_run_delay(Nanos::from_nanos(37));
+        assert_eq!(thread.times.get(State::OutsidePreempted), Nanos::from_nanos(30));
+        assert_eq!(thread.times.get(State::OutsideBlocked), Nanos::from_nanos(70));
+        thread.on_switched_out(OffCpu::Blocked, Contention::None);
+        charge(&mut thread, 610);
+        thread.on_switched_in();
+        charge(&mut thread, 620);
+        thread.on_run_delay(Nanos::from_nanos(37));
+        assert_eq!(thread.times.get(State::OutsidePreempted), Nanos::from_nanos(30));
     }
 
     #[test]
