@@ -122,6 +122,58 @@ fn attaching_is_as_exact_as_launching() {
     }
 }
 
+/// Spins and sleeps, and says how much processor time it has used, holding the GIL all the while but for the sleeps.
+const ALONE: &str = "
+import time
+end = time.thread_time() + 0.3
+while time.thread_time() < end: pass
+for _ in range(20): time.sleep(0.01)
+print(time.process_time_ns())
+";
+
+#[test]
+fn one_thread_alone_never_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (script, json) = (folder.path().join("alone.py"), folder.path().join("profile.json"));
+    fs::write(&script, ALONE).unwrap();
+    for interpreter in interpreters() {
+        for backend in backends() {
+            let mut gilscope = Command::new(env!("CARGO_BIN_EXE_gilscope"));
+            gilscope.args(["run", "-q", "--backend", backend, "-o"]).arg(&json).arg("--").args(&interpreter.words);
+            let output = gilscope.arg(interpreter.give(folder.path(), &script)).output().unwrap();
+            let case = format!("{} with {backend}", interpreter.name);
+            assert!(output.status.success(), "{case}: {}", String::from_utf8_lossy(&output.stderr));
+            let used: f64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+            assert_alone(&serde_json::from_slice(&fs::read(&json).unwrap()).unwrap(), used, &case);
+        }
+    }
+}
+
+/// The processor time that the thread has used before it takes the GIL first, and after it has lost it, is outside.
+fn assert_alone(profile: &Value, used: f64, case: &str) {
+    assert_sound(profile, case);
+    assert_eq!(profile["quality"]["unmatched_events"], 0, "{case}");
+    let threads = profile["threads"].as_array().unwrap();
+    assert_eq!(threads.len(), 1, "{case}");
+    let states = threads[0]["states_ns"].as_object().unwrap();
+    let sum: u64 = states.values().map(|time| time.as_u64().unwrap()).sum();
+    assert_eq!(threads[0]["lifetime_ns"], sum, "{case}");
+    for lock in profile["locks"].as_array().unwrap() {
+        let waits = ["waits", "forced_releases", "contended_ns", "handoff_ns"].map(|amount| &lock[amount]);
+        assert!(waits.iter().all(|amount| **amount == 0), "{case}: {waits:?}");
+    }
+    let running = ["held_running", "outside_running"].map(|state| states[state].as_f64().unwrap());
+    let lifetime = threads[0]["lifetime_ns"].as_f64().unwrap();
+    let outside_alone = running[1] / lifetime;
+    let off = (running[0] + running[1] - used) / lifetime;
+    println!("{case}: running {:+.3} % of the life, outside {:.3} %", off * 100.0, outside_alone * 100.0);
+    // Probes on another libc than the profiler's own come late. What remains after the script's last line: the interpreter's
+    // end.
+    let unknown = states["unknown"].as_f64().unwrap() / lifetime;
+    assert!((-TOLERANCE - unknown..=TOLERANCE + 0.05).contains(&off), "{case}: ran {running:?}, not {used}");
+    assert!(running[0] > 300e6, "{case}: held while running {running:?}");
+}
+
 fn backends() -> Vec<&'static str> {
     let uprobe = may_use_uprobes();
     ["preload", "uprobe"].into_iter().filter(|backend| uprobe || *backend == "preload").collect()

@@ -27,6 +27,8 @@ pub(super) struct LockAccount {
     pub(super) waiters: Vec<Waiter>,
     /// Threads that have released it and may turn out to have been forced to.
     pub(super) givers: Vec<Tid>,
+    /// The shortest time after which a waiter, whom nobody had woken, slept again: the switch interval, or a little more.
+    pub(super) shortest_slice: Option<Nanos>,
     /// The last step that anybody took with it.
     pub(super) last_step: Option<LastStep>,
     pub(super) charged_until: MonoNanos,
@@ -95,6 +97,7 @@ impl LockAccount {
             owner,
             waiters: Vec::new(),
             givers: Vec::new(),
+            shortest_slice: None,
             last_step: None,
             charged_until: start,
             ownerships: Ownerships::default(),
@@ -192,11 +195,13 @@ impl LockAccount {
 
     /// A waiter that has slept since `slept_since` sleeps again: if the same hold went on all the while, it has asked the
     /// owner to give way.
-    pub(super) fn on_slice(&mut self, slept_since: MonoNanos) {
+    pub(super) fn on_slice(&mut self, slept_since: MonoNanos, now: MonoNanos) {
         if let Owner::Held(hold) = &mut self.owner
             && hold.began <= slept_since
         {
             hold.request = Request::Made;
+            let slice = now.saturating_since(slept_since);
+            self.shortest_slice = Some(self.shortest_slice.map_or(slice, |shortest| shortest.min(slice)));
         }
     }
 

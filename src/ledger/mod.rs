@@ -128,7 +128,7 @@ impl Ledger {
         let tid = event.tid;
         match &event.what {
             What::Lock(lock, step) => self.on_lock_step(tid, *lock, *step),
-            What::SwitchedIn => self.with_thread(tid, ThreadAccount::on_switched_in),
+            What::SwitchedIn => self.on_switched_in(tid),
             What::SwitchedOut(why) => self.on_switched_out(tid, *why),
             What::RunDelay(cumulative) => self.with_thread(tid, |thread| thread.on_run_delay(*cumulative)),
             What::Created => self.on_created(tid),
@@ -247,6 +247,16 @@ impl Ledger {
     fn thread(&mut self, tid: Tid, relation: Relation) -> &mut ThreadAccount {
         let now = self.now;
         self.threads.entry(tid).or_insert_with(|| ThreadAccount::new(tid, now, relation, Cpu::Unresolved(None)))
+    }
+
+    fn on_switched_in(&mut self, tid: Tid) {
+        let wanted = match self.threads.get(&tid).map(|thread| thread.relation) {
+            Some(Relation::Waiting(wait)) => Some(wait.lock),
+            _ => None,
+        };
+        let lock = wanted.and_then(|wanted| self.locks.iter().find(|lock| lock.id == wanted));
+        let interval = lock.and_then(|lock| lock.shortest_slice);
+        self.with_thread(tid, |thread| thread.on_switched_in(interval));
     }
 
     fn on_switched_out(&mut self, tid: Tid, why: OffCpu) {

@@ -1,8 +1,9 @@
 //! Where a thread's run-queue delay belongs: what the kernel's counter grew by beyond the preemptions seen was wake-up
 //! latency at the end of sleeps.
 //!
-//! The counter grows when a thread gets its CPU, so a preemption counts here when it has ended, not before. Invariant: no
-//! more is moved from a kind of sleep than it lasted.
+//! The counter grows when a thread gets its CPU, so a preemption counts here when it has ended, not before. One kind of
+//! sleep tells its latency by itself: a waiter asks for the lock once a switch interval, so whatever a sleep lasts longer
+//! than that is latency. Invariant: no more is moved from a kind of sleep than it lasted.
 
 use crate::{ledger::apportion::apportion, model::time::Nanos};
 
@@ -10,8 +11,9 @@ use crate::{ledger::apportion::apportion, model::time::Nanos};
 #[derive(Debug, Default)]
 pub(super) struct RunDelayAccount {
     last_reading: Option<Nanos>,
-    /// Preemptions that have ended since the last reading: the counter contains them too.
-    preempted: Nanos,
+    /// What the counter contains too and is explained: preemptions that have ended since the last reading, and latency of
+    /// sleeps that were as long as a switch interval.
+    explained: Nanos,
     /// Sleeps that ended since the last reading, while inside,
     pub(super) held: Sleeps,
     /// outside,
@@ -63,12 +65,20 @@ impl RunDelayAccount {
 
     /// A preemption is over.
     pub(super) fn end_preemption(&mut self) {
-        self.preempted += std::mem::take(&mut self.off_cpu);
+        self.explained += std::mem::take(&mut self.off_cpu);
     }
 
     /// A sleep is over; returns how long it was.
     pub(super) fn end_sleep(&mut self) -> Nanos {
         std::mem::take(&mut self.off_cpu)
+    }
+
+    /// A sleep of a waiter is over, who sleeps no longer than `interval` as far as it is known.
+    pub(super) fn end_slice(&mut self, slept: Nanos, interval: Option<Nanos>) {
+        match interval.and_then(|interval| slept.checked_sub(interval)) {
+            Some(latency) => self.explained += latency,
+            None => self.unsplit.add_one(slept),
+        }
     }
 
     /// The counter stands at `cumulative`. `giving_way`: sleeps since the last reading of which it is not yet known
@@ -81,7 +91,7 @@ impl RunDelayAccount {
             return Latency::default();
         };
         let delay = i128::from(cumulative.as_nanos()) - i128::from(before.as_nanos());
-        let excess = delay - i128::from(account.preempted.as_nanos()) + account.carry;
+        let excess = delay - i128::from(account.explained.as_nanos()) + account.carry;
         let Ok(latency) = u64::try_from(excess) else {
             self.carry = excess;
             return Latency::default();
@@ -131,6 +141,24 @@ mod tests {
         ];
         for (latency, kinds, shares, left) in cases {
             assert_eq!(spread(nanos(latency), kinds), (shares.map(nanos), nanos(left)), "{latency} over {kinds:?}");
+        }
+    }
+
+    /// ```text
+    /// 0          55         95 100             the counter grew by 45: 5 of it in the slice of 50, so 40 while outside
+    /// |slice      |outside   |run|
+    /// ```
+    #[test]
+    fn a_slice_takes_no_more_than_its_excess_over_the_interval() {
+        let nanos = |number| Nanos::from_nanos(number);
+        for (interval, outside) in [(Some(nanos(50)), 40), (None, 23)] {
+            let mut account = RunDelayAccount::default();
+            account.on_reading(nanos(0), Sleeps::default());
+            account.end_slice(nanos(55), interval);
+            account.outside.add_one(nanos(40));
+            let latency = account.on_reading(nanos(45), Sleeps::default());
+            let off = latency.outside.as_nanos().abs_diff(outside);
+            assert!(off <= 1, "{interval:?}: {latency:?}");
         }
     }
 

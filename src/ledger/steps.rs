@@ -59,8 +59,9 @@ impl Ledger {
 
     /// The next slice of a wait that is already counted.
     fn on_slice(&mut self, tid: Tid, wait: Wait) {
+        let now = self.now;
         if let Some(slept_since) = wait.last_slice {
-            self.lock(wait.lock).on_slice(slept_since);
+            self.lock(wait.lock).on_slice(slept_since, now);
         }
         self.note_slice(tid);
     }

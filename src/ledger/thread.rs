@@ -221,13 +221,18 @@ impl ThreadAccount {
         }
     }
 
-    /// The thread got a CPU; time must have been charged up to this moment.
-    pub(super) fn on_switched_in(&mut self) {
+    /// The thread got a CPU; time must have been charged up to this moment. `interval`: how long a waiter sleeps at the
+    /// most.
+    pub(super) fn on_switched_in(&mut self, interval: Option<Nanos>) {
         match self.cpu {
-            Cpu::Unresolved(Some(SeenCpu::Runnable)) => self.resolve(Cpu::Off(OffCpu::Preempted)),
-            Cpu::Unresolved(Some(SeenCpu::Asleep)) => self.resolve(Cpu::Off(OffCpu::Blocked)),
+            Cpu::Unresolved(Some(SeenCpu::Runnable)) => {
+                self.resolve(Cpu::Off(OffCpu::Preempted));
+                // The counter grows by all of the preemption, of which only a part was seen.
+                self.run_delay = RunDelayAccount::default();
+            }
+            Cpu::Unresolved(Some(SeenCpu::Asleep)) => self.end_first_sleep(),
             Cpu::Unresolved(None) => self.resolve(Cpu::Lost),
-            Cpu::Off(OffCpu::Blocked) => self.end_sleep(),
+            Cpu::Off(OffCpu::Blocked) => self.end_sleep(interval),
             Cpu::Off(OffCpu::Preempted) => self.run_delay.end_preemption(),
             Cpu::Running | Cpu::Lost => {}
         }
@@ -333,18 +338,31 @@ impl ThreadAccount {
         }
     }
 
-    fn end_sleep(&mut self) {
+    fn end_sleep(&mut self, interval: Option<Nanos>) {
         let slept = self.run_delay.end_sleep();
         if !self.giving_way.as_mut().is_none_or(|giving_way| giving_way.may_have_slept(slept)) {
             self.rule_out_giving_way();
         }
-        let sleeps = match (self.relation, &mut self.giving_way) {
-            (Relation::Inside(_), _) => &mut self.run_delay.held,
-            (Relation::Waiting(_) | Relation::Unknown, _) => &mut self.run_delay.unsplit,
-            (Relation::Outside, Some(giving_way)) => &mut giving_way.sleeps,
-            (Relation::Outside, None) => &mut self.run_delay.outside,
-        };
-        sleeps.add_one(slept);
+        match (self.relation, &mut self.giving_way) {
+            (Relation::Inside(_), _) => self.run_delay.held.add_one(slept),
+            (Relation::Waiting(_), _) => self.run_delay.end_slice(slept, interval),
+            (Relation::Unknown, _) => self.run_delay.unsplit.add_one(slept),
+            (Relation::Outside, Some(giving_way)) => giving_way.sleeps.add_one(slept),
+            (Relation::Outside, None) => self.run_delay.outside.add_one(slept),
+        }
+    }
+
+    /// The thread slept when it was first seen, and has been woken: that sleep had a latency, too.
+    fn end_first_sleep(&mut self) {
+        let Unresolved { inside, outside } = self.unresolved;
+        self.resolve(Cpu::Off(OffCpu::Blocked));
+        match self.relation {
+            Relation::Inside(_) => self.run_delay.held.add_one(inside),
+            Relation::Outside => self.run_delay.outside.add_one(outside),
+            Relation::Waiting(_) | Relation::Unknown => {
+                self.run_delay.unsplit.add_one(self.charged_until.saturating_since(self.first_seen));
+            }
+        }
     }
 
     /// The last release was the thread's own wish: what was booked since then stays.
@@ -389,7 +407,7 @@ mod tests {
             let mut thread = account(Relation::Outside, Cpu::Unresolved(seen));
             charge(&mut thread, 10);
             if switched_in {
-                thread.on_switched_in()
+                thread.on_switched_in(None)
             } else {
                 thread.on_switched_out(OffCpu::Blocked, Contention::None)
             }
@@ -408,12 +426,34 @@ mod tests {
         charge(&mut thread, 10);
         thread.on_switched_out(OffCpu::Blocked, Contention::None);
         charge(&mut thread, 110);
-        thread.on_switched_in();
+        thread.on_switched_in(None);
         charge(&mut thread, 120);
         thread.on_run_delay(Nanos::from_nanos(1030));
         assert_eq!(thread.times.get(State::HeldRunning), Nanos::from_nanos(20));
         assert_eq!(thread.times.get(State::HeldBlocked), Nanos::from_nanos(70));
         assert_eq!(thread.times.get(State::HeldPreempted), Nanos::from_nanos(30));
+    }
+
+    /// ```text
+    /// 0                    100  110               610  620      the counter grew by 30 until 110 and not since:
+    /// |asleep when first seen |run |-----asleep-----|run|       the first sleep's, and no part of the second
+    /// ```
+    #[test]
+    fn the_latency_of_the_first_sleep_is_not_charged_to_the_next() {
+        let mut thread = account(Relation::Outside, Cpu::Unresolved(Some(SeenCpu::Asleep)));
+        thread.on_run_delay(Nanos::from_nanos(7));
+        charge(&mut thread, 100);
+        thread.on_switched_in(None);
+        charge(&mut thread, 110);
+        thread.on_run_delay(Nanos::from_nanos(37));
+        assert_eq!(thread.times.get(State::OutsidePreempted), Nanos::from_nanos(30));
+        assert_eq!(thread.times.get(State::OutsideBlocked), Nanos::from_nanos(70));
+        thread.on_switched_out(OffCpu::Blocked, Contention::None);
+        charge(&mut thread, 610);
+        thread.on_switched_in(None);
+        charge(&mut thread, 620);
+        thread.on_run_delay(Nanos::from_nanos(37));
+        assert_eq!(thread.times.get(State::OutsidePreempted), Nanos::from_nanos(30));
     }
 
     #[test]
@@ -422,10 +462,10 @@ mod tests {
         thread.on_run_delay(Nanos::ZERO);
         thread.on_switched_out(OffCpu::Preempted, Contention::None);
         charge(&mut thread, 40);
-        thread.on_switched_in();
+        thread.on_switched_in(None);
         thread.on_switched_out(OffCpu::Blocked, Contention::None);
         charge(&mut thread, 100);
-        thread.on_switched_in();
+        thread.on_switched_in(None);
         thread.on_run_delay(Nanos::from_nanos(40));
         assert_eq!(thread.times.get(State::OutsidePreempted), Nanos::from_nanos(40));
         assert_eq!(thread.times.get(State::OutsideBlocked), Nanos::from_nanos(60));

@@ -106,10 +106,11 @@ impl Recording {
     }
 }
 
-/// The sighting of a launched program's first thread: it owns nothing yet, and sleeps until it is let go.
-pub(super) fn first_thread(tid: Tid, at: MonoNanos, cpu: SeenCpu) -> Event {
-    let sighting = Sighting { relation: Some(SeenRelation::Outside), cpu: Some(cpu) };
-    Event { at, tid, what: What::Seen(sighting) }
+/// The sighting of a launched program's first thread: it sleeps until it is let go, and owns nothing if all that it does
+/// with locks is seen.
+pub(super) fn first_thread(tid: Tid, at: MonoNanos, cpu: SeenCpu, lock_start: LockStart) -> Event {
+    let relation = (lock_start == LockStart::Free).then_some(SeenRelation::Outside);
+    Event { at, tid, what: What::Seen(Sighting { relation, cpu: Some(cpu) }) }
 }
 
 fn sampler(

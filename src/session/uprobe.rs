@@ -58,21 +58,22 @@ impl UprobeWatch {
     }
 
     pub(super) fn begin(mut self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
-        let mut notes = Vec::new();
+        let (mut notes, mut lock_start) = (Vec::new(), LockStart::Free);
         if self.armed.is_mapped_by(target.pid) == Some(false) {
             let library = CondLibrary::of_process(target.pid)?;
             self.source.add_sites(&library.sites)?;
             notes.push("the program maps another libc than gilscope: its first milliseconds are missing".to_owned());
+            lock_start = LockStart::Unknown;
         }
         self.translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
-        let first = first_thread(target.pid.main_thread(), self.started, SeenCpu::Asleep);
+        let first = first_thread(target.pid.main_thread(), self.started, SeenCpu::Asleep, lock_start);
         let beginning = Beginning {
             target,
             translator: self.translator,
             sources: vec![Box::new(self.source)],
             backend: Backend::Uprobe,
             start: self.started,
-            lock_start: LockStart::Free,
+            lock_start,
             notes,
         };
         let mut recording = Recording::begin(beginning, options)?;
