@@ -17,11 +17,11 @@ use serde_json::Value;
 
 #[path = "support/live.rs"]
 mod live;
-#[path = "support/privilege.rs"]
-mod privilege;
 
-use live::interpreters::{Interpreter, interpreters};
-use privilege::may_use_uprobes;
+use live::{
+    interpreters::{Interpreter, interpreters},
+    privilege::may_use_uprobes,
+};
 
 /// How far a state may be off, as a share of the thread's lifetime.
 const TOLERANCE: f64 = 0.01;

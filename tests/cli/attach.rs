@@ -5,8 +5,8 @@ use std::{thread, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    live::interpreters::usual,
-    place::{Place, end_of, has_uprobes, kill},
+    live::{interpreters::usual, privilege::may_use_uprobes},
+    place::{Place, end_of, kill},
 };
 
 fn profile(place: &Place) -> Value {
@@ -15,7 +15,7 @@ fn profile(place: &Place) -> Value {
 
 #[test]
 fn attaching_for_a_time_leaves_the_program_unharmed() {
-    if !has_uprobes() {
+    if !may_use_uprobes() {
         return;
     }
     let place = Place::new();
@@ -35,7 +35,7 @@ fn attaching_for_a_time_leaves_the_program_unharmed() {
 
 #[test]
 fn signals_end_the_recording_and_not_the_program() {
-    if !has_uprobes() {
+    if !may_use_uprobes() {
         return;
     }
     let place = Place::new();
@@ -55,7 +55,7 @@ fn signals_end_the_recording_and_not_the_program() {
 
 #[test]
 fn a_program_that_ends_meanwhile_is_reported() {
-    if !has_uprobes() {
+    if !may_use_uprobes() {
         return;
     }
     for killed in [false, true] {

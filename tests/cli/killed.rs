@@ -3,8 +3,8 @@
 use std::fs::File;
 
 use crate::{
-    live::interpreters::usual,
-    place::{Place, backends, has_uprobes, kill, probes_of, wait_for},
+    live::{interpreters::usual, privilege::may_use_uprobes},
+    place::{Place, backends, kill, probes_of, wait_for},
 };
 
 /// The shell writes down how the program ended, since gilscope is no longer there to tell.
@@ -41,7 +41,7 @@ fn the_exit_code_of_such_a_program_is_its_own() {
 
 #[test]
 fn a_program_outlives_a_killed_gilscope_that_was_attached() {
-    if !has_uprobes() {
+    if !may_use_uprobes() {
         return;
     }
     let place = Place::new();

@@ -3,8 +3,8 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use crate::{
-    live::interpreters::usual,
-    place::{Place, end, is_root, plain},
+    live::{interpreters::usual, privilege::is_root},
+    place::{Place, end, plain},
 };
 
 #[test]

@@ -14,7 +14,12 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::live::{interpreters::usual, outcome, running::Running};
+use crate::live::{
+    interpreters::usual,
+    outcome,
+    privilege::{is_root, may_use_uprobes},
+    running::Running,
+};
 
 /// Longer than any of these programs takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -184,23 +189,9 @@ pub fn plain(program: &Path) -> Option<Command> {
     Some(command)
 }
 
-pub fn is_root() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"))
-}
-
-/// Whether uprobes can be used; says so if not.
-pub fn has_uprobes() -> bool {
-    let has = is_root() && fs::metadata("/sys/kernel/tracing/uprobe_events").is_ok();
-    if !has {
-        outcome::skipped("backend uprobe: needs root and tracefs");
-    }
-    has
-}
-
 /// The backends that can be used here.
 pub fn backends() -> Vec<&'static str> {
-    ["preload", "uprobe"].into_iter().filter(|backend| *backend == "preload" || has_uprobes()).collect()
+    ["preload", "uprobe"].into_iter().filter(|backend| *backend == "preload" || may_use_uprobes()).collect()
 }
 
 /// Runs a command to its end.

@@ -1,6 +1,9 @@
 //! Every way to name what is to be run.
 
-use crate::place::{Ended, Place, backends, end, has_uprobes};
+use crate::{
+    live::{interpreters::usual, privilege::may_use_uprobes},
+    place::{Ended, Place, backends, end},
+};
 
 /// Runs to a JSON profile, quietly; the program's threads were recorded.
 #[track_caller]
@@ -18,7 +21,7 @@ fn assert_recorded(place: &Place, words: &str, code: i32) -> Ended {
 #[test]
 fn scripts_modules_and_commands_are_recorded() {
     let place = Place::new();
-    let python = crate::live::interpreters::usual().words[0].to_str().unwrap().to_owned();
+    let python = usual().words[0].to_str().unwrap().to_owned();
     place.file("wrapper.sh", "python3 spin.py 0.2 5\nexit 9\n");
     for (words, code) in [
         ("spin.py 0.2 5".to_owned(), 5),
@@ -35,7 +38,7 @@ fn scripts_modules_and_commands_are_recorded() {
 
 #[test]
 fn programs_that_become_an_interpreter_are_recorded_by_uprobes() {
-    if !has_uprobes() {
+    if !may_use_uprobes() {
         return;
     }
     let place = Place::new();
@@ -46,7 +49,7 @@ fn programs_that_become_an_interpreter_are_recorded_by_uprobes() {
 
 #[test]
 fn uprobes_do_not_follow_a_wrapper_and_say_so() {
-    if !has_uprobes() {
+    if !may_use_uprobes() {
         return;
     }
     let place = Place::new();

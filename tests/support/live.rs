@@ -2,4 +2,5 @@
 
 pub mod interpreters;
 pub mod outcome;
+pub mod privilege;
 pub mod running;

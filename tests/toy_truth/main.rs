@@ -1,17 +1,17 @@
 //! Profiles of the toy VM's programs against what its threads noted themselves: every program of `fixtures/toy`, through
 //! every source.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and prints what it measured")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod compare;
-#[path = "../support/privilege.rs"]
-mod privilege;
+#[path = "../support/live.rs"]
+mod live;
 mod profiled;
 
 use std::{fs, path::Path};
 
 use compare::Comparison;
-use privilege::may_use_uprobes;
+use live::privilege::may_use_uprobes;
 use profiled::{Profiled, Way};
 
 const ATTEMPTS: u32 = 3;
