@@ -7,8 +7,6 @@
 
 #[path = "support/live.rs"]
 mod live;
-#[path = "support/privilege.rs"]
-mod privilege;
 
 use std::{
     cell::RefCell, collections::HashMap, ffi::OsString, fs, os::fd::AsRawFd, path::Path, rc::Rc, thread, time::Duration,
@@ -40,7 +38,7 @@ use gilscope::{
     },
 };
 use live::interpreters::interpreters;
-use privilege::may_use_uprobes;
+use live::privilege::may_use_uprobes;
 
 /// Half of all pairs, and nearly all, are no further apart than that. The rest has lost its CPU between the two hooks.
 const USUAL_DISTANCE: u64 = 20_000;

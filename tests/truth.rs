@@ -1,7 +1,7 @@
 //! Profiles of real interpreters against ground truth: one C function, bound so that it holds the GIL and so that it
 //! releases it, measures itself; every state of every thread must come out within one hundredth of the thread's life.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and prints what it measured")]
 
 use std::{
     ffi::OsString,
