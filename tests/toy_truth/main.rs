@@ -1,7 +1,7 @@
 //! Profiles of the toy VM's programs against what its threads noted themselves: every program of `fixtures/toy`, through
 //! every source.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and prints what it measured")]
 
 mod compare;
 #[path = "../support/live.rs"]
