@@ -5,8 +5,8 @@ use std::{cell::RefCell, rc::Rc};
 use crate::{
     ledger::LockStart,
     model::{
-        event::{Event, SeenCpu, What},
-        ids::{LockId, Pid},
+        event::{Event, LostEvents, SeenCpu, What},
+        ids::{LockId, Pid, Tid},
         profile::Backend,
         time::{MonoNanos, Nanos},
     },
@@ -59,11 +59,14 @@ impl UprobeWatch {
 
     pub(super) fn begin(mut self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
         let (mut notes, mut lock_start) = (Vec::new(), LockStart::Free);
+        let mut missed = None;
         if self.armed.is_mapped_by(target.pid) == Some(false) {
             let library = CondLibrary::of_process(target.pid)?;
+            let armed_at = clock::now();
             self.source.add_sites(&library.sites)?;
             notes.push("the program maps another libc than gilscope: its first milliseconds are missing".to_owned());
             lock_start = LockStart::Unknown;
+            missed = Some(missing_before(armed_at, target.pid.main_thread()));
         }
         self.translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
         let first = first_thread(target.pid.main_thread(), self.started, SeenCpu::Asleep, lock_start);
@@ -77,9 +80,14 @@ impl UprobeWatch {
             notes,
         };
         let mut recording = Recording::begin(beginning, options)?;
-        recording.engine().add([first]);
+        recording.engine().add([first].into_iter().chain(missed));
         Ok(recording)
     }
+}
+
+/// Lock events are missing until probes were armed on the libc that the program maps; how many is not known.
+fn missing_before(armed: MonoNanos, tid: Tid) -> Event {
+    Event { at: armed, tid, what: What::LostLock(LostEvents { count: 0 }) }
 }
 
 /// Arms uprobes on a running target, sees what each of its threads is doing, and begins to record.
