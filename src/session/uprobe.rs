@@ -52,7 +52,10 @@ impl UprobeWatch {
     pub(super) fn look(&mut self) -> Option<Target> {
         self.looks += 1;
         let due = self.looks < EAGER_LOOKS || self.looks.is_multiple_of(20);
-        due.then(|| Target::discover(self.child).ok()).flatten()
+        let target = due.then(|| Target::discover(self.child).ok()).flatten()?;
+        // The dynamic linker may still be at work: whether it maps the libc that is armed cannot be told before.
+        let linked = self.looks >= EAGER_LOOKS || CondLibrary::of_process(self.child).is_ok();
+        linked.then_some(target)
     }
 
     pub(super) fn begin(mut self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
