@@ -210,7 +210,8 @@ fn assert_true(case: &str, run: impl Fn() -> (Value, Value)) {
 
 /// The calls' own measures against the thread's states. What lies between the calls is waiting, except that there, too, a
 /// thread may be preempted while it still owns the lock or no longer does: `between.delay` says how much at the most, which
-/// is next to nothing on a machine with a CPU to spare.
+/// is next to nothing on a machine with a CPU to spare. And on a busy one, some of the run-queue delay is found in the wrong
+/// sleep (docs/method.md): a tenth of the thread's own is allowed to be.
 fn compare(profile: &Value, truth: &Value) -> Vec<String> {
     let tid = &truth["tid"];
     let Some(thread) = thread(profile, tid) else { return vec![format!("there is no thread {tid}")] };
@@ -220,14 +221,20 @@ fn compare(profile: &Value, truth: &Value) -> Vec<String> {
     let lifetime = thread["lifetime_ns"].as_f64().unwrap();
     let waiting = lifetime - measure("held", "wall") - measure("released", "wall");
     let between = measure("between", "delay");
+    let misplaced = 0.1 * (measure("held", "delay") + measure("released", "delay") + between);
     let expected = [
         ("held_running", state("held_running"), measure("held", "cpu"), 0.0..=0.0),
-        ("held_preempted", state("held_preempted"), measure("held", "delay"), 0.0..=between),
-        ("held_blocked", state("held_blocked"), blocked("held"), 0.0..=0.0),
+        ("held_preempted", state("held_preempted"), measure("held", "delay"), -misplaced..=between + misplaced),
+        ("held_blocked", state("held_blocked"), blocked("held"), -misplaced..=misplaced),
         ("waiting", state("wait_queued") + state("wait_handoff"), waiting, -between..=0.0),
         ("outside_running", state("outside_running"), measure("released", "cpu"), 0.0..=0.0),
-        ("outside_preempted", state("outside_preempted"), measure("released", "delay"), 0.0..=between),
-        ("outside_blocked", state("outside_blocked"), blocked("released"), 0.0..=0.0),
+        (
+            "outside_preempted",
+            state("outside_preempted"),
+            measure("released", "delay"),
+            -misplaced..=between + misplaced,
+        ),
+        ("outside_blocked", state("outside_blocked"), blocked("released"), -misplaced..=misplaced),
     ];
     let fault = |(name, found, expected, extra): (&str, f64, f64, RangeInclusive<f64>)| {
         let (least, most) = (expected + extra.start(), expected + extra.end());

@@ -53,8 +53,9 @@ impl UprobeWatch {
         self.looks += 1;
         let due = self.looks < EAGER_LOOKS || self.looks.is_multiple_of(20);
         let target = due.then(|| Target::discover(self.child).ok()).flatten()?;
-        // One that is linked into its executable can be described before its loader has mapped anything else.
-        CondLibrary::of_process(target.pid).is_ok().then_some(target)
+        // The dynamic linker may still be at work: whether it maps the libc that is armed cannot be told before.
+        let linked = self.looks >= EAGER_LOOKS || CondLibrary::of_process(self.child).is_ok();
+        linked.then_some(target)
     }
 
     pub(super) fn begin(mut self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
