@@ -6,10 +6,10 @@
 use core::{
     arch::{asm, global_asm},
     ptr::from_ref,
-    sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
-use crate::layout::Slot;
+use crate::layout::{REMEMBERED, Slot};
 
 /// One thread's own state.
 #[repr(C)]
@@ -21,9 +21,18 @@ pub struct Local {
     pub pending: AtomicU32,
     /// Not zero while the thread is getting its slot.
     pub claiming: AtomicU32,
+    /// When it acquired a lock last, on the clock of the records.
+    pub acquired: AtomicU64,
+    /// Its state in the interpreter, as far as is known; 0 before its first release.
+    pub state: AtomicU64,
+    /// The lock it waits for: its place plus one.
+    pub waits: AtomicU32,
+    reserved: AtomicU32,
+    /// Fingerprints of stacks that the reader knows.
+    pub stacks: [AtomicU64; REMEMBERED],
 }
 
-const _: () = assert!(size_of::<Local>() == 24);
+const _: () = assert!(size_of::<Local>() == 112);
 
 global_asm!(
     ".pushsection .tbss,\"awT\",@nobits",
@@ -31,9 +40,9 @@ global_asm!(
     ".globl gilscope_local",
     ".hidden gilscope_local",
     ".type gilscope_local, @object",
-    ".size gilscope_local, 24",
+    ".size gilscope_local, 112",
     "gilscope_local:",
-    ".zero 24",
+    ".zero 112",
     ".popsection",
 );
 
@@ -53,6 +62,16 @@ impl Local {
         }
         // SAFETY: lives as long as the thread, which is the only one to use the reference.
         unsafe { &*address }
+    }
+
+    /// `pthread_self()` of the calling thread, in every libc of this processor.
+    pub fn thread_pointer() -> u64 {
+        let address: u64;
+        // SAFETY: the ABI keeps the thread pointer there.
+        unsafe {
+            asm!("mov {0}, qword ptr fs:[0]", out(reg) address, options(pure, readonly, nostack));
+        }
+        address
     }
 
     /// The thread's slot, once it has one.

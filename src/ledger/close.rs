@@ -52,6 +52,7 @@ impl Ledger {
         self.now = self.now.max(end);
         for id in self.locks.iter().map(|lock| lock.id).collect::<Vec<_>>() {
             self.charge_lock(id);
+            self.settle_hold(id);
         }
         for tid in self.threads.keys().copied().collect::<Vec<_>>() {
             self.on_exited(tid);

@@ -64,6 +64,10 @@ pub(super) struct Hold {
     pub(super) waiters: u32,
     /// Stacks sampled during it.
     pub(super) ticks: Samples,
+    /// The stack that a waiter read last.
+    pub(super) last_read: Option<StackId>,
+    /// The stack at its release.
+    pub(super) released: Option<StackId>,
 }
 
 impl LockAccount {
@@ -130,6 +134,8 @@ impl LockAccount {
             waited: Nanos::ZERO,
             waiters,
             ticks: Samples::default(),
+            last_read: None,
+            released: None,
         });
     }
 
@@ -181,9 +187,10 @@ impl LockAccount {
 }
 
 impl Hold {
-    /// The stack seen most often during the hold, the smallest id among equals.
+    /// The stack seen most often during the hold, the smallest id among equals; that of its release where none was.
     pub(super) fn usual_stack(&self) -> Option<StackId> {
-        self.ticks.iter().max_by_key(|(stack, count)| (**count, std::cmp::Reverse(**stack))).map(|(stack, _)| *stack)
+        let usual = self.ticks.iter().max_by_key(|(stack, count)| (**count, std::cmp::Reverse(**stack)));
+        usual.map(|(stack, _)| *stack).or(self.released)
     }
 }
 

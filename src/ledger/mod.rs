@@ -33,7 +33,7 @@ use crate::model::{
 use blame::{BlameBook, Pair};
 use close::ClosedThread;
 use lock::{LockAccount, LongHolds, Owner};
-use thread::{Charge, Cpu, Ownership, Relation, ThreadAccount};
+use thread::{Charge, Cpu, Ownership, Relation, ThreadAccount, Wait};
 
 pub use close::Attribution;
 
@@ -308,6 +308,36 @@ impl Ledger {
         match sample.cause {
             SampleCause::WaitBegan => self.on_wait_stack(tid, stack, sample.until),
             SampleCause::Tick => self.on_tick(tid, stack),
+            SampleCause::Contended => self.on_holder_stack(tid, stack),
+            SampleCause::Released => self.on_release_stack(tid, stack),
+        }
+    }
+
+    /// The owner of the lock that `waiter` waits for had this stack at this moment.
+    fn on_holder_stack(&mut self, waiter: Tid, stack: StackId) {
+        let relation = self.threads.get(&waiter).map(|thread| thread.relation);
+        let Some(Relation::Waiting(Wait { lock: id, .. })) = relation else {
+            return;
+        };
+        self.charge_lock(id);
+        let lock = self.locks.iter_mut().find(|lock| lock.id == id);
+        if let Some(lock) = lock
+            && let Owner::Held(hold) = &mut lock.owner
+        {
+            self.tally.stack_samples += 1;
+            *hold.ticks.entry(stack).or_default() += 1;
+            let last = hold.last_read.replace(stack);
+            self.blame.settle((id, hold.tid), &lock.waiters, [last, Some(stack)]);
+        }
+    }
+
+    fn on_release_stack(&mut self, tid: Tid, stack: StackId) {
+        let mut owned = self.locks.iter_mut().filter_map(|lock| match &mut lock.owner {
+            Owner::Held(hold) if hold.tid == tid => Some(hold),
+            _ => None,
+        });
+        if let Some(hold) = owned.next() {
+            hold.released = Some(stack);
         }
     }
 

@@ -97,7 +97,7 @@ impl Ledger {
         };
         thread.relation = Relation::Waiting(thread.wait_since_release(&giving_way));
         for (pair, time) in giving_way.blame(tid) {
-            self.blame.charge(pair, time);
+            self.blame.charge_late(pair, time);
         }
         let account = self.lock(lock);
         giving_way.confirm(account);
@@ -203,6 +203,7 @@ impl Ledger {
 
     fn end_hold(&mut self, tid: Tid, id: LockId) {
         self.charge_lock(id);
+        self.settle_hold(id);
         let (now, start) = (self.now, self.options.start);
         let Some((hold, length)) = self.lock(id).close_hold(now) else {
             return;
@@ -226,6 +227,16 @@ impl Ledger {
             thread.giving_way = Some(GivingWay::new(id, now, hold.request));
         }
         self.set_outside(tid);
+    }
+
+    /// What was waited since the present hold's last reading belongs to that one, or else to the stack of its release.
+    pub(super) fn settle_hold(&mut self, id: LockId) {
+        let lock = self.locks.iter().find(|lock| lock.id == id);
+        if let Some(lock) = lock
+            && let Owner::Held(hold) = &lock.owner
+        {
+            self.blame.settle((id, hold.tid), &lock.waiters, [hold.last_read.or(hold.released), None]);
+        }
     }
 
     /// Nobody, unless a thread whose events are missing may have taken the lock meanwhile.

@@ -11,7 +11,10 @@ use crate::{
         time::{MonoNanos, Nanos},
     },
     perf::clock,
-    session::sampler::{Sampler, no_stack},
+    session::{
+        sampler::{Sampler, no_stack},
+        stacks::SharedStacks,
+    },
     source::{Source, Tally, calls::SharedTranslator, order::Merger},
 };
 
@@ -30,7 +33,7 @@ pub(super) struct Engine {
     declared: usize,
     merger: Merger,
     ledger: Ledger,
-    stacks: StackTable,
+    stacks: SharedStacks,
     sampler: Option<Sampler>,
     started: MonoNanos,
 }
@@ -50,6 +53,7 @@ pub(super) struct Recorded {
 pub(super) struct Parts {
     pub(super) sources: Vec<Box<dyn Source>>,
     pub(super) translator: SharedTranslator,
+    pub(super) stacks: SharedStacks,
     pub(super) sampler: Option<Sampler>,
     /// What is known of the locks found already; those found later are new, and free.
     pub(super) lock_start: LockStart,
@@ -59,8 +63,7 @@ pub(super) struct Parts {
 
 impl Engine {
     pub(super) fn new(parts: Parts) -> Self {
-        let mut stacks = StackTable::default();
-        let no_stack = no_stack(&mut stacks);
+        let no_stack = no_stack(&mut parts.stacks.borrow_mut());
         let options = LedgerOptions {
             start: parts.start,
             long_hold: LONG_HOLD,
@@ -73,7 +76,7 @@ impl Engine {
             declared: 0,
             merger: Merger::default(),
             ledger: Ledger::new(options),
-            stacks,
+            stacks: parts.stacks,
             sampler: parts.sampler,
             started: parts.start,
         };
@@ -104,7 +107,7 @@ impl Engine {
         let watermark = self.drain();
         self.book(watermark);
         if let Some(sampler) = &mut self.sampler {
-            sampler.sample(&self.ledger, &mut self.stacks, self.merger.inbox());
+            sampler.sample(&self.ledger, &mut self.stacks.borrow_mut(), self.merger.inbox());
         }
     }
 
@@ -147,7 +150,7 @@ impl Engine {
     fn close(self, end: MonoNanos) -> Recorded {
         let tally = self.tally();
         let late = self.merger.late();
-        Recorded { attribution: self.ledger.finish(end), stacks: self.stacks, tally, late }
+        Recorded { attribution: self.ledger.finish(end), stacks: self.stacks.take(), tally, late }
     }
 
     fn drain(&mut self) -> MonoNanos {

@@ -18,6 +18,7 @@ use crate::{
         discover::Target,
         memory::Memory,
         runtime::{Runtime, RuntimeError},
+        trail::Trail,
     },
 };
 
@@ -115,6 +116,14 @@ impl StackReader {
             Ok(_) | Err(StackFailure::NoFrames | StackFailure::UnknownThread) => {}
         }
         stack
+    }
+
+    /// The stack that the in-target probe has noted, outermost frame first.
+    pub fn name(&mut self, trail: &Trail) -> Result<Vec<Frame>, StackFailure> {
+        match &mut self.stacks {
+            Stacks::Python(stacks) => stacks.name(&*self.memory, trail),
+            Stacks::ToyVm(stacks) => stacks.name(&*self.memory, trail),
+        }
     }
 
     /// The stack of `tid` as an entry of `table`.

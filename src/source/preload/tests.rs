@@ -20,7 +20,7 @@ use crate::{
             PreloadSource,
             clock::{ProbeClock, Timeline},
             file,
-            layout::{CHUNKS, KIND_LOST, KIND_SIGNAL, RECORDS, RING_BYTES, Slot},
+            layout::{CHUNKS, KIND_BITS, KIND_LOST, KIND_SIGNAL, RECORDS, RING_BYTES, Slot},
             ring::SharedRing,
         },
     },
@@ -63,7 +63,7 @@ impl Stage {
         let chunk = self.probe.chunk(link).unwrap();
         for (record, (time, kind, operand)) in chunk.records.iter().zip(records) {
             record.time.store(*time, Ordering::Relaxed);
-            record.word.store((operand << 2) | kind, Ordering::Relaxed);
+            record.word.store((operand << KIND_BITS) | kind, Ordering::Relaxed);
         }
         chunk.committed.store(u32::try_from(records.len()).unwrap(), Ordering::Relaxed);
     }
