@@ -12,7 +12,7 @@ use crate::{
     follow::{Call, Place, follow},
     gate,
     layout::{Chunk, KIND_BITS, KIND_FILLER, KIND_LOST, KIND_SIGNAL, KIND_STACK, Record, Ring, Slot, filter_index},
-    local::Local,
+    local::{Local, UNKNOWN},
     pool, system,
     walk::Trail,
 };
@@ -225,12 +225,19 @@ fn claim_slot(ring: &'static Ring, local: &Local) -> Option<&'static Slot> {
         // Release: whoever sees the thread sees an otherwise empty slot.
         slot.tid.store(system::thread_id(), Ordering::Release);
         local.set_slot(slot);
+        local.state.store(state_so_far(ring), Ordering::Relaxed);
     }
     local.claiming.store(0, Ordering::Relaxed);
     if slot.is_none() {
         return lose_without_slot(ring, local);
     }
     slot
+}
+
+/// What is known of the state of a thread whose first event this is: if locks are known, that it has owned none.
+fn state_so_far(ring: &Ring) -> u64 {
+    let [lock, ..] = &ring.header.locks;
+    if lock.cond.load(Ordering::Relaxed) == 0 { UNKNOWN } else { 0 }
 }
 
 #[cold]

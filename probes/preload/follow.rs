@@ -13,7 +13,7 @@ use crate::{
         KIND_SIGNAL, KIND_TIMED_WAIT, Lock, REMEMBERED, RUNTIME_ARRAY, Ring, STACK_CUT, STACK_FAILED, STACK_KNOWN,
         STACK_OF_HOLDER, STACK_OF_RELEASER, STACK_OF_WAITER, Slot, memory_index,
     },
-    local::Local,
+    local::{Local, UNKNOWN},
     walk::{Room, Trail, Walked},
 };
 
@@ -128,8 +128,12 @@ fn note_own(place: Place, subject: u64) {
         RUNTIME_ARRAY => place.slot.tid.load(Ordering::Relaxed) as u64,
         _ => Local::thread_pointer(),
     };
-    // A thread that has never owned a lock has no frames yet.
-    let found = if state == 0 { Some(()) } else { trail.walk(walk, state, Walked::Own(mark)) };
+    let found = match state {
+        // A thread that has never owned a lock has no frames yet.
+        0 => Some(()),
+        UNKNOWN => None,
+        _ => trail.walk(walk, state, Walked::Own(mark)),
+    };
     note(place, subject, found.map(|()| &trail));
 }
 

@@ -11,6 +11,9 @@ use core::{
 
 use crate::layout::{REMEMBERED, Slot};
 
+/// The thread's state in the interpreter is not known.
+pub const UNKNOWN: u64 = 1;
+
 /// One thread's own state.
 #[repr(C)]
 pub struct Local {
@@ -23,7 +26,7 @@ pub struct Local {
     pub claiming: AtomicU32,
     /// When it acquired a lock last, on the clock of the records.
     pub acquired: AtomicU64,
-    /// Its state in the interpreter, as far as is known; 0 before its first release.
+    /// Its state in the interpreter as of its last release; 0 before the first, [`UNKNOWN`] if that may have been missed.
     pub state: AtomicU64,
     /// The lock it waits for: its place plus one.
     pub waits: AtomicU32,

@@ -5,3 +5,4 @@
 mod program;
 mod python;
 mod recording;
+mod stacks;

@@ -23,13 +23,13 @@ fn pythons() -> Vec<Vec<PathBuf>> {
     all.filter(|command| command.iter().all(|part| part.exists() || part.starts_with("--library-path"))).collect()
 }
 
-fn python(command: &[PathBuf], script: &str) -> Command {
+pub fn python(command: &[PathBuf], script: &str) -> Command {
     let mut python = Command::new(&command[0]);
     python.args(&command[1..]).arg("-c").arg(script);
     python
 }
 
-fn each_python(check: impl Fn(&[PathBuf])) {
+pub fn each_python(check: impl Fn(&[PathBuf])) {
     let pythons = pythons();
     if pythons.is_empty() {
         println!("skipped: no Python found");
