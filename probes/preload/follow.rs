@@ -1,11 +1,11 @@
 //! What a call means for the stacks: who waits, whose stack is worth a look, and when.
 //!
 //! An acquisition costs next to nothing, whatever happened before: the thread has work to do. A release without waiters
-//! costs a few comparisons. Whoever waits has time: it notes its own stack once, and its lock's owner's now and then. It
-//! does so with the mutex in its hands that a release needs, so the owner cannot release meanwhile; therefore the owner
-//! is not read more often than [`crate::layout::Walk::spacing`] allows.
+//! costs a few comparisons. Whoever waits has time: it notes its own stack once, and its lock's owner's now and then. But
+//! all of it happens with the mutex in hand that an acquisition or a release needs, so where waits are short and many,
+//! [`crate::layout::Walk::spacing`] thins the stacks out.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{
     emit,
@@ -62,8 +62,27 @@ fn on_release(place: Place, lock: &Lock, time: u64) {
     local.state.store(holder(lock), Ordering::Relaxed);
     let held = time.wrapping_sub(local.acquired.load(Ordering::Relaxed));
     if lock.waiters.load(Ordering::Relaxed) != 0 || held > ring.header.walk.long_hold.load(Ordering::Relaxed) {
+        on_notable_release(place, lock, time);
+    }
+}
+
+/// The stack at the release stands in for a hold whose owner nobody has read.
+#[cold]
+#[inline(never)]
+fn on_notable_release(place: Place, lock: &Lock, time: u64) {
+    let is_read = lock.read_at.load(Ordering::Relaxed) >= place.local.acquired.load(Ordering::Relaxed);
+    if !is_read && is_due(place, &lock.noted_at, time) {
         note_own(place, STACK_OF_RELEASER);
     }
+}
+
+/// Whether the last stack of this kind is long enough ago for another.
+fn is_due(place: Place, last: &AtomicU64, time: u64) -> bool {
+    let due = time.wrapping_sub(last.load(Ordering::Relaxed)) >= place.ring.header.walk.spacing.load(Ordering::Relaxed);
+    if due {
+        last.store(time, Ordering::Relaxed);
+    }
+    due
 }
 
 #[inline(always)]
@@ -93,15 +112,17 @@ fn follow_elsewhere(place: Place, call: Call) {
 }
 
 fn on_want(place: Place, link: u32, lock: &Lock, time: u64) {
-    let Place { ring, local, .. } = place;
+    let local = place.local;
     if local.waits.load(Ordering::Relaxed) == 0 {
         local.waits.store(link, Ordering::Relaxed);
+        local.told.store(0, Ordering::Relaxed);
         lock.waiters.fetch_add(1, Ordering::Relaxed);
+    }
+    if local.told.load(Ordering::Relaxed) == 0 && is_due(place, &local.told_at, time) {
+        local.told.store(1, Ordering::Relaxed);
         note_own(place, STACK_OF_WAITER);
     }
-    let since = time.wrapping_sub(lock.read_at.load(Ordering::Relaxed));
-    if since >= ring.header.walk.spacing.load(Ordering::Relaxed) {
-        lock.read_at.store(time, Ordering::Relaxed);
+    if is_due(place, &lock.read_at, time) {
         note_holder(place, lock);
     }
 }

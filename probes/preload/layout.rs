@@ -158,7 +158,7 @@ pub struct Walk {
     pub executing: AtomicU32,
     /// That byte's value while it does.
     pub executing_value: AtomicU32,
-    /// Clock ticks between two readings of a lock's owner, at least.
+    /// Clock ticks between two stacks of one kind, at least: they are read with the lock's mutex in hand.
     pub spacing: AtomicU64,
     /// Clock ticks after which a hold without waiters is worth a stack.
     pub long_hold: AtomicU64,
@@ -176,8 +176,10 @@ pub struct Lock {
     pub last_holder: AtomicU64,
     /// Where 1 stands while the lock is owned, 32 bits.
     pub locked: AtomicU64,
-    /// When the owner's stack was read last.
+    /// When a waiter read the owner's stack last.
     pub read_at: AtomicU64,
+    /// When an owner noted its own last.
+    pub noted_at: AtomicU64,
     /// How many threads wait; kept by the probe.
     pub waiters: AtomicU32,
 }

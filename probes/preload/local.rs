@@ -30,12 +30,15 @@ pub struct Local {
     pub state: AtomicU64,
     /// The lock it waits for: its place plus one.
     pub waits: AtomicU32,
-    reserved: AtomicU32,
+    /// Not zero once it has noted its stack for that wait.
+    pub told: AtomicU32,
+    /// When it noted its stack for a wait last, on the clock of the records.
+    pub told_at: AtomicU64,
     /// Fingerprints of stacks that the reader knows.
     pub stacks: [AtomicU64; REMEMBERED],
 }
 
-const _: () = assert!(size_of::<Local>() == 112);
+const _: () = assert!(size_of::<Local>() == 120);
 
 global_asm!(
     ".pushsection .tbss,\"awT\",@nobits",
@@ -43,9 +46,9 @@ global_asm!(
     ".globl gilscope_local",
     ".hidden gilscope_local",
     ".type gilscope_local, @object",
-    ".size gilscope_local, 112",
+    ".size gilscope_local, 120",
     "gilscope_local:",
-    ".zero 112",
+    ".zero 120",
     ".popsection",
 );
 

@@ -92,6 +92,11 @@ impl PreloadSource {
         walk.spacing.store(ticks(READ_SPACING), Ordering::Relaxed);
         walk.long_hold.store(ticks(LONG_HOLD), Ordering::Relaxed);
         describe(walk, runtime);
+        self.name_with(namer);
+    }
+
+    /// Tells the probe the locks, and has `namer` make out what stacks mean.
+    pub(super) fn name_with(&mut self, namer: Box<dyn NameStacks>) {
         self.naming = Naming::by(namer);
         self.naming.tell_locks(&self.ring.header().locks);
     }
