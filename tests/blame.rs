@@ -1,7 +1,7 @@
 //! Blame against ground truth: functions that hold the GIL for known times, all in one thread, and each followed by one
 //! that releases it and has done nothing else. Every culprit must be charged what it inflicted, and the innocent nothing.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and says what it found")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     collections::BTreeMap,
@@ -12,10 +12,10 @@ use std::{
 
 use serde_json::Value;
 
-#[path = "support/interpreters.rs"]
-mod interpreters;
+#[path = "support/live.rs"]
+mod live;
 
-use interpreters::{Interpreter, interpreters};
+use live::interpreters::{Interpreter, interpreters};
 
 /// How far a culprit's blame may be off, as a share of what it inflicted.
 const TOLERANCE: f64 = 0.02;

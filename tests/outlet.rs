@@ -64,8 +64,9 @@ fn paths_that_cannot_be_written_are_named_at_once() {
 fn a_recording_that_fails_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.svg");
-    drop(open(&path).unwrap());
-    assert_eq!(content(&folder), [""; 0]);
+    let outlet = open(&path).unwrap();
+    assert_eq!(content(&folder), [""; 0], "nor does one that is killed");
+    drop(outlet);
     open(&path).unwrap().fill(&Broken, &support::shop()).unwrap_err();
     assert_eq!(content(&folder), [""; 0]);
 }
@@ -102,11 +103,10 @@ fn links_and_devices_are_written_through() {
 }
 
 #[test]
-fn a_file_that_another_program_put_there_meanwhile_is_not_removed() {
+fn a_file_that_another_program_puts_there_meanwhile_is_not_removed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.svg");
     let outlet = open(&path).unwrap();
-    fs::remove_file(&path).unwrap();
     fs::write(&path, "theirs").unwrap();
     drop(outlet);
     assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");

@@ -16,7 +16,6 @@ use crate::{
 const RING_VARIABLE: &[u8] = b"GILSCOPE_RING_FD=";
 const PROBE_VARIABLE: &[u8] = b"GILSCOPE_PROBE_FD=";
 const PRELOAD_VARIABLE: &[u8] = b"LD_PRELOAD=";
-const ALL_VARIABLES: &[u8] = b"GILSCOPE_";
 
 /// Rounds of [`COST_EMISSIONS`] emissions, the fastest of which counts.
 const COST_ROUNDS: u32 = 5;
@@ -45,7 +44,7 @@ extern "C" fn start() {
     if let Some(file) = probe_file {
         environment.remove_path(PRELOAD_VARIABLE, file);
     }
-    environment.remove(ALL_VARIABLES);
+    [RING_VARIABLE, PROBE_VARIABLE].into_iter().for_each(|variable| environment.remove(variable));
 }
 
 fn environment() -> Option<Environment<'static>> {

@@ -1,5 +1,7 @@
 //! Carrying out a plan: open the outputs, record, write the reports, end with the right code.
 
+use std::os::unix::process::ExitStatusExt;
+
 use anyhow::Context;
 
 use crate::{
@@ -11,8 +13,8 @@ use crate::{
     model::profile::Profile,
     report::{Report, json::Json, outlet::Outlet, text::Text},
     session::{
-        attach,
-        options::{ProgressLine, RecordOptions},
+        attach::AttachSession,
+        options::{Chosen, ProgressLine, RecordOptions},
         run::{Command, RunSession},
         signals::Signals,
         sweep,
@@ -33,6 +35,8 @@ pub fn execute(plan: Plan, messages: Messages) -> anyhow::Result<Exit> {
 fn run(plan: RunPlan, messages: Messages) -> anyhow::Result<Exit> {
     let outlets = Outlets::open(&plan.record)?;
     let signals = Signals::collect().context("cannot handle signals")?;
+    messages.detail(&started(&plan));
+    messages.detail(&source(plan.record.backend.for_launch()));
     let command = Command { executable: plan.program.into(), arguments: plan.arguments };
     let mut session = RunSession::start(command, options(&plan.record), signals)?;
     let recorded = session.record();
@@ -44,14 +48,37 @@ fn run(plan: RunPlan, messages: Messages) -> anyhow::Result<Exit> {
             Exit::of_error(error)
         }
     };
-    Ok(exit.after(session.wait().context("cannot wait for the program")?))
+    let status = session.wait().context("cannot wait for the program")?;
+    match status.signal() {
+        Some(signal) => messages.say(&format!("the program was ended by {}", signal_words(signal))),
+        None => messages.detail(&format!("the program ended with code {}", status.code().unwrap_or_default())),
+    }
+    Ok(exit.after(status))
+}
+
+fn signal_words(signal: i32) -> String {
+    let name = signal_hook::low_level::signal_name(signal);
+    name.map_or_else(|| format!("signal {signal}"), |name| format!("signal {signal} ({name})"))
+}
+
+fn started(plan: &RunPlan) -> String {
+    let words = std::iter::once(plan.program.as_os_str()).chain(plan.arguments.iter().map(|word| word.as_os_str()));
+    let words: Vec<_> = words.map(|word| word.to_string_lossy().escape_debug().to_string()).collect();
+    format!("starting {}", words.join(" "))
+}
+
+fn source(chosen: Chosen) -> String {
+    format!("lock events come from {}: {}", chosen.backend.name(), chosen.why)
 }
 
 fn attach(plan: AttachPlan, messages: Messages) -> anyhow::Result<Exit> {
     let outlets = Outlets::open(&plan.record)?;
     let signals = Signals::collect().context("cannot handle signals")?;
-    let profile = attach::record(plan.pid, options(&plan.record), signals)?;
-    outlets.fill(&profile, messages)?;
+    messages.detail(&format!("looking at process {}", plan.pid));
+    messages.detail(&source(plan.record.backend.for_attach()));
+    let session = AttachSession::start(plan.pid, options(&plan.record), signals)?;
+    messages.detail(&format!("recording process {}", plan.pid));
+    outlets.fill(&session.record(), messages)?;
     Ok(Exit::Done)
 }
 

@@ -5,7 +5,7 @@ use std::{
     process::{ExitCode, ExitStatus},
 };
 
-use crate::{cli::error::PlanError, session::error::SessionError};
+use crate::{cli::error::PlanError, report::outlet::OutletError, session::error::SessionError};
 
 /// How gilscope ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,8 @@ impl Exit {
 
     /// What to end with because of `error`.
     pub fn of_error(error: &anyhow::Error) -> Self {
-        let refused = error.downcast_ref::<SessionError>().is_some_and(SessionError::is_refusal);
+        let refused = error.downcast_ref::<SessionError>().is_some_and(SessionError::is_refusal)
+            || error.downcast_ref::<OutletError>().is_some_and(OutletError::is_refusal);
         let usage = error.downcast_ref::<PlanError>().is_some_and(PlanError::is_usage);
         match (refused, usage) {
             (true, _) => Self::NotPermitted,

@@ -3,6 +3,8 @@
 
 use std::io::{self, Write};
 
+use clap::error::ErrorKind;
+
 use crate::{
     cli::{error::PlanError, exit::Exit},
     report::outlet::OutletError,
@@ -82,12 +84,27 @@ impl Messages {
 
 /// Prints what the parser has to say: help and version to standard output, complaints to standard error.
 pub fn parser_words(error: &clap::Error) -> Exit {
-    let said = error.print();
-    match (error.use_stderr(), said) {
+    if error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        print(&complaint(&error.render().to_string()));
+        return Exit::Usage;
+    }
+    match (error.use_stderr(), error.print()) {
         (true, _) => Exit::Usage,
         (false, Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Exit::Failed,
         (false, _) => Exit::Done,
     }
+}
+
+/// The parser's complaint in the form of all others: one sentence, then hints. Its first paragraph is the sentence; the
+/// others are tips, the usage, and where to read more.
+fn complaint(rendered: &str) -> String {
+    let mut paragraphs = rendered.trim().split("\n\n");
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let sentence = words(paragraphs.next().unwrap_or_default());
+    let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence);
+    let lines = paragraphs.flat_map(str::lines).map(words).filter(|line| !line.is_empty());
+    let hints: String = lines.map(|line| format!("hint: {}\n", as_hint(&line))).collect();
+    format!("gilscope: error: {sentence}\n{hints}")
 }
 
 /// The width of the terminal behind standard error: `COLUMNS`, else what the terminal says, else 100.
@@ -95,6 +112,14 @@ pub fn columns() -> u16 {
     let wished = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
     let real = || terminal_size::terminal_size_of(io::stderr()).map(|(width, _)| width.0);
     wished.or_else(real).unwrap_or(USUAL_COLUMNS)
+}
+
+/// A line of the parser's in the style of hints: lower case, no full stop. The dots of `[ARGS]...` mean something.
+fn as_hint(line: &str) -> String {
+    let line = line.trim_start_matches("tip: ");
+    let line = line.strip_suffix('.').filter(|rest| !rest.ends_with('.')).unwrap_or(line);
+    let mut chars = line.chars();
+    chars.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(chars).collect()
 }
 
 fn failure(error: &anyhow::Error, hints: &[String]) -> String {
@@ -130,8 +155,16 @@ fn print(text: &str) {
 mod tests {
     use anyhow::Context;
 
-    use super::{failure, hints};
+    use super::{complaint, failure, hints};
     use crate::cli::error::PlanError;
+
+    #[test]
+    fn the_parsers_complaint_has_the_form_of_all_others() {
+        let rendered = "error: the following arguments are missing:\n  <PID>\n\n  tip: try x\n\nUsage: a\n       b...\n\nFor more.\n";
+        let expected = "gilscope: error: the following arguments are missing: <PID>\n\
+                        hint: try x\nhint: usage: a\nhint: b...\nhint: for more\n";
+        assert_eq!(complaint(rendered), expected);
+    }
 
     #[test]
     fn an_error_is_one_line_and_its_hint_another() {

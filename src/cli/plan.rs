@@ -182,6 +182,8 @@ fn format_of(record: &RecordArgs) -> Result<Format, PlanError> {
         (Some(format), _) => Ok(format),
         (None, None) => Ok(Format::Svg),
         (None, Some(path)) if path.as_os_str() == "-" => Ok(Format::Text),
+        // A folder is refused as such when the output is opened.
+        (None, Some(path)) if path.is_dir() => Ok(Format::Svg),
         (None, Some(path)) => Format::of_path(path).ok_or_else(|| PlanError::UnknownFormat { path: path.clone() }),
     }
 }

@@ -41,9 +41,9 @@ pub struct Attribution {
 /// A thread whose account is closed.
 #[derive(Debug)]
 pub(super) struct ClosedThread {
-    profile: ThreadProfile,
+    pub(super) profile: ThreadProfile,
     /// Its stacks while it owned a lock, for blame without samples of its own.
-    held: Samples,
+    pub(super) held: Samples,
 }
 
 impl Ledger {
@@ -52,25 +52,23 @@ impl Ledger {
         self.now = self.now.max(end);
         for id in self.locks.iter().map(|lock| lock.id).collect::<Vec<_>>() {
             self.charge_lock(id);
-            self.settle_hold(id);
         }
         for tid in self.threads.keys().copied().collect::<Vec<_>>() {
-            self.on_exited(tid);
+            if let Some(thread) = self.close_thread(tid) {
+                self.ended.keep(thread);
+            }
         }
         let (now, start) = (self.now, self.options.start);
         let window = now.saturating_since(start);
-        self.ended.sort_by_key(|thread| (thread.profile.first_seen, thread.profile.tid));
         self.locks.sort_by_key(|lock| lock.id);
         let no_stack = self.options.no_stack;
-        let held_stacks = |holder: Tid| {
-            let of_holder = self.ended.iter().filter(|thread| thread.profile.tid == holder);
-            of_holder.map(|thread| &thread.held).find(|held| !held.is_empty()).cloned()
-        };
+        let held = self.ended.held_stacks();
+        let held_stacks = |holder: Option<Tid>| holder.and_then(|holder| held.get(&holder)).cloned();
         let blame = self
             .blame
             .into_entries(|holder| held_stacks(holder).unwrap_or_else(|| Samples::from_iter([(no_stack, 1)])));
         let locks: Vec<LockProfile> = self.locks.into_iter().map(lock_profile).collect();
-        let threads: Vec<ThreadProfile> = self.ended.into_iter().map(|thread| thread.profile).collect();
+        let threads = self.ended.into_profiles();
         let invariants_broken = broken_invariants(window, &locks, &threads, &blame);
         Attribution {
             window,
@@ -143,10 +141,10 @@ fn lock_profile(lock: LockAccount) -> LockProfile {
         id: lock.id,
         name: lock.name,
         interpreter: lock.interpreter,
-        held: lock.held,
+        held: lock.ownerships.held,
         contended: lock.contended,
-        free: lock.free,
-        unknown: lock.unknown,
+        free: lock.ownerships.free,
+        unknown: lock.ownerships.unknown,
         handoff: lock.handoff,
         wait_unknown: lock.wait_unknown,
         wait_total: lock.wait_total,

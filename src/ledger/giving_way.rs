@@ -4,18 +4,23 @@
 //! then it may be preempted for milliseconds, or sleep until another thread has the lock. A thread that releases by itself
 //! while somebody asks for the lock sleeps in the same way, and then goes on to its own business. So the time after a
 //! release is booked as outside, and noted here as the wait that it may turn out to be. It was one if the thread asks for
-//! the lock again having yielded, or having been asked to, without any other sleep and after next to no computing.
+//! the lock again having yielded, or having been asked to, without any sleep of its own and after next to no computing.
+//!
+//! Whoever yields is woken by a step that another thread takes with the lock's mutexes locked. If the two share a CPU, the
+//! woken one comes first, finds the mutexes locked and sleeps once or twice more. Such a sleep is told from one of its own
+//! by two signs: the other thread has hardly run since its step, and the sleep is short.
 //!
 //! ```text
 //! Released ──▶ yields ──▶ sleeps ──▶ wakes ──▶ wants     forced
 //! Released ──▶ (asked to) ──────────────────▶ wants     forced
+//! … wakes ──▶ sleeps for a mutex ──▶ wakes ─▶ wants     forced
 //! Released ──▶ sleeps                                    by itself
 //! Released ──▶ yields ──▶ sleeps ──▶ wakes ──▶ sleeps    by itself
 //! Released ──▶ computes for long                         by itself
 //! ```
 
 use crate::{
-    ledger::{blame::Pair, lock::LockAccount, thread::Ownership},
+    ledger::{blame::Pair, lock::LockAccount, run_delay::Sleeps, thread::Ownership},
     model::{
         ids::{LockId, Tid},
         state::{State, StateTimes},
@@ -23,17 +28,33 @@ use crate::{
     },
 };
 
+/// What giving way takes at the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GivingWayLimits {
+    /// CPU time from the release to asking for the lock again; one that computes for longer has released by itself.
+    pub computing: Nanos,
+    /// CPU time after a step with the lock until the thread that took it has unlocked the lock's mutexes.
+    pub step: Nanos,
+    /// A sleep for such a mutex: it is free after microseconds, but the sleeper may then wait for a CPU.
+    pub mutex_sleep: Nanos,
+}
+
 /// What may have been the beginning of a wait.
 #[derive(Debug)]
 pub(super) struct GivingWay {
     pub(super) lock: LockId,
     pub(super) since: MonoNanos,
+    limits: GivingWayLimits,
     progress: Progress,
+    /// Whether the last sleep was taken to be for a mutex.
+    for_a_mutex: bool,
     /// As it was booked; `unresolved` for the part whose state is not known yet.
     pub(super) outside: StateTimes,
     pub(super) unresolved: Nanos,
     /// As it would be booked.
     pub(super) waiting: StateTimes,
+    /// Sleeps during it of whose latency no reading has told yet.
+    pub(super) sleeps: Sleeps,
     owners: Vec<(Tid, Nanos)>,
     /// Part of the time in which the lock was held and nobody else waited.
     alone: Nanos,
@@ -61,8 +82,20 @@ pub(super) enum Request {
     None,
 }
 
+/// Whether a sleep after a release can be for one of the lock's mutexes: each step with the lock is taken, and its
+/// consequences are drawn, while some of them are locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contention {
+    /// Nobody has taken a step since the release, and whoever it woke may be about to.
+    Approaching,
+    /// Another thread has hardly run since its last step.
+    Stepping,
+    /// The mutexes are free.
+    None,
+}
+
 impl GivingWay {
-    pub(super) fn new(lock: LockId, since: MonoNanos, request: Request) -> Self {
+    pub(super) fn new(lock: LockId, since: MonoNanos, request: Request, limits: GivingWayLimits) -> Self {
         let progress = match request {
             Request::Made => Progress::Asked,
             Request::None => Progress::Unasked,
@@ -70,10 +103,13 @@ impl GivingWay {
         Self {
             lock,
             since,
+            limits,
             progress,
             outside: StateTimes::default(),
             unresolved: Nanos::ZERO,
             waiting: StateTimes::default(),
+            sleeps: Sleeps::default(),
+            for_a_mutex: false,
             owners: Vec::new(),
             alone: Nanos::ZERO,
             in_present_hold: Nanos::ZERO,
@@ -86,10 +122,27 @@ impl GivingWay {
     }
 
     /// The thread goes to sleep; `false` when that shows the release to have been its own wish.
-    pub(super) fn may_sleep(&mut self) -> bool {
-        let yielding = self.progress == Progress::Yielding;
-        self.progress = Progress::Woken;
-        yielding
+    pub(super) fn may_sleep(&mut self, contention: Contention) -> bool {
+        let yields = self.progress == Progress::Yielding;
+        if yields {
+            self.progress = Progress::Woken;
+        }
+        self.for_a_mutex = !yields;
+        match contention {
+            Contention::Stepping => true,
+            Contention::Approaching => yields || self.progress == Progress::Asked,
+            Contention::None => yields,
+        }
+    }
+
+    /// The thread has slept for so long; `false` when that was too long for a mutex.
+    pub(super) fn may_have_slept(&self, time: Nanos) -> bool {
+        !self.for_a_mutex || time <= self.limits.mutex_sleep
+    }
+
+    /// The sleeps whose latency is read now.
+    pub(super) fn take_sleeps(&mut self) -> Sleeps {
+        std::mem::take(&mut self.sleeps)
     }
 
     /// Notes a stretch that was booked as `outside` while the lock had this ownership.
@@ -121,15 +174,14 @@ impl GivingWay {
         self.outside.add(state, time);
     }
 
-    /// Whether the release was forced, now that the thread asks for the lock again. `longest_computing` is what giving
-    /// way and asking again may take at the most.
-    pub(super) fn was_forced(&self, longest_computing: Nanos) -> bool {
-        self.progress != Progress::Unasked && self.outside.get(State::OutsideRunning) <= longest_computing
+    /// Whether the release was forced, now that the thread asks for the lock again.
+    pub(super) fn was_forced(&self) -> bool {
+        self.progress != Progress::Unasked && self.outside.get(State::OutsideRunning) <= self.limits.computing
     }
 
     /// The owners during it, each with the time it owned the lock.
     pub(super) fn blame(&self, waiter: Tid) -> impl Iterator<Item = (Pair, Nanos)> + '_ {
-        self.owners.iter().map(move |(holder, time)| (Pair { lock: self.lock, waiter, holder: *holder }, *time))
+        self.owners.iter().map(move |(holder, time)| (Pair::of(self.lock, waiter, *holder), *time))
     }
 
     /// It was a wait: books on the lock what was noted.

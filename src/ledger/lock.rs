@@ -3,7 +3,12 @@
 //! Invariant: held + free + unknown = time since the window began; there are never two owners.
 
 use crate::{
-    ledger::{giving_way::Request, spread::Durations, thread::Ownership},
+    ledger::{
+        blame::{Between, BlameBook, CROWD, LONG},
+        giving_way::Request,
+        spread::Durations,
+        thread::{Ownership, Ownerships, Samples},
+    },
     model::{
         ids::{LockId, Tid},
         profile::LongHold,
@@ -12,8 +17,6 @@ use crate::{
     },
 };
 
-use super::thread::Samples;
-
 /// The account of one lock.
 #[derive(Debug)]
 pub(super) struct LockAccount {
@@ -21,14 +24,16 @@ pub(super) struct LockAccount {
     pub(super) name: String,
     pub(super) interpreter: Option<i64>,
     pub(super) owner: Owner,
-    pub(super) waiters: Vec<Tid>,
+    pub(super) waiters: Vec<Waiter>,
     /// Threads that have released it and may turn out to have been forced to.
     pub(super) givers: Vec<Tid>,
+    /// The shortest time after which a waiter, whom nobody had woken, slept again: the switch interval, or a little more.
+    pub(super) shortest_slice: Option<Nanos>,
+    /// The last step that anybody took with it.
+    pub(super) last_step: Option<LastStep>,
     pub(super) charged_until: MonoNanos,
-    pub(super) held: Nanos,
+    pub(super) ownerships: Ownerships,
     pub(super) contended: Nanos,
-    pub(super) free: Nanos,
-    pub(super) unknown: Nanos,
     pub(super) handoff: Nanos,
     pub(super) wait_unknown: Nanos,
     pub(super) blamed: Nanos,
@@ -38,6 +43,23 @@ pub(super) struct LockAccount {
     pub(super) forced_releases: u64,
     pub(super) hold_lengths: Durations,
     pub(super) wait_lengths: Durations,
+}
+
+/// A step with a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LastStep {
+    /// Whose.
+    pub(super) by: Tid,
+    /// How long that thread had run before.
+    pub(super) ran: Nanos,
+}
+
+/// A thread that waits for a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Waiter {
+    pub(super) tid: Tid,
+    /// How long the lock had been held when the owners until then had been charged with this wait.
+    blamed_until: Nanos,
 }
 
 /// Who owns the lock.
@@ -66,8 +88,10 @@ pub(super) struct Hold {
     pub(super) ticks: Samples,
     /// The stack that a waiter read last.
     pub(super) last_read: Option<StackId>,
-    /// The stack at its release.
-    pub(super) released: Option<StackId>,
+    /// Since when, in time that the lock was held.
+    pub(super) read_at: Nanos,
+    /// The stack at its end, if it was read.
+    pub(super) at_release: Option<StackId>,
 }
 
 impl LockAccount {
@@ -79,11 +103,11 @@ impl LockAccount {
             owner,
             waiters: Vec::new(),
             givers: Vec::new(),
+            shortest_slice: None,
+            last_step: None,
             charged_until: start,
-            held: Nanos::ZERO,
+            ownerships: Ownerships::default(),
             contended: Nanos::ZERO,
-            free: Nanos::ZERO,
-            unknown: Nanos::ZERO,
             handoff: Nanos::ZERO,
             wait_unknown: Nanos::ZERO,
             blamed: Nanos::ZERO,
@@ -96,23 +120,65 @@ impl LockAccount {
         }
     }
 
-    /// Charges the time up to `at` to the present owner, and returns how much of it the lock was held without a waiter.
+    /// Charges the time up to `at`, in which neither the owner nor the waiters have changed, once for the lock and once for
+    /// every waiter; returns how much of it the lock was held without a waiter.
     pub(super) fn charge(&mut self, at: MonoNanos) -> Nanos {
         let time = at.saturating_since(self.charged_until);
         self.charged_until = self.charged_until.max(at);
-        match self.owner {
-            Owner::Unknown => self.unknown += time,
-            Owner::Free => self.free += time,
-            Owner::Held(_) => {
-                self.held += time;
-                if !self.waiters.is_empty() {
-                    self.contended += time;
-                } else {
+        let waited = time.times(self.waiters.len());
+        match &mut self.owner {
+            Owner::Unknown => {
+                self.ownerships.unknown += time;
+                self.wait_unknown += waited;
+            }
+            Owner::Free => {
+                self.ownerships.free += time;
+                self.handoff += waited;
+            }
+            Owner::Held(hold) => {
+                self.ownerships.held += time;
+                self.blamed += waited;
+                hold.waited += waited;
+                if self.waiters.is_empty() {
                     return time;
                 }
+                self.contended += time;
             }
         }
         Nanos::ZERO
+    }
+
+    /// Charges the present owner with the waits that go on, each for as long as it overlaps this hold. What follows the
+    /// last reading of its stack belongs to that; where nobody has read it, the stack of its release stands in.
+    pub(super) fn blame_owner(&mut self, blame: &mut BlameBook) {
+        if let Owner::Held(hold) = &self.owner {
+            let last = hold.last_read.or(hold.at_release);
+            self.blame_between(blame, [last, None]);
+        }
+    }
+
+    /// The owner's stack has been read by one who waits.
+    pub(super) fn read_owner(&mut self, stack: StackId, blame: &mut BlameBook) {
+        let (held, crowded) = (self.ownerships.held, self.waiters.len() > CROWD);
+        let Owner::Held(hold) = &mut self.owner else { return };
+        *hold.ticks.entry(stack).or_default() += 1;
+        // A crowd reads so often that each stretch would be too short to name those who wait.
+        if crowded && hold.last_read.is_some() && held.saturating_sub(hold.read_at) < LONG {
+            return;
+        }
+        hold.read_at = held;
+        let last = hold.last_read.replace(stack);
+        self.blame_between(blame, [last, Some(stack)]);
+    }
+
+    fn blame_between(&mut self, blame: &mut BlameBook, between: Between) {
+        if let Owner::Held(hold) = &self.owner {
+            let held = self.ownerships.held;
+            let wait = |waiter: &mut Waiter| {
+                (waiter.tid, held.saturating_sub(std::mem::replace(&mut waiter.blamed_until, held)))
+            };
+            blame.charge_all((self.id, hold.tid), self.waiters.iter_mut().map(wait), between);
+        }
     }
 
     /// Who owns the lock, as a waiter sees it.
@@ -135,7 +201,8 @@ impl LockAccount {
             waiters,
             ticks: Samples::default(),
             last_read: None,
-            released: None,
+            read_at: Nanos::ZERO,
+            at_release: None,
         });
     }
 
@@ -151,7 +218,7 @@ impl LockAccount {
     }
 
     pub(super) fn add_waiter(&mut self, tid: Tid) {
-        self.waiters.push(tid);
+        self.waiters.push(Waiter { tid, blamed_until: self.ownerships.held });
         if let Owner::Held(hold) = &mut self.owner {
             hold.waiters = hold.waiters.saturating_add(1);
         }
@@ -159,11 +226,13 @@ impl LockAccount {
 
     /// A waiter that has slept since `slept_since` sleeps again: if the same hold went on all the while, it has asked the
     /// owner to give way.
-    pub(super) fn on_slice(&mut self, slept_since: MonoNanos) {
+    pub(super) fn on_slice(&mut self, slept_since: MonoNanos, now: MonoNanos) {
         if let Owner::Held(hold) = &mut self.owner
             && hold.began <= slept_since
         {
             hold.request = Request::Made;
+            let slice = now.saturating_since(slept_since);
+            self.shortest_slice = Some(self.shortest_slice.map_or(slice, |shortest| shortest.min(slice)));
         }
     }
 
@@ -174,8 +243,9 @@ impl LockAccount {
         }
     }
 
+    /// Takes the waiter off the list; the owner has been charged with its wait.
     pub(super) fn remove_waiter(&mut self, tid: Tid) {
-        self.waiters.retain(|waiter| *waiter != tid);
+        self.waiters.retain(|waiter| waiter.tid != tid);
     }
 
     /// Counts a wait that is over, or that the end of the recording cuts off.
@@ -190,7 +260,7 @@ impl Hold {
     /// The stack seen most often during the hold, the smallest id among equals; that of its release where none was.
     pub(super) fn usual_stack(&self) -> Option<StackId> {
         let usual = self.ticks.iter().max_by_key(|(stack, count)| (**count, std::cmp::Reverse(**stack)));
-        usual.map(|(stack, _)| *stack).or(self.released)
+        usual.map(|(stack, _)| *stack).or(self.at_release)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The ledger: ordered events in, the nine states of every thread, holds, waits and blame out.
 //!
-//! It is pure: no clock, no kernel, no unsafe. It streams: what it keeps grows with the number of threads and of
-//! distinct stacks, never with the length of the recording. An event that fits no legal transition is counted as
+//! It is pure: no clock, no kernel, no unsafe. It streams: what it keeps grows with the number of threads alive and of
+//! distinct stacks, never with the length of the recording or the number of threads that have ended. An event that fits no legal transition is counted as
 //! unmatched and changes nothing but what it contradicts; nothing is repaired by guessing.
 //!
 //! ```text
@@ -15,8 +15,10 @@
 mod apportion;
 mod blame;
 mod close;
+mod ended;
 mod giving_way;
 mod lock;
+mod run_delay;
 mod spread;
 mod steps;
 mod thread;
@@ -30,12 +32,15 @@ use crate::model::{
     time::{MonoNanos, Nanos},
 };
 
-use blame::{BlameBook, Pair};
+use blame::BlameBook;
 use close::ClosedThread;
+use ended::EndedThreads;
+use giving_way::Contention;
 use lock::{LockAccount, LongHolds, Owner};
-use thread::{Charge, Cpu, Ownership, Relation, ThreadAccount, Wait};
+use thread::{Cpu, Ownership, Relation, ThreadAccount, Wait};
 
 pub use close::Attribution;
+pub use giving_way::GivingWayLimits;
 
 /// How to keep the books.
 #[derive(Debug, Clone)]
@@ -44,9 +49,8 @@ pub struct LedgerOptions {
     pub start: MonoNanos,
     /// Holds at least this long are listed one by one.
     pub long_hold: Nanos,
-    /// CPU time that a thread needs at the most to give way and to ask for the lock again; one that computes for longer
-    /// between a release and the next want has released by itself.
-    pub longest_giving_way: Nanos,
+    /// How to tell forced releases from voluntary ones.
+    pub giving_way: GivingWayLimits,
     /// The stack that stands in where none was read.
     pub no_stack: StackId,
 }
@@ -67,7 +71,7 @@ pub struct Ledger {
     now: MonoNanos,
     locks: Vec<LockAccount>,
     threads: FxHashMap<Tid, ThreadAccount>,
-    ended: Vec<ClosedThread>,
+    ended: EndedThreads,
     /// Threads whose lock events are missing since their last one.
     lossy: FxHashSet<Tid>,
     blame: BlameBook,
@@ -97,7 +101,7 @@ impl Ledger {
             options,
             locks: Vec::new(),
             threads: FxHashMap::default(),
-            ended: Vec::new(),
+            ended: EndedThreads::default(),
             lossy: FxHashSet::default(),
             blame: BlameBook::default(),
             tally: LedgerTally::default(),
@@ -124,12 +128,13 @@ impl Ledger {
         let tid = event.tid;
         match &event.what {
             What::Lock(lock, step) => self.on_lock_step(tid, *lock, *step),
-            What::SwitchedIn => self.with_thread(tid, ThreadAccount::on_switched_in),
-            What::SwitchedOut(why) => self.with_thread(tid, |thread| thread.on_switched_out(*why)),
+            What::SwitchedIn => self.on_switched_in(tid),
+            What::SwitchedOut(why) => self.on_switched_out(tid, *why),
             What::RunDelay(cumulative) => self.with_thread(tid, |thread| thread.on_run_delay(*cumulative)),
             What::Created => self.on_created(tid),
             What::Seen(sighting) => self.on_seen(tid, *sighting),
             What::Exited => self.on_exited(tid),
+            What::Executed => self.on_executed(tid),
             What::Named(name) => self.with_thread(tid, |thread| thread.name.clone_from(name)),
             What::LostLock(lost) => self.on_lock_events_lost(tid, *lost),
             What::LostSwitch(lost) => {
@@ -161,7 +166,7 @@ impl Ledger {
         matches!(relation, Some(Relation::Waiting(wait)) if wait.stack.is_none())
     }
 
-    /// Whether the thread has been off the CPU since its last booked event: its stack does not move.
+    /// Whether the thread has been asleep since its last booked event: its stack does not move.
     pub fn is_asleep(&self, tid: Tid) -> bool {
         self.threads.get(&tid).is_some_and(|thread| thread.cpu == Cpu::Off(OffCpu::Blocked))
     }
@@ -173,7 +178,7 @@ impl Ledger {
         }
     }
 
-    /// Charges one thread's time up to now, and to its lock and the lock's owner what it waited.
+    /// Charges one thread's time up to now.
     fn charge_thread(&mut self, tid: Tid) {
         let Some(thread) = self.threads.get_mut(&tid) else {
             return;
@@ -185,26 +190,18 @@ impl Ledger {
             }
         };
         let lock = wanted.and_then(|wanted| self.locks.iter_mut().find(|lock| lock.id == wanted));
-        let ownership = lock.as_ref().map_or(Ownership::Unknown, |lock| lock.ownership());
-        let charge = thread.charge(self.now, ownership);
-        if let (Some(lock), Relation::Waiting(_)) = (lock, charge.relation) {
-            Self::charge_wait(&mut self.blame, lock, tid, charge);
-        }
-    }
-
-    fn charge_wait(blame: &mut BlameBook, lock: &mut LockAccount, waiter: Tid, charge: Charge) {
-        match &mut lock.owner {
-            Owner::Unknown => lock.wait_unknown += charge.time,
-            Owner::Free => lock.handoff += charge.time,
-            Owner::Held(hold) => {
-                hold.waited += charge.time;
-                lock.blamed += charge.time;
-                blame.charge(Pair { lock: lock.id, waiter, holder: hold.tid }, charge.time);
+        match (thread.relation, lock) {
+            (Relation::Waiting(_), Some(lock)) => {
+                // Held without a waiter it cannot have been: this one waits.
+                lock.charge(self.now);
+                thread.charge_wait(self.now, lock.ownerships);
             }
+            (_, lock) => thread.charge(self.now, lock.map_or(Ownership::Unknown, |lock| lock.ownership())),
         }
     }
 
-    /// Charges a lock and everyone waiting for it up to now; called before its owner or its waiters change.
+    /// Charges a lock up to now; called before its owner or its waiters change. Those who wait are charged when their own
+    /// next event comes, so that a step costs the same however many they are.
     fn charge_lock(&mut self, id: LockId) {
         let Some(index) = self.locks.iter().position(|lock| lock.id == id) else {
             return;
@@ -213,15 +210,13 @@ impl Ledger {
         let alone = lock.charge(self.now);
         let ownership = lock.ownership();
         self.charge_givers(index, ownership, alone);
-        let lock = &mut self.locks[index];
-        let waiters = std::mem::take(&mut lock.waiters);
-        for waiter in &waiters {
-            if let Some(thread) = self.threads.get_mut(waiter) {
-                let charge = thread.charge(self.now, ownership);
-                Self::charge_wait(&mut self.blame, lock, *waiter, charge);
-            }
+    }
+
+    /// Charges the owner of a lock with the waits for it; called before the owner changes, or the wait of one ends.
+    fn blame_owner(&mut self, id: LockId) {
+        if let Some(lock) = self.locks.iter_mut().find(|lock| lock.id == id) {
+            lock.blame_owner(&mut self.blame);
         }
-        lock.waiters = waiters;
     }
 
     /// Charges the threads that have released the lock and may want it back; `alone` is how long nobody else waited.
@@ -254,6 +249,36 @@ impl Ledger {
         self.threads.entry(tid).or_insert_with(|| ThreadAccount::new(tid, now, relation, Cpu::Unresolved(None)))
     }
 
+    fn on_switched_in(&mut self, tid: Tid) {
+        let wanted = match self.threads.get(&tid).map(|thread| thread.relation) {
+            Some(Relation::Waiting(wait)) => Some(wait.lock),
+            _ => None,
+        };
+        let lock = wanted.and_then(|wanted| self.locks.iter().find(|lock| lock.id == wanted));
+        let interval = lock.and_then(|lock| lock.shortest_slice);
+        self.with_thread(tid, |thread| thread.on_switched_in(interval));
+    }
+
+    fn on_switched_out(&mut self, tid: Tid, why: OffCpu) {
+        let contention = self.contention(tid);
+        self.with_thread(tid, |thread| thread.on_switched_out(why, contention));
+    }
+
+    /// Who may keep the mutexes locked of the lock that the thread has released last.
+    fn contention(&mut self, tid: Tid) -> Contention {
+        let released = self.threads.get(&tid).and_then(|thread| thread.giving_way.as_ref());
+        let lock = released.and_then(|giving_way| self.locks.iter().find(|lock| lock.id == giving_way.lock));
+        let Some(step) = lock.and_then(|lock| lock.last_step) else {
+            return Contention::None;
+        };
+        if step.by == tid {
+            return Contention::Approaching;
+        }
+        self.charge_thread(step.by);
+        let ran = self.threads.get(&step.by).map(|thread| thread.ran.saturating_sub(step.ran));
+        if ran.is_some_and(|ran| ran <= self.options.giving_way.step) { Contention::Stepping } else { Contention::None }
+    }
+
     fn on_created(&mut self, tid: Tid) {
         self.on_exited(tid);
         let cpu = Cpu::Off(OffCpu::Preempted);
@@ -280,12 +305,33 @@ impl Ledger {
     }
 
     fn on_exited(&mut self, tid: Tid) {
+        if let Some(thread) = self.close_thread(tid) {
+            self.ended.enter(thread);
+        }
+    }
+
+    /// What the thread did with locks of its old program is over; nobody owns them any more.
+    fn on_executed(&mut self, tid: Tid) {
+        self.leave_relation(tid);
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.relation = Relation::Outside;
+        }
+        self.lossy.clear();
+        for index in 0..self.locks.len() {
+            let id = self.locks[index].id;
+            self.charge_lock(id);
+            if matches!(self.locks[index].owner, Owner::Unknown) {
+                self.locks[index].owner = Owner::Free;
+            }
+        }
+    }
+
+    fn close_thread(&mut self, tid: Tid) -> Option<ClosedThread> {
         self.leave_relation(tid);
         self.lossy.remove(&tid);
-        if let Some(mut thread) = self.threads.remove(&tid) {
-            thread.resolve_at_end();
-            self.ended.push(ClosedThread::new(thread, self.options.no_stack));
-        }
+        let mut thread = self.threads.remove(&tid)?;
+        thread.resolve_at_end();
+        Some(ClosedThread::new(thread, self.options.no_stack))
     }
 
     fn on_lock_events_lost(&mut self, tid: Tid, lost: LostEvents) {
@@ -309,7 +355,7 @@ impl Ledger {
             SampleCause::WaitBegan => self.on_wait_stack(tid, stack, sample.until),
             SampleCause::Tick => self.on_tick(tid, stack),
             SampleCause::Contended => self.on_holder_stack(tid, stack),
-            SampleCause::Released => self.on_release_stack(tid, stack),
+            SampleCause::AtRelease => self.on_release_stack(tid, stack),
         }
     }
 
@@ -320,14 +366,9 @@ impl Ledger {
             return;
         };
         self.charge_lock(id);
-        let lock = self.locks.iter_mut().find(|lock| lock.id == id);
-        if let Some(lock) = lock
-            && let Owner::Held(hold) = &mut lock.owner
-        {
+        if let Some(lock) = self.locks.iter_mut().find(|lock| lock.id == id) {
             self.tally.stack_samples += 1;
-            *hold.ticks.entry(stack).or_default() += 1;
-            let last = hold.last_read.replace(stack);
-            self.blame.settle((id, hold.tid), &lock.waiters, [last, Some(stack)]);
+            lock.read_owner(stack, &mut self.blame);
         }
     }
 
@@ -337,7 +378,7 @@ impl Ledger {
             _ => None,
         });
         if let Some(hold) = owned.next() {
-            hold.released = Some(stack);
+            hold.at_release = Some(stack);
         }
     }
 
@@ -364,7 +405,7 @@ impl Ledger {
             Relation::Outside | Relation::Unknown => None,
         };
         let ownership = lock.as_ref().map_or(Ownership::Unknown, |lock| lock.ownership());
-        if let Some(state) = thread.state(ownership) {
+        if let Some(state) = thread.state(ownership).or_else(|| thread.likely_state()) {
             *thread.ticks.entry(state).or_default().entry(stack).or_default() += 1;
         }
         if let (Relation::Inside(_), Some(lock)) = (thread.relation, lock) {

@@ -4,7 +4,7 @@ use crate::{
     ledger::{
         Ledger,
         giving_way::GivingWay,
-        lock::Owner,
+        lock::{LastStep, Owner},
         thread::{Relation, ThreadAccount, Wait},
     },
     model::{
@@ -31,6 +31,8 @@ impl Ledger {
             LockStep::Released => self.on_released(tid, lock),
             LockStep::Yielded => self.on_yielded(tid, lock),
         }
+        let ran = self.threads.get(&tid).map_or(Nanos::ZERO, |thread| thread.ran);
+        self.lock(lock).last_step = Some(LastStep { by: tid, ran });
     }
 
     fn relation(&self, tid: Tid) -> Relation {
@@ -57,8 +59,9 @@ impl Ledger {
 
     /// The next slice of a wait that is already counted.
     fn on_slice(&mut self, tid: Tid, wait: Wait) {
+        let now = self.now;
         if let Some(slept_since) = wait.last_slice {
-            self.lock(wait.lock).on_slice(slept_since);
+            self.lock(wait.lock).on_slice(slept_since, now);
         }
         self.note_slice(tid);
     }
@@ -87,17 +90,20 @@ impl Ledger {
 
     /// If the thread's last release was forced, its wait began at that release: makes it so and says whether it did.
     fn resume_wait(&mut self, tid: Tid, lock: LockId) -> bool {
-        let longest = self.options.longest_giving_way;
         self.charge_lock(lock);
+        let ownerships = self.lock(lock).ownerships;
         let Some(thread) = self.threads.get_mut(&tid) else {
             return false;
         };
-        let Some(giving_way) = thread.giving_way.take().filter(|it| it.lock == lock && it.was_forced(longest)) else {
+        if !thread.giving_way.as_ref().is_some_and(|it| it.lock == lock && it.was_forced()) {
+            thread.rule_out_giving_way();
+        }
+        let Some(giving_way) = thread.giving_way.take() else {
             return false;
         };
-        thread.relation = Relation::Waiting(thread.wait_since_release(&giving_way));
+        thread.relation = Relation::Waiting(thread.wait_since_release(&giving_way, ownerships));
         for (pair, time) in giving_way.blame(tid) {
-            self.blame.charge_late(pair, time);
+            self.blame.charge(pair, time);
         }
         let account = self.lock(lock);
         giving_way.confirm(account);
@@ -175,18 +181,21 @@ impl Ledger {
 
     pub(super) fn begin_wait(&mut self, tid: Tid, lock: LockId) {
         self.charge_lock(lock);
-        self.lock(lock).add_waiter(tid);
+        let account = self.lock(lock);
+        account.add_waiter(tid);
+        let seen = account.ownerships;
         let began = self.now;
         if let Some(thread) = self.threads.get_mut(&tid) {
             let (queued, handoff) = (Nanos::ZERO, Nanos::ZERO);
-            let wait = Wait { lock, began, queued, handoff, last_slice: None, stack: None };
-            thread.giving_way = None;
+            let wait = Wait { lock, began, queued, handoff, seen, last_slice: None, stack: None };
+            thread.rule_out_giving_way();
             thread.relation = Relation::Waiting(wait);
         }
     }
 
     fn end_wait(&mut self, tid: Tid, wait: Wait) {
         self.charge_lock(wait.lock);
+        self.blame_owner(wait.lock);
         let now = self.now;
         let lock = self.lock(wait.lock);
         lock.remove_waiter(tid);
@@ -203,8 +212,8 @@ impl Ledger {
 
     fn end_hold(&mut self, tid: Tid, id: LockId) {
         self.charge_lock(id);
-        self.settle_hold(id);
-        let (now, start) = (self.now, self.options.start);
+        self.blame_owner(id);
+        let (now, start, limits) = (self.now, self.options.start, self.options.giving_way);
         let Some((hold, length)) = self.lock(id).close_hold(now) else {
             return;
         };
@@ -224,19 +233,9 @@ impl Ledger {
         self.lock(id).givers.push(tid);
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.holds += 1;
-            thread.giving_way = Some(GivingWay::new(id, now, hold.request));
+            thread.giving_way = Some(GivingWay::new(id, now, hold.request, limits));
         }
         self.set_outside(tid);
-    }
-
-    /// What was waited since the present hold's last reading belongs to that one, or else to the stack of its release.
-    pub(super) fn settle_hold(&mut self, id: LockId) {
-        let lock = self.locks.iter().find(|lock| lock.id == id);
-        if let Some(lock) = lock
-            && let Owner::Held(hold) = &lock.owner
-        {
-            self.blame.settle((id, hold.tid), &lock.waiters, [hold.last_read.or(hold.released), None]);
-        }
     }
 
     /// Nobody, unless a thread whose events are missing may have taken the lock meanwhile.
@@ -257,7 +256,7 @@ impl Ledger {
             Relation::Outside | Relation::Unknown => {}
         }
         if let Some(thread) = self.threads.get_mut(&tid) {
-            thread.giving_way = None;
+            thread.rule_out_giving_way();
         }
     }
 

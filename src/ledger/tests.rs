@@ -5,17 +5,24 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::{prop_assert_eq, proptest};
 
-use super::{Attribution, Ledger, LedgerOptions, LockStart, lock::Owner, thread::Relation};
+use super::{Attribution, GivingWayLimits, Ledger, LedgerOptions, LockStart, lock::Owner, thread::Relation};
 use crate::model::{
     event::{Event, LockStep, LostEvents, OffCpu, SampleCause, SeenCpu, SeenRelation, Sighting, StackSample, What},
     ids::{LockId, Tid},
     stack::{Frame, StackId, StackTable},
-    state::State,
+    state::{State, StateClass},
     time::{MonoNanos, Nanos},
 };
 
 const LOCK: LockId = LockId::from_index(0);
 const LONGEST_GIVING_WAY: u64 = 60;
+const LONGEST_STEP: u64 = 10;
+const LONGEST_MUTEX_SLEEP: u64 = 30;
+const GIVING_WAY: GivingWayLimits = GivingWayLimits {
+    computing: Nanos::from_nanos(LONGEST_GIVING_WAY),
+    step: Nanos::from_nanos(LONGEST_STEP),
+    mutex_sleep: Nanos::from_nanos(LONGEST_MUTEX_SLEEP),
+};
 
 fn at(nanos: u64) -> MonoNanos {
     MonoNanos::from_monotonic(nanos)
@@ -38,7 +45,7 @@ fn ledger(start: u64) -> Ledger {
     let mut ledger = Ledger::new(LedgerOptions {
         start: at(start),
         long_hold: Nanos::from_nanos(50),
-        longest_giving_way: Nanos::from_nanos(LONGEST_GIVING_WAY),
+        giving_way: GIVING_WAY,
         no_stack,
     });
     ledger.declare_lock(LOCK, "GIL", Some(0), LockStart::Free);
@@ -93,7 +100,7 @@ fn a_wait_is_queued_while_another_owns_and_handoff_while_nobody_does() {
     assert_eq!((lock.held.as_nanos(), lock.free.as_nanos(), lock.contended.as_nanos()), (45, 25, 10));
     assert_eq!((lock.holds, lock.waits, lock.handoff.as_nanos()), (2, 1, 5));
     assert_eq!(result.blame.len(), 1);
-    assert_eq!((result.blame[0].holder, result.blame[0].wait.as_nanos()), (tid(1), 10));
+    assert_eq!((result.blame[0].holder, result.blame[0].wait.as_nanos()), (Some(tid(1)), 10));
     assert_eq!(result.tally.unmatched, 0);
 }
 
@@ -112,12 +119,30 @@ fn blame_is_cut_at_every_change_of_owner() {
     step(&mut ledger, 145, 3, LockStep::Acquired);
     let result = ledger.finish(at(200));
     assert_sound(&result);
-    let blame: Vec<_> = result.blame.iter().map(|entry| (entry.holder.raw(), entry.wait.as_nanos())).collect();
+    let blame: Vec<_> = result.blame.iter().map(|entry| (entry.holder.unwrap().raw(), entry.wait.as_nanos())).collect();
     assert_eq!(blame, [(1, 100), (2, 30)]);
     assert_eq!(result.locks[0].handoff.as_nanos(), 15);
     assert_eq!(result.long_holds.len(), 2, "{:?}", result.long_holds);
     assert_eq!(result.long_holds[0].waited.as_nanos(), 100);
     assert_eq!(result.long_holds[0].waiters, 1);
+}
+
+/// `exec` is called with the lock held, and nothing ever releases it.
+#[test]
+fn another_program_owns_no_lock_of_the_old_one() {
+    let mut ledger = ledger(0);
+    created_running(&mut ledger, 0, 1);
+    created_running(&mut ledger, 0, 2);
+    step(&mut ledger, 10, 1, LockStep::Acquired);
+    step(&mut ledger, 20, 2, LockStep::Want);
+    apply(&mut ledger, 30, 2, What::Exited);
+    apply(&mut ledger, 30, 1, What::Executed);
+    let result = ledger.finish(at(100));
+    assert_sound(&result);
+    assert_eq!(states(&result, 1), BTreeMap::from([("held_running", 20), ("outside_running", 80)]));
+    let lock = &result.locks[0];
+    assert_eq!((lock.held.as_nanos(), lock.free.as_nanos(), lock.unknown.as_nanos()), (20, 80, 0));
+    assert_eq!(result.tally.unmatched, 0);
 }
 
 /// ```text
@@ -170,6 +195,88 @@ fn a_release_before_sleeping_was_its_own_wish() {
         let expected = [("held_running", 8), ("outside_blocked", 10), ("outside_running", 2)];
         assert_eq!(states(&result, 1), BTreeMap::from(expected), "yields: {yields}");
         assert_eq!(result.locks[0].forced_releases, 0);
+    }
+}
+
+/// ```text
+/// t     0    5 6               10   12 13  16 17  19      20
+/// 1     |held|rel, yields, asleep   |in|out|in|out |in     |wants: the wait began at 5
+/// 2     |outside, asleep       |acquired, preempted  …       its mutexes are still locked: it has run for 2
+/// ```
+#[test]
+fn a_sleep_for_the_mutexes_of_a_step_is_part_of_giving_way() {
+    for (ran_since_step, forced) in [(2, 1), (LONGEST_STEP + 1, 0)] {
+        let mut ledger = ledger(0);
+        created_running(&mut ledger, 0, 1);
+        created_running(&mut ledger, 0, 2);
+        step(&mut ledger, 0, 1, LockStep::Acquired);
+        step(&mut ledger, 5, 1, LockStep::Released);
+        step(&mut ledger, 6, 1, LockStep::Yielded);
+        apply(&mut ledger, 6, 1, What::SwitchedOut(OffCpu::Blocked));
+        step(&mut ledger, 10, 2, LockStep::Acquired);
+        let woken = 10 + ran_since_step;
+        apply(&mut ledger, woken, 2, What::SwitchedOut(OffCpu::Preempted));
+        apply(&mut ledger, woken, 1, What::SwitchedIn);
+        for slept in [3, 2] {
+            apply(&mut ledger, woken + slept, 1, What::SwitchedOut(OffCpu::Blocked));
+            apply(&mut ledger, woken + 2 * slept, 1, What::SwitchedIn);
+        }
+        step(&mut ledger, woken + 10, 1, LockStep::Want);
+        let result = ledger.finish(at(woken + 20));
+        assert_sound(&result);
+        assert_eq!((result.locks[0].forced_releases, result.locks[0].waits), (forced, 1));
+        let waited = if forced == 1 { 5 + 22 } else { 10 };
+        assert_eq!(result.threads[0].states.class(StateClass::Waiting).as_nanos(), waited);
+    }
+}
+
+#[test]
+fn a_sleep_too_long_for_a_mutex_was_its_own_wish() {
+    let mut ledger = ledger(0);
+    created_running(&mut ledger, 0, 1);
+    created_running(&mut ledger, 0, 2);
+    step(&mut ledger, 0, 1, LockStep::Acquired);
+    step(&mut ledger, 5, 1, LockStep::Released);
+    step(&mut ledger, 6, 1, LockStep::Yielded);
+    apply(&mut ledger, 6, 1, What::SwitchedOut(OffCpu::Blocked));
+    step(&mut ledger, 10, 2, LockStep::Acquired);
+    apply(&mut ledger, 11, 1, What::SwitchedIn);
+    apply(&mut ledger, 12, 1, What::SwitchedOut(OffCpu::Blocked));
+    apply(&mut ledger, 13 + LONGEST_MUTEX_SLEEP, 1, What::SwitchedIn);
+    step(&mut ledger, 14 + LONGEST_MUTEX_SLEEP, 1, LockStep::Want);
+    let result = ledger.finish(at(60));
+    assert_sound(&result);
+    assert_eq!(result.locks[0].forced_releases, 0);
+    assert_eq!(result.threads[0].states.get(State::OutsideBlocked).as_nanos(), 5 + 1 + LONGEST_MUTEX_SLEEP);
+}
+
+/// ```text
+/// t     0    5                  25  26        the kernel's counter, read at 25, has grown by 8
+/// 1     |held|rel, yields, asleep|in |wants: all of it was waiting, and no part of it preemption
+/// ```
+#[test]
+fn latency_read_before_a_release_turns_out_forced_leaves_with_it() {
+    for read_at_wake in [true, false] {
+        let mut ledger = ledger(0);
+        created_running(&mut ledger, 0, 1);
+        created_running(&mut ledger, 0, 2);
+        apply(&mut ledger, 0, 1, What::RunDelay(Nanos::ZERO));
+        step(&mut ledger, 0, 1, LockStep::Acquired);
+        step(&mut ledger, 5, 1, LockStep::Released);
+        step(&mut ledger, 5, 1, LockStep::Yielded);
+        apply(&mut ledger, 5, 1, What::SwitchedOut(OffCpu::Blocked));
+        step(&mut ledger, 10, 2, LockStep::Acquired);
+        apply(&mut ledger, 25, 1, What::SwitchedIn);
+        let reading = What::RunDelay(Nanos::from_nanos(8));
+        if read_at_wake {
+            apply(&mut ledger, 25, 1, reading.clone());
+        }
+        step(&mut ledger, 26, 1, LockStep::Want);
+        apply(&mut ledger, 27, 1, reading);
+        let result = ledger.finish(at(30));
+        assert_sound(&result);
+        let expected = BTreeMap::from([("held_running", 5), ("wait_handoff", 5), ("wait_queued", 20)]);
+        assert_eq!(states(&result, 1), expected, "read at the wake-up: {read_at_wake}");
     }
 }
 
@@ -233,7 +340,7 @@ fn attaching_seeds_the_owner_the_waiters_and_the_rest() {
     let mut ledger = Ledger::new(LedgerOptions {
         start: at(1000),
         long_hold: Nanos::from_nanos(50),
-        longest_giving_way: Nanos::from_nanos(LONGEST_GIVING_WAY),
+        giving_way: GIVING_WAY,
         no_stack: stack("no stack"),
     });
     ledger.declare_lock(LOCK, "GIL", Some(0), LockStart::Unknown);
@@ -404,6 +511,12 @@ struct Naive {
     yields: [bool; THREADS],
     /// Whether its release may have been forced.
     asked: [bool; THREADS],
+    /// Since when it sleeps for what may be a mutex of the lock.
+    in_mutex: [Option<u64>; THREADS],
+    ran: [u64; THREADS],
+    /// Who took the last step, and how long that thread had run before.
+    last_step: Option<(usize, u64)>,
+    has_yielded: [bool; THREADS],
     slept_since: [u64; THREADS],
     held_since: u64,
     requested: bool,
@@ -426,6 +539,7 @@ impl Naive {
             for thread in 0..THREADS {
                 let state = self.state(thread);
                 *self.states[thread].entry(state.name()).or_default() += 1;
+                self.ran[thread] += u64::from(self.cpu[thread].is_none());
                 if let Some(log) = &mut self.since_release[thread] {
                     log.push((state, self.inside));
                 }
@@ -492,8 +606,30 @@ impl Naive {
         self.last_read = next;
     }
 
+    /// Whether `thread`, which goes to sleep, may do so while it gives way.
+    fn may_sleep(&mut self, thread: usize) -> bool {
+        if std::mem::take(&mut self.yields[thread]) {
+            return true;
+        }
+        let contended = match self.last_step {
+            Some((by, _)) if by == thread => self.asked[thread] && !self.has_yielded[thread],
+            Some((by, ran)) => self.ran[by] - ran <= LONGEST_STEP,
+            None => false,
+        };
+        self.in_mutex[thread] = self.since_release[thread].as_ref().filter(|_| contended).map(|_| self.now);
+        contended
+    }
+
     /// Does what `choice` says if it is legal for `thread` now, and names the event.
     fn act(&mut self, thread: usize, choice: u8) -> Option<What> {
+        let what = self.what(thread, choice);
+        if let Some(What::Lock(..)) = what {
+            self.last_step = Some((thread, self.ran[thread]));
+        }
+        what
+    }
+
+    fn what(&mut self, thread: usize, choice: u8) -> Option<What> {
         let mine = self.inside == Some(thread);
         match choice {
             0 if !mine && self.inside.is_some() => {
@@ -515,22 +651,27 @@ impl Naive {
                 self.inside = None;
                 self.since_release[thread] = Some(Vec::new());
                 (self.asked[thread], self.yields[thread]) = (self.requested, false);
+                (self.has_yielded[thread], self.in_mutex[thread]) = (false, None);
                 Some(What::Lock(LOCK, LockStep::Released))
             }
             3 if !mine && !self.waiting[thread] => {
                 (self.asked[thread], self.yields[thread]) = (true, true);
+                self.has_yielded[thread] = true;
                 Some(What::Lock(LOCK, LockStep::Yielded))
             }
             4 if self.cpu[thread].is_some() => {
                 self.cpu[thread] = None;
+                if self.in_mutex[thread].take().is_some_and(|since| self.now - since > LONGEST_MUTEX_SLEEP) {
+                    self.since_release[thread] = None;
+                }
                 Some(What::SwitchedIn)
             }
             5 | 6 if self.cpu[thread].is_none() => {
                 let why = if choice == 5 { OffCpu::Preempted } else { OffCpu::Blocked };
-                self.cpu[thread] = Some(why);
-                if why == OffCpu::Blocked && !std::mem::take(&mut self.yields[thread]) {
+                if why == OffCpu::Blocked && !self.may_sleep(thread) {
                     self.since_release[thread] = None;
                 }
+                self.cpu[thread] = Some(why);
                 Some(What::SwitchedOut(why))
             }
             7 if self.waiting[thread] && self.inside.is_some() => {
@@ -549,7 +690,7 @@ fn near(ledger: &Ledger) -> BTreeMap<(usize, usize, StackId), u64> {
     let mut all = BTreeMap::new();
     for (waiter, holder) in (0..THREADS).flat_map(|waiter| (0..THREADS).map(move |holder| (waiter, holder))) {
         let [of_waiter, of_holder] = [waiter, holder].map(|thread| tid(i32::try_from(thread + 1).unwrap()));
-        let pair = super::blame::Pair { lock: LOCK, waiter: of_waiter, holder: of_holder };
+        let pair = super::blame::Pair::of(LOCK, of_waiter, of_holder);
         all.extend(ledger.blame.near(pair).into_iter().map(|(stack, time)| ((waiter, holder, stack), time)));
     }
     all
@@ -575,15 +716,18 @@ fn blame_goes_to_the_readings_that_waiters_took() {
     apply(&mut ledger, 30, 3, sample("work", SampleCause::Contended));
     step(&mut ledger, 50, 2, LockStep::Want);
     apply(&mut ledger, 50, 2, sample("work", SampleCause::Contended));
-    apply(&mut ledger, 60, 1, sample("spin", SampleCause::Released));
+    apply(&mut ledger, 60, 1, sample("spin", SampleCause::AtRelease));
     step(&mut ledger, 60, 1, LockStep::Released);
     step(&mut ledger, 60, 2, LockStep::Acquired);
-    apply(&mut ledger, 65, 2, sample("spin", SampleCause::Released));
+    apply(&mut ledger, 65, 2, sample("spin", SampleCause::AtRelease));
     step(&mut ledger, 65, 2, LockStep::Released);
     let result = ledger.finish(at(70));
     assert_sound(&result);
-    let blame: Vec<_> =
-        result.blame.iter().map(|b| (b.waiter.raw(), b.holder.raw(), b.stack, b.wait.as_nanos())).collect();
+    let blame: Vec<_> = result
+        .blame
+        .iter()
+        .map(|b| (b.waiter.unwrap().raw(), b.holder.unwrap().raw(), b.stack, b.wait.as_nanos()))
+        .collect();
     // Nobody read the second holder, so the stack of its release stands in; the first one's does not.
     let expected =
         [(2, 1, stack("work"), 40), (3, 1, stack("work"), 30), (2, 1, stack("parse"), 10), (3, 2, stack("spin"), 5)];
@@ -608,7 +752,7 @@ proptest! {
         }
         ledger.now = at(naive.now);
         ledger.charge_lock(LOCK);
-        ledger.settle_hold(LOCK);
+        ledger.blame_owner(LOCK);
         if let Some(holder) = naive.inside {
             naive.read_holder(holder, None);
         }
@@ -622,7 +766,7 @@ proptest! {
         let mut blame = BTreeMap::new();
         for entry in &result.blame {
             let index = |tid: Tid| usize::try_from(tid.raw() - 1).unwrap();
-            *blame.entry((index(entry.waiter), index(entry.holder))).or_default() += entry.wait.as_nanos();
+            *blame.entry((index(entry.waiter.unwrap()), index(entry.holder.unwrap()))).or_default() += entry.wait.as_nanos();
         }
         prop_assert_eq!(blame, naive.blame);
     }
@@ -660,7 +804,7 @@ fn anything(choice: u8, now: u64) -> What {
         11 => What::RunDelay(Nanos::from_nanos(now / 3)),
         12 => tick(SampleCause::Tick),
         13 => tick(SampleCause::Contended),
-        14 => tick(SampleCause::Released),
+        14 => tick(SampleCause::AtRelease),
         _ => tick(SampleCause::WaitBegan),
     }
 }

@@ -6,7 +6,10 @@
 use rustc_hash::FxHashMap;
 
 use crate::{
-    ledger::giving_way::GivingWay,
+    ledger::{
+        giving_way::{Contention, GivingWay},
+        run_delay::{RunDelayAccount, Sleeps},
+    },
     model::{
         event::{OffCpu, SeenCpu},
         ids::{LockId, Tid},
@@ -37,6 +40,8 @@ pub(super) struct Wait {
     /// Parts charged so far.
     pub(super) queued: Nanos,
     pub(super) handoff: Nanos,
+    /// The lock's account when they were charged last.
+    pub(super) seen: Ownerships,
     /// When it last began to sleep for a switch interval.
     pub(super) last_slice: Option<MonoNanos>,
     /// The waiter's stack, and when reading it ended.
@@ -62,6 +67,25 @@ impl Ownership {
     }
 }
 
+/// How long a lock has been held by anybody, free, and of unknown ownership.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Ownerships {
+    pub(super) held: Nanos,
+    pub(super) free: Nanos,
+    pub(super) unknown: Nanos,
+}
+
+impl Ownerships {
+    /// What has come since `earlier`.
+    pub(super) fn since(self, earlier: Self) -> Self {
+        Self {
+            held: self.held.saturating_sub(earlier.held),
+            free: self.free.saturating_sub(earlier.free),
+            unknown: self.unknown.saturating_sub(earlier.unknown),
+        }
+    }
+}
+
 /// A thread's place with respect to the CPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cpu {
@@ -71,13 +95,6 @@ pub(super) enum Cpu {
     Unresolved(Option<SeenCpu>),
     /// Switches were lost: the next one tells nothing about the time before it.
     Lost,
-}
-
-/// What a stretch of time was charged to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Charge {
-    pub(super) time: Nanos,
-    pub(super) relation: Relation,
 }
 
 /// Samples of one state: stacks with their weights.
@@ -96,6 +113,8 @@ pub(super) struct ThreadAccount {
     pub(super) holds: u64,
     pub(super) waits: u64,
     pub(super) forced_releases: u64,
+    /// Time on a CPU, as far as it is known.
+    pub(super) ran: Nanos,
     /// The time since a release that may turn out to have been forced.
     pub(super) giving_way: Option<GivingWay>,
     /// Stacks of ticks, by the state they fell in.
@@ -113,29 +132,6 @@ struct Unresolved {
     outside: Nanos,
 }
 
-/// What the kernel's run-delay counter is compared with.
-#[derive(Debug, Default)]
-struct RunDelayAccount {
-    last_reading: Option<Nanos>,
-    /// Time preempted since the last reading, which the counter contains too.
-    preempted: Nanos,
-    /// Sleeps that ended since the last reading.
-    held: Sleeps,
-    outside: Sleeps,
-    /// Those in states that are not split by CPU.
-    unsplit: Sleeps,
-    /// Length of the sleep that is going on.
-    asleep: Nanos,
-    /// Run delay read but not yet explained (positive), or explained in advance (negative), in nanoseconds.
-    carry: i128,
-}
-
-#[derive(Debug, Default, Clone, Copy)]
-struct Sleeps {
-    count: u64,
-    time: Nanos,
-}
-
 impl ThreadAccount {
     pub(super) fn new(tid: Tid, first_seen: MonoNanos, relation: Relation, cpu: Cpu) -> Self {
         Self {
@@ -149,6 +145,7 @@ impl ThreadAccount {
             holds: 0,
             waits: 0,
             forced_releases: 0,
+            ran: Nanos::ZERO,
             giving_way: None,
             ticks: FxHashMap::default(),
             waited_at: FxHashMap::default(),
@@ -157,17 +154,10 @@ impl ThreadAccount {
         }
     }
 
-    /// Charges the time up to `at` to the present state; `ownership` is that of the lock waited for, if any.
-    pub(super) fn charge(&mut self, at: MonoNanos, ownership: Ownership) -> Charge {
-        let time = at.saturating_since(self.charged_until);
-        self.charged_until = self.charged_until.max(at);
-        if matches!(self.cpu, Cpu::Off(OffCpu::Blocked)) {
-            self.run_delay.asleep += time;
-        }
-        if matches!(self.cpu, Cpu::Off(OffCpu::Preempted)) {
-            self.run_delay.preempted += time;
-        }
-        let charge = Charge { time, relation: self.relation };
+    /// Charges the time up to `at`, in which the thread did not wait, to the present state; `ownership` is that of the lock
+    /// that it may want back, if any.
+    pub(super) fn charge(&mut self, at: MonoNanos, ownership: Ownership) {
+        let time = self.pass_time(at);
         let state = self.state(ownership);
         match state {
             Some(state) => self.times.add(state, time),
@@ -177,14 +167,31 @@ impl ThreadAccount {
         if let Some(giving_way) = &mut self.giving_way {
             giving_way.note(state, ownership, time);
         }
-        if let Relation::Waiting(wait) = &mut self.relation {
-            match ownership {
-                Ownership::By(_) => wait.queued += time,
-                Ownership::Free => wait.handoff += time,
-                Ownership::Unknown => {}
-            }
+    }
+
+    /// Charges the time up to `at`, in which the thread waited, by the account of the lock as it is at that moment.
+    pub(super) fn charge_wait(&mut self, at: MonoNanos, lock: Ownerships) {
+        self.pass_time(at);
+        let Relation::Waiting(wait) = &mut self.relation else {
+            return;
+        };
+        let Ownerships { held, free, unknown } = lock.since(std::mem::replace(&mut wait.seen, lock));
+        wait.queued += held;
+        wait.handoff += free;
+        for (state, time) in [(State::WaitQueued, held), (State::WaitHandoff, free), (State::Unknown, unknown)] {
+            self.times.add(state, time);
         }
-        charge
+    }
+
+    fn pass_time(&mut self, at: MonoNanos) -> Nanos {
+        let time = at.saturating_since(self.charged_until);
+        self.charged_until = self.charged_until.max(at);
+        match self.cpu {
+            Cpu::Off(_) => self.run_delay.stay_off(time),
+            Cpu::Running | Cpu::Unresolved(_) => self.ran += time,
+            Cpu::Lost => {}
+        }
+        time
     }
 
     /// The present state; `None` while only the CPU part of it is unresolved.
@@ -203,29 +210,47 @@ impl ThreadAccount {
         }
     }
 
-    /// The thread got a CPU; time must have been charged up to this moment.
-    pub(super) fn on_switched_in(&mut self) {
+    /// What an unresolved state will most likely turn out to be; good enough to file a sample under.
+    pub(super) fn likely_state(&self) -> Option<State> {
+        match (self.relation, self.cpu) {
+            (Relation::Inside(_), Cpu::Unresolved(Some(SeenCpu::Asleep))) => Some(State::HeldBlocked),
+            (Relation::Inside(_), Cpu::Unresolved(_)) => Some(State::HeldRunning),
+            (Relation::Outside, Cpu::Unresolved(Some(SeenCpu::Asleep))) => Some(State::OutsideBlocked),
+            (Relation::Outside, Cpu::Unresolved(_)) => Some(State::OutsideRunning),
+            _ => None,
+        }
+    }
+
+    /// The thread got a CPU; time must have been charged up to this moment. `interval`: how long a waiter sleeps at the
+    /// most.
+    pub(super) fn on_switched_in(&mut self, interval: Option<Nanos>) {
         match self.cpu {
-            Cpu::Unresolved(Some(SeenCpu::Runnable)) => self.resolve(Cpu::Off(OffCpu::Preempted)),
-            Cpu::Unresolved(Some(SeenCpu::Asleep)) => self.resolve(Cpu::Off(OffCpu::Blocked)),
+            Cpu::Unresolved(Some(SeenCpu::Runnable)) => {
+                self.resolve(Cpu::Off(OffCpu::Preempted));
+                // The counter grows by all of the preemption, of which only a part was seen.
+                self.run_delay = RunDelayAccount::default();
+            }
+            Cpu::Unresolved(Some(SeenCpu::Asleep)) => self.end_first_sleep(),
             Cpu::Unresolved(None) => self.resolve(Cpu::Lost),
-            Cpu::Off(OffCpu::Blocked) => self.end_sleep(),
-            Cpu::Off(OffCpu::Preempted) | Cpu::Running | Cpu::Lost => {}
+            Cpu::Off(OffCpu::Blocked) => self.end_sleep(interval),
+            Cpu::Off(OffCpu::Preempted) => self.run_delay.end_preemption(),
+            Cpu::Running | Cpu::Lost => {}
         }
         self.cpu = Cpu::Running;
     }
 
-    /// The thread lost its CPU; time must have been charged up to this moment.
-    pub(super) fn on_switched_out(&mut self, why: OffCpu) {
+    /// The thread lost its CPU; time must have been charged up to this moment. `contention` tells whether a sleep can be
+    /// for the mutexes of the lock that it has released last.
+    pub(super) fn on_switched_out(&mut self, why: OffCpu, contention: Contention) {
         if matches!(self.cpu, Cpu::Unresolved(_)) {
             self.resolve(Cpu::Running);
         }
-        if why == OffCpu::Blocked {
-            self.giving_way =
-                self.giving_way.take().and_then(|mut giving_way| giving_way.may_sleep().then_some(giving_way));
+        let goes_on = |giving_way: &mut GivingWay| why == OffCpu::Preempted || giving_way.may_sleep(contention);
+        if !self.giving_way.as_mut().is_none_or(goes_on) {
+            self.rule_out_giving_way();
         }
         self.cpu = Cpu::Off(why);
-        self.run_delay.asleep = Nanos::ZERO;
+        self.run_delay.leave_cpu();
     }
 
     /// Switches are missing from this moment on.
@@ -241,20 +266,13 @@ impl ThreadAccount {
     /// The kernel's cumulative count of time runnable without a CPU: what exceeds the preemptions seen was wake-up
     /// latency at the end of sleeps, and moves from blocked to preempted.
     pub(super) fn on_run_delay(&mut self, cumulative: Nanos) {
-        let account = std::mem::take(&mut self.run_delay);
-        self.run_delay.asleep = account.asleep;
-        self.run_delay.last_reading = Some(cumulative);
-        let Some(before) = account.last_reading else {
-            return;
-        };
-        let delay = i128::from(cumulative.as_nanos()) - i128::from(before.as_nanos());
-        let excess = delay - i128::from(account.preempted.as_nanos()) + account.carry;
-        let Ok(latency) = u64::try_from(excess) else {
-            self.run_delay.carry = excess;
-            return;
-        };
-        let left = self.move_latency(Nanos::from_nanos(latency), &account);
-        self.run_delay.carry = i128::from(left.as_nanos());
+        let suspended = self.giving_way.as_mut().map(GivingWay::take_sleeps).unwrap_or_default();
+        let latency = self.run_delay.on_reading(cumulative, suspended);
+        self.times.shift(State::HeldBlocked, State::HeldPreempted, latency.held);
+        self.times.shift(State::OutsideBlocked, State::OutsidePreempted, latency.outside + latency.giving_way);
+        if let Some(giving_way) = &mut self.giving_way {
+            giving_way.outside.shift(State::OutsideBlocked, State::OutsidePreempted, latency.giving_way);
+        }
     }
 
     /// Whether its last release of this lock may turn out to have been forced.
@@ -263,7 +281,7 @@ impl ThreadAccount {
     }
 
     /// The release was forced, so what was booked as outside since then was the beginning of a wait.
-    pub(super) fn wait_since_release(&mut self, giving_way: &GivingWay) -> Wait {
+    pub(super) fn wait_since_release(&mut self, giving_way: &GivingWay, lock: Ownerships) -> Wait {
         for (state, time) in giving_way.outside.iter() {
             self.times.take(state, time);
         }
@@ -271,12 +289,14 @@ impl ThreadAccount {
         for (state, time) in giving_way.waiting.iter() {
             self.times.add(state, time);
         }
+        self.run_delay.unsplit.add(giving_way.sleeps);
         self.forced_releases += 1;
         Wait {
             lock: giving_way.lock,
             began: giving_way.since,
             queued: giving_way.waiting.get(State::WaitQueued),
             handoff: giving_way.waiting.get(State::WaitHandoff),
+            seen: lock,
             last_slice: None,
             stack: None,
         }
@@ -318,41 +338,43 @@ impl ThreadAccount {
         }
     }
 
-    fn end_sleep(&mut self) {
-        let time = std::mem::take(&mut self.run_delay.asleep);
-        let sleeps = match self.relation {
-            Relation::Inside(_) => &mut self.run_delay.held,
-            Relation::Waiting(_) | Relation::Unknown => &mut self.run_delay.unsplit,
-            Relation::Outside => &mut self.run_delay.outside,
-        };
-        sleeps.count += 1;
-        sleeps.time += time;
+    fn end_sleep(&mut self, interval: Option<Nanos>) {
+        let slept = self.run_delay.end_sleep();
+        if !self.giving_way.as_mut().is_none_or(|giving_way| giving_way.may_have_slept(slept)) {
+            self.rule_out_giving_way();
+        }
+        match (self.relation, &mut self.giving_way) {
+            (Relation::Inside(_), _) => self.run_delay.held.add_one(slept),
+            (Relation::Waiting(_), _) => self.run_delay.end_slice(slept, interval),
+            (Relation::Unknown, _) => self.run_delay.unsplit.add_one(slept),
+            (Relation::Outside, Some(giving_way)) => giving_way.sleeps.add_one(slept),
+            (Relation::Outside, None) => self.run_delay.outside.add_one(slept),
+        }
     }
 
-    /// Spreads `latency` evenly over the sleeps of `account`, no more on a kind of sleep than it lasted, and returns
-    /// what found no place.
-    fn move_latency(&mut self, latency: Nanos, account: &RunDelayAccount) -> Nanos {
-        let kinds = [account.unsplit, account.held, account.outside];
-        let mut shares = super::apportion::apportion(latency, &kinds.map(|sleeps| sleeps.count));
-        let mut left = if kinds.iter().all(|sleeps| sleeps.count == 0) { latency } else { Nanos::ZERO };
-        for (share, sleeps) in shares.iter_mut().zip(kinds) {
-            left += share.saturating_sub(sleeps.time);
-            *share = (*share).min(sleeps.time);
+    /// The thread slept when it was first seen, and has been woken: that sleep had a latency, too.
+    fn end_first_sleep(&mut self) {
+        let Unresolved { inside, outside } = self.unresolved;
+        self.resolve(Cpu::Off(OffCpu::Blocked));
+        match self.relation {
+            Relation::Inside(_) => self.run_delay.held.add_one(inside),
+            Relation::Outside => self.run_delay.outside.add_one(outside),
+            Relation::Waiting(_) | Relation::Unknown => {
+                self.run_delay.unsplit.add_one(self.charged_until.saturating_since(self.first_seen));
+            }
         }
-        for (share, sleeps) in shares.iter_mut().zip(kinds) {
-            let room = sleeps.time.saturating_sub(*share).min(left);
-            *share += room;
-            left = left.saturating_sub(room);
-        }
-        self.times.shift(State::HeldBlocked, State::HeldPreempted, shares[1]);
-        self.times.shift(State::OutsideBlocked, State::OutsidePreempted, shares[2]);
-        left
+    }
+
+    /// The last release was the thread's own wish: what was booked since then stays.
+    pub(super) fn rule_out_giving_way(&mut self) {
+        let sleeps = self.giving_way.take().map_or(Sleeps::default(), |giving_way| giving_way.sleeps);
+        self.run_delay.outside.add(sleeps);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Cpu, Ownership, Relation, ThreadAccount};
+    use super::{Contention, Cpu, Ownership, Relation, ThreadAccount};
     use crate::model::{
         event::{OffCpu, SeenCpu},
         ids::{LockId, Tid},
@@ -385,9 +407,9 @@ mod tests {
             let mut thread = account(Relation::Outside, Cpu::Unresolved(seen));
             charge(&mut thread, 10);
             if switched_in {
-                thread.on_switched_in()
+                thread.on_switched_in(None)
             } else {
-                thread.on_switched_out(OffCpu::Blocked)
+                thread.on_switched_out(OffCpu::Blocked, Contention::None)
             }
             assert_eq!(thread.times.get(expected), Nanos::from_nanos(10), "{seen:?} {switched_in}");
         }
@@ -402,9 +424,9 @@ mod tests {
         let mut thread = account(Relation::Inside(LockId::from_index(0)), Cpu::Running);
         thread.on_run_delay(Nanos::from_nanos(1000));
         charge(&mut thread, 10);
-        thread.on_switched_out(OffCpu::Blocked);
+        thread.on_switched_out(OffCpu::Blocked, Contention::None);
         charge(&mut thread, 110);
-        thread.on_switched_in();
+        thread.on_switched_in(None);
         charge(&mut thread, 120);
         thread.on_run_delay(Nanos::from_nanos(1030));
         assert_eq!(thread.times.get(State::HeldRunning), Nanos::from_nanos(20));
@@ -412,16 +434,38 @@ mod tests {
         assert_eq!(thread.times.get(State::HeldPreempted), Nanos::from_nanos(30));
     }
 
+    /// ```text
+    /// 0                    100  110               610  620      the counter grew by 30 until 110 and not since:
+    /// |asleep when first seen |run |-----asleep-----|run|       the first sleep's, and no part of the second
+    /// ```
+    #[test]
+    fn the_latency_of_the_first_sleep_is_not_charged_to_the_next() {
+        let mut thread = account(Relation::Outside, Cpu::Unresolved(Some(SeenCpu::Asleep)));
+        thread.on_run_delay(Nanos::from_nanos(7));
+        charge(&mut thread, 100);
+        thread.on_switched_in(None);
+        charge(&mut thread, 110);
+        thread.on_run_delay(Nanos::from_nanos(37));
+        assert_eq!(thread.times.get(State::OutsidePreempted), Nanos::from_nanos(30));
+        assert_eq!(thread.times.get(State::OutsideBlocked), Nanos::from_nanos(70));
+        thread.on_switched_out(OffCpu::Blocked, Contention::None);
+        charge(&mut thread, 610);
+        thread.on_switched_in(None);
+        charge(&mut thread, 620);
+        thread.on_run_delay(Nanos::from_nanos(37));
+        assert_eq!(thread.times.get(State::OutsidePreempted), Nanos::from_nanos(30));
+    }
+
     #[test]
     fn run_delay_of_preemptions_already_seen_moves_nothing() {
         let mut thread = account(Relation::Outside, Cpu::Running);
         thread.on_run_delay(Nanos::ZERO);
-        thread.on_switched_out(OffCpu::Preempted);
+        thread.on_switched_out(OffCpu::Preempted, Contention::None);
         charge(&mut thread, 40);
-        thread.on_switched_in();
-        thread.on_switched_out(OffCpu::Blocked);
+        thread.on_switched_in(None);
+        thread.on_switched_out(OffCpu::Blocked, Contention::None);
         charge(&mut thread, 100);
-        thread.on_switched_in();
+        thread.on_switched_in(None);
         thread.on_run_delay(Nanos::from_nanos(40));
         assert_eq!(thread.times.get(State::OutsidePreempted), Nanos::from_nanos(40));
         assert_eq!(thread.times.get(State::OutsideBlocked), Nanos::from_nanos(60));
@@ -433,7 +477,7 @@ mod tests {
         charge(&mut thread, 5);
         thread.on_switches_lost();
         charge(&mut thread, 25);
-        thread.on_switched_out(OffCpu::Blocked);
+        thread.on_switched_out(OffCpu::Blocked, Contention::None);
         charge(&mut thread, 30);
         assert_eq!(thread.times.get(State::OutsideRunning), Nanos::from_nanos(5));
         assert_eq!(thread.times.get(State::Unknown), Nanos::from_nanos(20));

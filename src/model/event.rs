@@ -35,6 +35,8 @@ pub enum What {
     Seen(Sighting),
     /// The thread ended.
     Exited,
+    /// The thread executed another program: the interpreter and its locks are gone, and so are all other threads.
+    Executed,
     /// The thread's name, known from this moment on.
     Named(Box<str>),
     /// Lock events of this thread are missing from this moment on, up to its next one.
@@ -126,5 +128,5 @@ pub enum SampleCause {
     /// choose: such samples speak for the contended time around them.
     Contended,
     /// The thread is about to release a lock: such a sample stands in for a hold that has no other.
-    Released,
+    AtRelease,
 }

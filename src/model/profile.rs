@@ -155,10 +155,10 @@ pub struct StackTime {
 pub struct Blame {
     /// The lock.
     pub lock: LockId,
-    /// Who waited.
-    pub waiter: Tid,
-    /// Who owned the lock meanwhile.
-    pub holder: Tid,
+    /// Who waited; `None`: threads that are not named one by one.
+    pub waiter: Option<Tid>,
+    /// Who owned the lock meanwhile; `None`: threads that are not named one by one.
+    pub holder: Option<Tid>,
     /// How long.
     pub wait: Nanos,
     /// The owner's stack as it was during the contended hold.

@@ -59,6 +59,8 @@ pub struct StackTable {
     frame_ids: HashMap<Frame, u32>,
     stacks: Vec<Box<[u32]>>,
     stack_ids: HashMap<Box<[u32]>, StackId>,
+    /// Frames of all stacks together.
+    length: usize,
 }
 
 impl StackTable {
@@ -69,9 +71,20 @@ impl StackTable {
             return *id;
         }
         let id = StackId(index_of(self.stacks.len()));
+        self.length += ids.len();
         self.stacks.push(ids.clone());
         self.stack_ids.insert(ids, id);
         id
+    }
+
+    /// The same where all stacks take no more room than `most` frames between them, and distinct frames not a sixteenth of
+    /// it; `None` for a new stack past that.
+    pub fn intern_within(&mut self, frames: &[Frame], most: usize) -> Option<StackId> {
+        if self.length <= most && self.frames.len() <= most / 16 {
+            return Some(self.intern(frames));
+        }
+        let ids = frames.iter().map(|frame| self.frame_ids.get(frame).copied()).collect::<Option<Box<[u32]>>>()?;
+        self.stack_ids.get(&ids).copied()
     }
 
     /// The frames of `stack`, outermost first.
@@ -122,5 +135,15 @@ mod tests {
         assert_ne!(first, other);
         assert_eq!(table.frames(first).collect::<Vec<_>>(), [&main, &work]);
         assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn a_full_table_still_knows_the_stacks_it_has() {
+        let mut table = StackTable::default();
+        let frames: Vec<Frame> = (0..100).map(|index| Frame::marker(&index.to_string())).collect();
+        let ids: Vec<_> = frames.chunks(2).map(|stack| table.intern_within(stack, 64)).collect();
+        assert_eq!(ids.iter().flatten().count(), 3, "5 distinct frames are more than a sixteenth");
+        assert_eq!(table.intern_within(&frames[..2], 64), ids[0]);
+        assert_eq!(table.intern_within(&frames[1..2], 64), None);
     }
 }

@@ -79,6 +79,11 @@ impl Nanos {
         Self(self.0.saturating_sub(other.0))
     }
 
+    /// `count` times this long, saturating.
+    pub fn times(self, count: usize) -> Self {
+        Self(self.0.saturating_mul(u64::try_from(count).unwrap_or(u64::MAX)))
+    }
+
     /// `self` as a share of `whole`, 0 to 1; 0 when `whole` is zero.
     pub fn share_of(self, whole: Self) -> f64 {
         if whole.0 == 0 { 0.0 } else { self.as_seconds() / whole.as_seconds() }

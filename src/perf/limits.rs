@@ -42,11 +42,13 @@ pub fn page_size() -> usize {
 /// Makes room for `more` open files, raising the limit as far as permitted.
 pub fn allow_more_files(more: usize) -> Result<(), PerfError> {
     /// What the observer opens for a moment meanwhile.
-    const MARGIN: usize = 8;
+    const MARGIN: u64 = 8;
+    /// What it likes to keep open besides, such as the threads' counters; it does with fewer.
+    const COMFORT: u64 = 1024;
     // Where the list cannot be read, opening will tell.
     let Ok(open) = fs::read_dir("/proc/self/fd").map(Iterator::count) else { return Ok(()) };
-    let needed = (open + more + MARGIN) as u64;
-    let limit = raise_open_files(needed);
+    let needed = u64::try_from(open.saturating_add(more)).unwrap_or(u64::MAX).saturating_add(MARGIN);
+    let limit = raise_open_files(needed.saturating_add(COMFORT));
     if limit < needed { Err(PerfError::TooManyFiles { needed, limit }) } else { Ok(()) }
 }
 
@@ -83,22 +85,24 @@ fn set_open_files(limit: libc::rlimit) {
 /// How large the ring of each CPU is made at first; smaller ones are tried when the kernel refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RingSize {
-    /// What every user may lock: `kernel.perf_event_mlock_kb`, usually 128 pages of data.
+    /// 2 MiB a CPU: for scheduling. Users whose `RLIMIT_MEMLOCK` is low get what `kernel.perf_event_mlock_kb` grants to
+    /// everybody, usually 512 KiB.
     Ordinary,
-    /// 8 MiB a CPU, less on machines with very many: for lock events, which come by the hundred thousand a second.
+    /// 4 MiB a CPU: for lock events, which come by the hundred thousand a second.
     Large,
 }
 
 impl RingSize {
     /// Pages of data, a power of two.
     pub(crate) fn pages(self, cpus: usize) -> usize {
-        const ORDINARY: usize = 512 << 10;
-        const LARGE: usize = 8 << 20;
-        const LARGE_TOTAL: usize = 256 << 20;
-        let bytes = match self {
-            Self::Ordinary => ORDINARY,
-            Self::Large => (LARGE_TOTAL / cpus.max(1)).clamp(ORDINARY, LARGE),
+        // Rings count as our memory, and what is read from a full one takes several times its size until it is booked.
+        // A lock lets one thread in at a time, so more CPUs do not make more lock events.
+        const TOTAL: usize = 24 << 20;
+        let wanted = match self {
+            Self::Ordinary => 2 << 20,
+            Self::Large => 4 << 20,
         };
+        let bytes = (TOTAL / cpus.max(1)).min(wanted);
         let pages = (bytes / page_size()).max(1);
         1 << pages.ilog2()
     }
@@ -118,10 +122,15 @@ mod tests {
     }
 
     #[test]
-    fn large_rings_shrink_on_machines_with_many_cpus() {
+    fn all_rings_together_stay_small_on_machines_with_many_cpus() {
         let bytes = |size: RingSize, cpus| size.pages(cpus) * page_size();
-        assert_eq!(bytes(RingSize::Large, 2), 8 << 20);
-        assert_eq!(bytes(RingSize::Large, 300), 512 << 10);
-        assert_eq!(bytes(RingSize::Ordinary, 300), 512 << 10);
+        assert_eq!(bytes(RingSize::Large, 2), 4 << 20);
+        assert_eq!(bytes(RingSize::Ordinary, 2), 2 << 20);
+        for (size, cpus) in [RingSize::Large, RingSize::Ordinary].into_iter().zip([6, 12]) {
+            assert_eq!(bytes(size, cpus) * cpus, 24 << 20, "{size:?}");
+            for cpus in [64, 300, 1024] {
+                assert!(bytes(size, cpus) * cpus <= 24 << 20, "{size:?} on {cpus} CPUs");
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::{
     model::{
+        ids::Tid,
         profile::{Blame, LockProfile, LongHold, Profile, Quality, Spread, TargetSummary, ThreadProfile},
         stack::{Frame, FrameKind, StackId, StackTable},
         time::Nanos,
@@ -97,8 +98,8 @@ fn thread(thread: &ThreadProfile) -> schema::Thread<'_> {
 fn blame<'a>(blame: &Blame, stacks: &'a StackTable) -> schema::Blame<'a> {
     schema::Blame {
         lock: blame.lock.index(),
-        waiter_tid: blame.waiter.raw(),
-        holder_tid: blame.holder.raw(),
+        waiter_tid: blame.waiter.map(Tid::raw),
+        holder_tid: blame.holder.map(Tid::raw),
         wait_ns: blame.wait.as_nanos(),
         stack: stack(stacks, blame.stack),
     }

@@ -15,7 +15,10 @@ impl<'a> ThreadNames<'a> {
     }
 
     /// `worker (tid 12)`, or `tid 12` when the thread has no known name: interpreters give all threads one name.
-    pub(super) fn label(&self, tid: Tid) -> String {
+    pub(super) fn label(&self, tid: impl Into<Option<Tid>>) -> String {
+        let Some(tid) = tid.into() else {
+            return "other threads".to_owned();
+        };
         match self.0.get(&tid) {
             Some(name) if !name.is_empty() => format!("{} (tid {tid})", clean(name)),
             _ => format!("tid {tid}"),

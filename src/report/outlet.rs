@@ -1,5 +1,6 @@
-//! The output file. It is opened before the target starts, so that a bad path fails in the first second; it is
-//! emptied only when a finished report is ready to go in, and removed again if this program created it in vain.
+//! The output file. Opening it is tried before the target starts, so that a bad path fails in the first second; it is made,
+//! or emptied, only when a finished report is ready to go in. However a recording ends, even by SIGKILL, an existing file
+//! keeps its content till then and a new one leaves no trace.
 //!
 //! The file is written in place rather than replaced, so that its owner, its mode and any link to it stay, and so that
 //! `/dev/stdout` and pipes work.
@@ -49,18 +50,12 @@ enum Place {
     File(OpenFile),
 }
 
+/// A file that can be written.
 #[derive(Debug)]
 struct OpenFile {
     path: PathBuf,
-    file: File,
-    fate: Fate,
-}
-
-/// What becomes of the file when its `OpenFile` goes away.
-#[derive(Debug, PartialEq, Eq)]
-enum Fate {
-    Kept,
-    RemovedUnlessFilled,
+    /// `None` when there was none: making one has been tried, and it will be made when the report is complete.
+    existing: Option<File>,
 }
 
 /// Why a report could not be put where it was to go.
@@ -106,6 +101,13 @@ pub enum OutletError {
     },
 }
 
+impl OutletError {
+    /// Whether it is a matter of permission.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
 impl Outlet {
     /// Opens `destination` without touching what it may already hold.
     pub fn open(destination: &Destination) -> Result<Self, OutletError> {
@@ -141,47 +143,49 @@ impl OpenFile {
         if path.is_dir() {
             return Err(OutletError::IsFolder { path: path.to_owned() });
         }
-        match OpenOptions::new().write(true).create_new(true).open(path) {
-            Ok(file) => Ok(Self { path: path.to_owned(), file, fate: Fate::RemovedUnlessFilled }),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::open_existing(path),
-            Err(error) => Err(refusal(path, error)),
+        let existed = path.exists();
+        let file = for_writing(path).map_err(|error| refusal(path, error))?;
+        if existed {
+            return Ok(Self { path: path.to_owned(), existing: Some(file) });
         }
+        remove_if_ours(path, &file);
+        Ok(Self { path: path.to_owned(), existing: None })
     }
 
-    fn open_existing(path: &Path) -> Result<Self, OutletError> {
-        let fate = if path.exists() { Fate::Kept } else { Fate::RemovedUnlessFilled };
-        // `create` without `create_new`: the path may be a link whose target does not exist yet.
-        let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-        let file = opened.map_err(|error| refusal(path, error))?;
-        let path = if fate == Fate::Kept { path.to_owned() } else { path.canonicalize().unwrap_or_default() };
-        Ok(Self { path, file, fate })
-    }
-
-    fn replace_content(mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.file.metadata()?.is_file() {
-            self.file.set_len(0)?;
-        }
-        self.file.write_all(bytes)?;
-        self.file.flush()?;
-        self.fate = Fate::Kept;
-        Ok(())
-    }
-
-    /// Whether the path still leads to the file that was opened; another program may have put its own there.
-    fn is_still_there(&self) -> bool {
-        match (self.file.metadata(), fs::symlink_metadata(&self.path)) {
-            (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
-            _ => false,
+    fn replace_content(self, bytes: &[u8]) -> io::Result<()> {
+        match self.existing {
+            Some(file) => write_whole(&file, bytes),
+            None => {
+                let file = for_writing(&self.path)?;
+                write_whole(&file, bytes).inspect_err(|_| remove_if_ours(&self.path, &file))
+            }
         }
     }
 }
 
-impl Drop for OpenFile {
-    fn drop(&mut self) {
-        if self.fate == Fate::RemovedUnlessFilled && self.is_still_there() {
-            // Failing to tidy up must not hide the failure that led here.
-            let _ = fs::remove_file(&self.path);
-        }
+/// Opens or makes the file; the path may be a link whose target does not exist yet.
+fn for_writing(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(false).open(path)
+}
+
+fn write_whole(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    if file.metadata()?.is_file() {
+        file.set_len(0)?;
+    }
+    file.write_all(bytes)?;
+    file.flush()
+}
+
+/// Removes the file unless another program has put its own in its place; links that lead to it stay. Failing to tidy up
+/// must not hide the failure that led here.
+fn remove_if_ours(path: &Path, file: &File) {
+    let Ok(path) = path.canonicalize() else { return };
+    let ours = match (file.metadata(), fs::symlink_metadata(&path)) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    };
+    if ours {
+        let _ = fs::remove_file(path);
     }
 }
 

@@ -81,8 +81,8 @@ pub(super) enum Counters {}
 #[derive(Debug, Serialize)]
 pub(super) struct Blame<'a> {
     pub(super) lock: u32,
-    pub(super) waiter_tid: i32,
-    pub(super) holder_tid: i32,
+    pub(super) waiter_tid: Option<i32>,
+    pub(super) holder_tid: Option<i32>,
     pub(super) wait_ns: u64,
     pub(super) stack: Vec<Frame<'a>>,
 }

@@ -7,32 +7,47 @@ use crate::{
     },
     session::{
         error::SessionError,
-        options::{BackendChoice, RecordOptions},
-        recording::End,
+        options::RecordOptions,
+        recording::{End, Recording},
         signals::Signals,
         uprobe,
     },
     target::discover::Target,
 };
 
-/// Attaches to `pid` and records.
-pub fn record(pid: Pid, options: RecordOptions, mut signals: Signals) -> Result<Profile, SessionError> {
-    let target = Target::discover(pid)?;
-    let mut recording = match options.backend {
-        BackendChoice::Auto | BackendChoice::Only(Backend::Uprobe) => uprobe::attach(target, options)?,
-        BackendChoice::Only(Backend::Preload) => return Err(SessionError::PreloadNeedsLaunch),
-    };
-    let end = loop {
-        recording.turn();
-        if !has_threads(pid) {
-            break End::TargetEnded;
-        }
-        if recording.is_over() || signals.take().is_some() {
-            break End::Now;
-        }
-        recording.pause();
-    };
-    Ok(recording.finish(end))
+/// A running program under observation.
+#[derive(Debug)]
+pub struct AttachSession {
+    pid: Pid,
+    recording: Recording,
+    signals: Signals,
+}
+
+impl AttachSession {
+    /// Attaches to `pid`; from now on everything is recorded.
+    pub fn start(pid: Pid, options: RecordOptions, signals: Signals) -> Result<Self, SessionError> {
+        let target = Target::discover(pid)?;
+        let recording = match options.backend.for_attach().backend {
+            Backend::Uprobe => uprobe::attach(target, options)?,
+            Backend::Preload => return Err(SessionError::PreloadNeedsLaunch),
+        };
+        Ok(Self { pid, recording, signals })
+    }
+
+    /// Records to the end.
+    pub fn record(mut self) -> Profile {
+        let end = loop {
+            self.recording.turn();
+            if !has_threads(self.pid) {
+                break End::TargetEnded;
+            }
+            if self.recording.is_over() || self.signals.take().is_some() {
+                break End::Now;
+            }
+            self.recording.pause();
+        };
+        self.recording.finish(end)
+    }
 }
 
 /// Whether any thread of the process still runs: a zombie has a folder in `/proc` and no memory.

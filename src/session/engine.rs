@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    ledger::{Attribution, Ledger, LedgerOptions, LockStart},
+    ledger::{Attribution, GivingWayLimits, Ledger, LedgerOptions, LockStart},
     model::{
         event::Event,
         ids::LockId,
@@ -12,7 +12,7 @@ use crate::{
     },
     perf::clock,
     session::{
-        sampler::{Sampler, no_stack},
+        sampler::{Activity, Sampler, no_stack},
         stacks::SharedStacks,
     },
     source::{Source, Tally, calls::SharedTranslator, order::Merger},
@@ -20,10 +20,19 @@ use crate::{
 
 /// Holds at least this long are listed one by one.
 const LONG_HOLD: Nanos = Nanos::from_millis(10);
-/// Two system calls, a wake-up's way back through libc, and two hits of uprobes, with room to spare.
-const LONGEST_GIVING_WAY: Nanos = Nanos::from_nanos(100_000);
+/// Computing: two system calls, a wake-up's way back through libc, and two hits of uprobes. A step: a wake-up, two mutexes
+/// unlocked, and a hit. Both with room to spare. A sleep: as long as the scheduler may let others run meanwhile.
+const GIVING_WAY: GivingWayLimits = GivingWayLimits {
+    computing: Nanos::from_nanos(100_000),
+    step: Nanos::from_nanos(20_000),
+    mutex_sleep: Nanos::from_millis(5),
+};
 /// Between two turns when nothing else is due; short enough that no default buffer fills in between.
 const PACE: Duration = Duration::from_millis(5);
+/// The same while nothing happens.
+const QUIET_PACE: Duration = Duration::from_millis(20);
+/// Turns without an event after which the target counts as quiet.
+const QUIET_TURNS: u32 = 20;
 
 /// A recording that is going on.
 #[derive(Debug)]
@@ -36,6 +45,8 @@ pub(super) struct Engine {
     stacks: SharedStacks,
     sampler: Option<Sampler>,
     started: MonoNanos,
+    /// Turns since the last one that brought an event.
+    quiet: u32,
 }
 
 /// What a recording gave.
@@ -64,12 +75,7 @@ pub(super) struct Parts {
 impl Engine {
     pub(super) fn new(parts: Parts) -> Self {
         let no_stack = no_stack(&mut parts.stacks.borrow_mut());
-        let options = LedgerOptions {
-            start: parts.start,
-            long_hold: LONG_HOLD,
-            longest_giving_way: LONGEST_GIVING_WAY,
-            no_stack,
-        };
+        let options = LedgerOptions { start: parts.start, long_hold: LONG_HOLD, giving_way: GIVING_WAY, no_stack };
         let mut engine = Self {
             sources: parts.sources,
             translator: parts.translator,
@@ -79,6 +85,7 @@ impl Engine {
             stacks: parts.stacks,
             sampler: parts.sampler,
             started: parts.start,
+            quiet: 0,
         };
         engine.declare_locks(parts.lock_start);
         engine
@@ -102,12 +109,13 @@ impl Engine {
         self.ledger.seed_free(lock);
     }
 
-    /// One turn of the crank.
-    pub(super) fn turn(&mut self) {
+    /// One turn of the crank. Nothing that happened at `limit` or later is booked: the recording ends there.
+    pub(super) fn turn(&mut self, limit: Option<MonoNanos>) {
         let watermark = self.drain();
-        self.book(watermark);
+        self.book(limit.map_or(watermark, |limit| watermark.min(limit)));
         if let Some(sampler) = &mut self.sampler {
-            sampler.sample(&self.ledger, &mut self.stacks.borrow_mut(), self.merger.inbox());
+            let activity = if self.quiet < QUIET_TURNS { Activity::Lively } else { Activity::Quiet };
+            sampler.sample(&self.ledger, activity, &mut self.stacks.borrow_mut(), self.merger.inbox());
         }
     }
 
@@ -115,7 +123,8 @@ impl Engine {
     pub(super) fn pause(&self) -> Duration {
         let until_tick =
             self.sampler.as_ref().map(|sampler| Duration::from_nanos(sampler.until_next_tick().as_nanos()));
-        until_tick.unwrap_or(PACE).min(PACE)
+        let pace = if self.quiet < QUIET_TURNS { PACE } else { QUIET_PACE };
+        until_tick.unwrap_or(pace).min(pace)
     }
 
     /// Time since the recording began, threads alive, lock events so far: for the progress line.
@@ -156,7 +165,10 @@ impl Engine {
     fn drain(&mut self) -> MonoNanos {
         let now = clock::now();
         let inbox = self.merger.inbox();
-        self.sources.iter_mut().map(|source| source.drain(now, inbox)).min().unwrap_or(now)
+        let before = inbox.len();
+        let watermark = self.sources.iter_mut().map(|source| source.drain(now, inbox)).min().unwrap_or(now);
+        self.quiet = if inbox.len() > before { 0 } else { self.quiet.saturating_add(1) };
+        watermark
     }
 
     fn book(&mut self, until: MonoNanos) {

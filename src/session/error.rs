@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::{
+    model::profile::Backend,
     perf::error::PerfError,
     source::{preload::PreloadError, uprobe::error::UprobeError},
     target::{discover::DiscoverError, launch::LaunchError, libc::LibcError, memory::MemoryError},
@@ -16,7 +17,10 @@ pub enum SessionError {
     Launch(#[from] LaunchError),
     /// It never became an interpreter that can be observed.
     #[error("the program ran no interpreter that could be observed")]
-    NoInterpreter,
+    NoInterpreter {
+        /// By which source it was watched.
+        backend: Backend,
+    },
     /// The process is no target.
     #[error(transparent)]
     Discover(#[from] DiscoverError),
@@ -63,8 +67,13 @@ impl SessionError {
 
     /// What to do about it, where something can be done.
     pub fn hints(&self) -> Vec<String> {
-        let without = "without privileges: start the program under gilscope instead, gilscope run SCRIPT";
+        let without = "without privileges: gilscope run SCRIPT, with the backend preload, which needs none";
         match self {
+            Self::Uprobe(UprobeError::Perf(error @ PerfError::TooManyFiles { .. })) => {
+                let per_thread = "one is open for each thread, CPU and event";
+                let remedy = error.remedy().map(|command| format!("try: {command}"));
+                [Some(per_thread.to_owned()), remedy].into_iter().flatten().collect()
+            }
             Self::Uprobe(error) => {
                 let needs = "uprobes need root (CAP_SYS_ADMIN, or CAP_PERFMON with access to tracefs)";
                 let remedy = error.remedy().map(|command| format!("try: {command}"));
@@ -73,11 +82,13 @@ impl SessionError {
             Self::Discover(DiscoverError::NotPermitted { .. }) | Self::Memory(MemoryError::Open { .. }) => {
                 vec!["become its user or root: sudo gilscope attach …".to_owned(), without.to_owned()]
             }
-            Self::NoInterpreter => vec![
-                "gilscope needs a dynamically linked CPython 3.8 or later that the program starts itself; \
-                 --python names one for scripts"
-                    .to_owned(),
-            ],
+            Self::NoInterpreter { backend } => {
+                let needs = "gilscope needs a dynamically linked CPython 3.8 or later; --python names one for scripts";
+                let follow = "uprobes watch the program itself and none that it starts; --backend preload finds those";
+                let brief = "a program that ends within milliseconds may be over before it can be looked at";
+                let hints = [Some(needs), (*backend == Backend::Uprobe).then_some(follow), Some(brief)];
+                hints.into_iter().flatten().map(str::to_owned).collect()
+            }
             _ => Vec::new(),
         }
     }

@@ -48,6 +48,33 @@ impl BackendChoice {
     }
 }
 
+/// A source, and why it is the one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chosen {
+    /// Where lock events come from.
+    pub backend: Backend,
+    /// Why from there.
+    pub why: &'static str,
+}
+
+impl BackendChoice {
+    /// The source for a program that is yet to be started.
+    pub const fn for_launch(self) -> Chosen {
+        match self {
+            Self::Auto => Chosen { backend: Backend::Preload, why: "it costs least and needs no privilege" },
+            Self::Only(backend) => Chosen { backend, why: "--backend asks for it" },
+        }
+    }
+
+    /// The source for a program that is running.
+    pub const fn for_attach(self) -> Chosen {
+        match self {
+            Self::Auto => Chosen { backend: Backend::Uprobe, why: "no other can observe a running program" },
+            Self::Only(backend) => Chosen { backend, why: "--backend asks for it" },
+        }
+    }
+}
+
 /// Whether a line on the terminal shows how the recording goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProgressLine {

@@ -94,8 +94,8 @@ impl PreloadWatch {
             Ok(scheduler) => sources.push(Box::new(scheduler)),
             Err(error) => notes.push(format!("no scheduler evidence: {error}; running and blocked are unknown")),
         }
-        let first = first_thread(target.pid.main_thread(), start, cpu);
         let (backend, lock_start) = (Backend::Preload, LockStart::Free);
+        let first = first_thread(target.pid.main_thread(), start, cpu, lock_start);
         let beginning =
             Beginning { target, translator, stacks, wait_stacks, sources, backend, start, lock_start, notes };
         let mut recording = Recording::begin(beginning, options)?;

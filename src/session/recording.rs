@@ -77,7 +77,7 @@ impl Recording {
 
     /// One turn: take what there is, book it, read stacks.
     pub(super) fn turn(&mut self) {
-        self.engine.turn();
+        self.engine.turn(self.limit());
         let (elapsed, threads, lock_events) = self.engine.progress();
         self.progress.show(elapsed, threads, lock_events);
     }
@@ -89,15 +89,18 @@ impl Recording {
 
     /// Whether the wanted duration is over.
     pub(super) fn is_over(&self) -> bool {
-        let elapsed = Duration::from_nanos(clock::now().saturating_since(self.started).as_nanos());
-        self.duration.is_some_and(|duration| elapsed >= duration)
+        self.limit().is_some_and(|limit| clock::now() >= limit)
+    }
+
+    /// When the wanted duration will be over.
+    fn limit(&self) -> Option<MonoNanos> {
+        let nanos = |wanted: Duration| Nanos::from_nanos(u64::try_from(wanted.as_nanos()).unwrap_or(u64::MAX));
+        self.duration.map(|wanted| self.started.later_by(nanos(wanted)))
     }
 
     /// Disarms the sources, books what is left and puts the profile together.
     pub(super) fn finish(self, end: End) -> Profile {
-        let limit = self.duration.map(|wanted| {
-            self.started.later_by(Nanos::from_nanos(u64::try_from(wanted.as_nanos()).unwrap_or(u64::MAX)))
-        });
+        let limit = self.limit();
         let recorded = match end {
             End::TargetEnded => self.engine.finish_with_target(),
             End::Now => self.engine.finish_at(limit.map_or_else(clock::now, |limit| limit.min(clock::now()))),
@@ -107,10 +110,11 @@ impl Recording {
     }
 }
 
-/// The sighting of a launched program's first thread: it owns nothing yet, and sleeps until it is let go.
-pub(super) fn first_thread(tid: Tid, at: MonoNanos, cpu: SeenCpu) -> Event {
-    let sighting = Sighting { relation: Some(SeenRelation::Outside), cpu: Some(cpu) };
-    Event { at, tid, what: What::Seen(sighting) }
+/// The sighting of a launched program's first thread: it sleeps until it is let go, and owns nothing if all that it does
+/// with locks is seen.
+pub(super) fn first_thread(tid: Tid, at: MonoNanos, cpu: SeenCpu, lock_start: LockStart) -> Event {
+    let relation = (lock_start == LockStart::Free).then_some(SeenRelation::Outside);
+    Event { at, tid, what: What::Seen(Sighting { relation, cpu: Some(cpu) }) }
 }
 
 fn sampler(

@@ -13,7 +13,7 @@ use crate::{
     model::profile::{Backend, Profile},
     session::{
         error::SessionError,
-        options::{BackendChoice, RecordOptions},
+        options::RecordOptions,
         preload::{self, PreloadWatch},
         recording::End,
         signals::{Signals, pass_on},
@@ -57,15 +57,16 @@ impl RunSession {
             arguments: command.arguments,
             environment: Vec::new(),
             inherit: Vec::new(),
+            ignore: signals.ignored().to_vec(),
         };
-        let (child, watch) = match options.backend {
-            BackendChoice::Auto | BackendChoice::Only(Backend::Preload) => {
+        let (child, watch) = match options.backend.for_launch().backend {
+            Backend::Preload => {
                 let prepared = preload::prepare(&mut program)?;
                 let suspended = program.suspended()?;
                 let watch = PreloadWatch::before_start(prepared, suspended.pid());
                 (suspended.start()?, Watch::Preload(watch))
             }
-            BackendChoice::Only(Backend::Uprobe) => {
+            Backend::Uprobe => {
                 let suspended = program.suspended()?;
                 let watch = UprobeWatch::before_start(suspended.pid())?;
                 (suspended.start()?, Watch::Uprobe(watch))
@@ -76,9 +77,9 @@ impl RunSession {
 
     /// Records until the program ends, the duration is over or a signal ends the recording.
     pub fn record(&mut self) -> Result<Profile, SessionError> {
-        let watch = self.watch.take().ok_or(SessionError::NoInterpreter)?;
+        let watch = self.watch.take().ok_or_else(|| self.no_interpreter())?;
         let (watch, target) = self.await_interpreter(watch)?;
-        let mut recording = watch.begin(target, self.options)?;
+        let mut recording = watch.begin(target, self.options).map_err(|error| self.unless_ended(error))?;
         let end = loop {
             recording.turn();
             if let Some(status) = self.child.try_wait().ok().flatten() {
@@ -90,7 +91,19 @@ impl RunSession {
             }
             recording.pause();
         };
-        Ok(recording.finish(end))
+        let profile = recording.finish(end);
+        let never_began = end == End::TargetEnded && profile.locks.is_empty() && !profile.target.free_threaded;
+        if never_began { Err(self.no_interpreter()) } else { Ok(profile) }
+    }
+
+    /// That the program has ended explains whatever else went wrong.
+    fn unless_ended(&mut self, error: SessionError) -> SessionError {
+        self.ended = self.ended.or_else(|| self.child.try_wait().ok().flatten());
+        if self.ended.is_some() { self.no_interpreter() } else { error }
+    }
+
+    fn no_interpreter(&self) -> SessionError {
+        SessionError::NoInterpreter { backend: self.options.backend.for_launch().backend }
     }
 
     /// Waits for the program to end, passing on signals meanwhile.
@@ -112,10 +125,10 @@ impl RunSession {
             }
             if let Some(status) = self.child.try_wait().map_err(SessionError::Wait)? {
                 self.ended = Some(status);
-                return Err(SessionError::NoInterpreter);
+                return Err(self.no_interpreter());
             }
             if self.signal_received() || self.options.duration.is_some_and(|limit| self.started.elapsed() >= limit) {
-                return Err(SessionError::NoInterpreter);
+                return Err(self.no_interpreter());
             }
             std::thread::sleep(LOOK);
         }

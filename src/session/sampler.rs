@@ -20,8 +20,8 @@ use crate::{
     stack::{Motion, StackFailure, reader::StackReader},
 };
 
-/// Distinct stacks kept; past it memory would grow with the length of the recording.
-const STACKS_KEPT: usize = 20_000;
+/// Frames of all distinct stacks kept; past it memory would grow with the length of the recording.
+const FRAMES_KEPT: usize = 1 << 20;
 /// Threads read at one tick; more take turns, so that reading never takes more than a few milliseconds.
 const THREADS_A_TICK: usize = 48;
 
@@ -36,6 +36,17 @@ pub(super) struct Sampler {
     /// Waits whose stack has been read, by the moment of reading, until the ledger has booked it.
     asked: FxHashMap<Tid, MonoNanos>,
     wait_stacks: WaitStacks,
+    /// Stacks of threads that have slept ever since they were read, while the whole target is quiet.
+    asleep: FxHashMap<Tid, StackId>,
+}
+
+/// Whether anything has happened in the target lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Activity {
+    /// Something has, or may have that is not booked yet.
+    Lively,
+    /// Nothing has for so long that everything is booked: a thread that sleeps has slept all the while.
+    Quiet,
 }
 
 impl Sampler {
@@ -44,7 +55,16 @@ impl Sampler {
         let period = Nanos::from_nanos(1_000_000_000 / u64::from(rate.get()));
         let now = clock::now();
         let jitter = Jitter(now.as_nanos() | 1);
-        Self { reader, period, next_tick: now, turn: 0, jitter, asked: FxHashMap::default(), wait_stacks }
+        Self {
+            reader,
+            period,
+            next_tick: now,
+            turn: 0,
+            jitter,
+            asked: FxHashMap::default(),
+            asleep: FxHashMap::default(),
+            wait_stacks,
+        }
     }
 
     /// How long until the next tick is due.
@@ -53,7 +73,16 @@ impl Sampler {
     }
 
     /// Reads what is due now.
-    pub(super) fn sample(&mut self, ledger: &Ledger, stacks: &mut StackTable, out: &mut Vec<Event>) {
+    pub(super) fn sample(
+        &mut self,
+        ledger: &Ledger,
+        activity: Activity,
+        stacks: &mut StackTable,
+        out: &mut Vec<Event>,
+    ) {
+        if activity == Activity::Lively {
+            self.asleep.clear();
+        }
         let mut threads: Vec<Tid> = ledger.live_threads().collect();
         threads.sort_unstable();
         if self.wait_stacks == WaitStacks::Read {
@@ -68,7 +97,25 @@ impl Sampler {
         let start = self.turn % threads.len();
         self.turn = start + count;
         for tid in threads.iter().cycle().skip(start).take(count) {
-            out.push(self.read(*tid, Motion::Moving, SampleCause::Tick, stacks));
+            out.push(self.tick(*tid, stacks));
+            if activity == Activity::Quiet && ledger.is_asleep(*tid) {
+                self.remember(out.last());
+            }
+        }
+    }
+
+    /// A thread that sleeps in a quiet target has the stack that was read last.
+    fn tick(&mut self, tid: Tid, stacks: &mut StackTable) -> Event {
+        let Some(stack) = self.asleep.get(&tid) else {
+            return self.read(tid, Motion::Moving, SampleCause::Tick, stacks);
+        };
+        let at = clock::now();
+        Event { at, tid, what: What::Stack(StackSample { until: at, stack: Some(*stack), cause: SampleCause::Tick }) }
+    }
+
+    fn remember(&mut self, read: Option<&Event>) {
+        if let Some(Event { tid, what: What::Stack(StackSample { stack: Some(stack), .. }), .. }) = read {
+            self.asleep.insert(*tid, *stack);
         }
     }
 
@@ -102,10 +149,8 @@ pub(super) fn stack_of(read: Result<Vec<Frame>, StackFailure>, stacks: &mut Stac
 }
 
 fn kept(frames: &[Frame], stacks: &mut StackTable) -> StackId {
-    match stacks.len() {
-        0..STACKS_KEPT => stacks.intern(frames),
-        _ => stacks.intern(&[Frame::marker("too many different stacks")]),
-    }
+    let known = stacks.intern_within(frames, FRAMES_KEPT);
+    known.unwrap_or_else(|| stacks.intern(&[Frame::marker("too many different stacks")]))
 }
 
 /// Spreads ticks between half and one and a half periods, so that they cannot fall into step with the target.

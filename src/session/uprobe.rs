@@ -49,22 +49,25 @@ impl UprobeWatch {
         Ok(Self { source, armed, translator, child, started: clock::now(), looks: 0 })
     }
 
-    /// The target, once the child has become an interpreter.
+    /// The target, once the child has become an interpreter and has mapped its C library.
     pub(super) fn look(&mut self) -> Option<Target> {
         self.looks += 1;
         let due = self.looks < EAGER_LOOKS || self.looks.is_multiple_of(20);
-        due.then(|| Target::discover(self.child).ok()).flatten()
+        let target = due.then(|| Target::discover(self.child).ok()).flatten()?;
+        // One that is linked into its executable can be described before its loader has mapped anything else.
+        CondLibrary::of_process(target.pid).is_ok().then_some(target)
     }
 
     pub(super) fn begin(mut self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
-        let mut notes = Vec::new();
+        let (mut notes, mut lock_start) = (Vec::new(), LockStart::Free);
         if self.armed.is_mapped_by(target.pid) == Some(false) {
             let library = CondLibrary::of_process(target.pid)?;
             self.source.add_sites(&library.sites)?;
             notes.push("the program maps another libc than gilscope: its first milliseconds are missing".to_owned());
+            lock_start = LockStart::Unknown;
         }
         self.translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
-        let first = first_thread(target.pid.main_thread(), self.started, SeenCpu::Asleep);
+        let first = first_thread(target.pid.main_thread(), self.started, SeenCpu::Asleep, lock_start);
         let beginning = Beginning {
             target,
             translator: self.translator,
@@ -73,7 +76,7 @@ impl UprobeWatch {
             sources: vec![Box::new(self.source)],
             backend: Backend::Uprobe,
             start: self.started,
-            lock_start: LockStart::Free,
+            lock_start,
             notes,
         };
         let mut recording = Recording::begin(beginning, options)?;

@@ -214,6 +214,7 @@ impl ThreadWatch {
         for other in others {
             self.on_exited(at, other, out);
         }
+        out.push(Event { at, tid: self.pid.main_thread(), what: What::Executed });
     }
 
     /// Nobody can tell whose records were lost, so every thread may have lost some; the number is stated once.
@@ -317,6 +318,7 @@ mod tests {
             event(1, other, What::SwitchedIn),
             event(2, first, What::Exited),
             event(3, other, What::Exited),
+            event(3, first, What::Executed),
             event(3, first, What::Created),
             event(3, first, What::Named("sh".into())),
         ];

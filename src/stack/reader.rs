@@ -8,11 +8,7 @@ use std::{
 };
 
 use crate::{
-    model::{
-        address::LiveAddress,
-        ids::Tid,
-        stack::{Frame, StackId, StackTable},
-    },
+    model::{address::LiveAddress, ids::Tid, stack::Frame},
     stack::{CHANGING, Motion, StackFailure, python::PythonStacks, toyvm::ToyStacks},
     target::{
         discover::Target,
@@ -124,11 +120,6 @@ impl StackReader {
             Stacks::Python(stacks) => stacks.name(&*self.memory, trail),
             Stacks::ToyVm(stacks) => stacks.name(&*self.memory, trail),
         }
-    }
-
-    /// The stack of `tid` as an entry of `table`.
-    pub fn read_into(&mut self, tid: Tid, motion: Motion, table: &mut StackTable) -> Result<StackId, StackFailure> {
-        self.read(tid, motion).map(|frames| table.intern(&frames))
     }
 
     fn may_refresh(&self) -> bool {

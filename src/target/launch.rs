@@ -27,6 +27,8 @@ pub struct Program {
     pub environment: Vec<(OsString, OsString)>,
     /// Files that the program inherits open, under these numbers; they must stay open until it has been started.
     pub inherit: Vec<RawFd>,
+    /// Signals that the program shall ignore from its start.
+    pub ignore: Vec<i32>,
 }
 
 /// Why a program could not be started.
@@ -53,13 +55,19 @@ pub enum LaunchError {
     Fork(#[source] io::Error),
 }
 
-/// A child between fork and exec.
+/// A child between fork and exec. Dropped, it ends without having executed anything.
 #[derive(Debug)]
 pub struct Suspended {
     pid: Pid,
+    program: OsString,
+    /// There until the child is let go.
+    held: Option<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
     go: io::PipeWriter,
     spawning: JoinHandle<io::Result<Child>>,
-    program: OsString,
 }
 
 /// A running child.
@@ -78,13 +86,19 @@ impl Program {
         command.args(&self.arguments).envs(self.environment);
         hold_before_exec(
             &mut command,
-            Gate { pid_writer, go_reader, go_writer: go_writer.as_raw_fd(), inherit: self.inherit },
+            Gate {
+                pid_writer,
+                go_reader,
+                go_writer: go_writer.as_raw_fd(),
+                inherit: self.inherit,
+                ignore: self.ignore,
+            },
         );
         // Spawning returns only after exec, hence the thread: the caller opens the gate in between.
         let spawning = std::thread::spawn(move || command.spawn());
         let mut pid = [0; 4];
         match pid_reader.read_exact(&mut pid).ok().and_then(|()| Pid::from_raw(i32::from_ne_bytes(pid))) {
-            Some(pid) => Ok(Suspended { pid, go: go_writer, spawning, program: self.executable }),
+            Some(pid) => Ok(Suspended { pid, program: self.executable, held: Some(Held { go: go_writer, spawning }) }),
             None => Err(join(spawning).err().map_or_else(
                 || LaunchError::Fork(io::Error::other("the child ended before it could start")),
                 LaunchError::Fork,
@@ -101,13 +115,25 @@ impl Suspended {
 
     /// Lets the child execute the program.
     pub fn start(mut self) -> Result<Launched, LaunchError> {
+        let mut held = self.held.take().expect("only taken here, and self is consumed");
         // A child that is already dead shows up in the result of spawning.
-        let _ = self.go.write_all(&[1]);
-        let (pid, program) = (self.pid, self.program);
-        match join(self.spawning) {
+        let _ = held.go.write_all(&[1]);
+        let (pid, program) = (self.pid, std::mem::take(&mut self.program));
+        match join(held.spawning) {
             Ok(child) => Ok(Launched { pid, child }),
             Err(source) if source.kind() == io::ErrorKind::NotFound => Err(LaunchError::NotFound { program, source }),
             Err(source) => Err(LaunchError::Exec { program, source }),
+        }
+    }
+}
+
+impl Drop for Suspended {
+    fn drop(&mut self) {
+        let Some(Held { go, spawning }) = self.held.take() else { return };
+        drop(go);
+        // That it could not be started is what is wanted; it only must not stay behind as a zombie.
+        if let Ok(mut ended) = join(spawning) {
+            let _status = ended.wait();
         }
     }
 }
@@ -138,6 +164,9 @@ impl Launched {
     }
 }
 
+/// The exit code of a child that was never let go.
+const NEVER_STARTED: i32 = 127;
+
 /// What the child needs before it executes the program.
 struct Gate {
     pid_writer: io::PipeWriter,
@@ -145,6 +174,7 @@ struct Gate {
     /// The observer's end: the child drops its copy, so that it ends when the observer dies before opening the gate.
     go_writer: RawFd,
     inherit: Vec<RawFd>,
+    ignore: Vec<i32>,
 }
 
 #[expect(unsafe_code, reason = "code between fork and exec, and descriptor flags, have no safe interface")]
@@ -155,7 +185,15 @@ fn hold_before_exec(command: &mut Command, mut gate: Gate) {
         let pid = std::process::id();
         gate.pid_writer.write_all(&pid.to_ne_bytes())?;
         let mut go = [0];
-        gate.go_reader.read_exact(&mut go)?;
+        if gate.go_reader.read_exact(&mut go).is_err() {
+            // Not by an error, of which the child would complain loudly where nobody is left to hear it.
+            // SAFETY: ends the child without running anything of the program it was forked from.
+            unsafe { libc::_exit(NEVER_STARTED) };
+        }
+        for signal in &gate.ignore {
+            // SAFETY: ignoring a signal runs no code; it replaces our handler, which exec would reset.
+            unsafe { libc::signal(*signal, libc::SIG_IGN) };
+        }
         for file in &gate.inherit {
             // SAFETY: clears the flags of a descriptor that this process owns; no memory is involved.
             if unsafe { libc::fcntl(*file, libc::F_SETFD, 0) } == -1 {
@@ -179,7 +217,13 @@ mod tests {
 
     fn program(executable: &str, arguments: &[&str]) -> Program {
         let arguments = arguments.iter().map(Into::into).collect();
-        Program { executable: executable.into(), arguments, environment: Vec::new(), inherit: Vec::new() }
+        Program {
+            executable: executable.into(),
+            arguments,
+            environment: Vec::new(),
+            inherit: Vec::new(),
+            ignore: Vec::new(),
+        }
     }
 
     #[test]
@@ -194,11 +238,12 @@ mod tests {
     }
 
     #[test]
-    fn a_child_ends_when_the_gate_is_dropped() {
+    fn a_child_that_is_never_let_go_ends_and_is_gone() {
         let suspended = program("sh", &["-c", "exit 7"]).suspended().unwrap();
-        let super::Suspended { go, spawning, .. } = suspended;
-        drop(go);
-        assert!(super::join(spawning).is_err());
+        let process = format!("/proc/{}", suspended.pid());
+        assert!(std::fs::exists(&process).unwrap());
+        drop(suspended);
+        assert!(!std::fs::exists(&process).unwrap());
     }
 
     #[test]

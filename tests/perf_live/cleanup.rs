@@ -17,8 +17,8 @@ use gilscope::{
 };
 
 use crate::{
+    live::interpreters::usual,
     probes::{Calls, SIGNALS, listed, options, signal_site},
-    program::Program,
 };
 
 #[test]
@@ -32,7 +32,7 @@ fn sweeper_entry() {
 #[test]
 fn nothing_remains_in_the_kernel_after_an_ordinary_end() {
     permitted!(Tracefs::find());
-    let mut program = Program::start("import sys; print('ready'); sys.stdin.readline()");
+    let mut program = usual().start("import sys; print('ready'); sys.stdin.readline()");
     program.line();
     let site = signal_site(program.pid());
     let mut source = UprobeSource::arm(options(program.pid(), vec![site], &Calls::default())).unwrap();
@@ -67,7 +67,7 @@ fn wait_for(what: &str, condition: impl Fn() -> bool) {
 #[test]
 fn a_killed_observer_leaves_nothing_behind_and_the_target_unharmed() {
     permitted!(Tracefs::find());
-    let mut program = Program::start(&SIGNALS.replace("COUNT", "1000"));
+    let mut program = usual().start(&SIGNALS.replace("COUNT", "1000"));
     program.line();
     let folder = tempfile::tempdir().unwrap();
     let armed = folder.path().join("armed");

@@ -21,8 +21,9 @@ use gilscope::{
 };
 
 use crate::{
+    live::interpreters::usual,
     probes::{Calls, SIGNALS, libc_site, options, signal_site, sweeper},
-    program::{Program, record_until},
+    program::record_until,
 };
 
 #[test]
@@ -30,7 +31,7 @@ fn every_signal_of_every_new_thread_is_a_hit() {
     // Each call makes two signals of the interpreter's lock, too: all of them fit into the rings at once.
     const COUNT: usize = 5000;
     permitted!(Tracefs::find());
-    let mut program = Program::start(&SIGNALS.replace("COUNT", &COUNT.to_string()));
+    let mut program = usual().start(&SIGNALS.replace("COUNT", &COUNT.to_string()));
     let at = program.numbers()[0].cast_unsigned();
     let calls = Calls::default();
     let mut source = UprobeSource::arm(options(program.pid(), vec![signal_site(program.pid())], &calls)).unwrap();
@@ -54,7 +55,7 @@ fn every_signal_of_every_new_thread_is_a_hit() {
 fn what_full_rings_swallow_is_counted() {
     const COUNT: usize = 60_000;
     permitted!(Tracefs::find());
-    let mut program = Program::start(&SIGNALS.replace("COUNT", &COUNT.to_string()));
+    let mut program = usual().start(&SIGNALS.replace("COUNT", &COUNT.to_string()));
     let at = program.numbers()[0].cast_unsigned();
     let calls = Calls::default();
     let mut source = UprobeSource::arm(options(program.pid(), vec![signal_site(program.pid())], &calls)).unwrap();
@@ -80,7 +81,7 @@ fn what_full_rings_swallow_is_counted() {
 #[test]
 fn the_interpreters_lock_is_taken_and_given_back_in_turn() {
     permitted!(Tracefs::find());
-    let mut program = Program::start(
+    let mut program = usual().start(
         r"
 import sys, threading, time
 def work(kind):
@@ -134,7 +135,7 @@ print('done'); sys.stdin.readline()
 fn sites_added_later_are_hit_by_threads_old_and_new() {
     const COUNT: usize = 1000;
     permitted!(Tracefs::find());
-    let mut program = Program::start(&SIGNALS.replace("COUNT", &COUNT.to_string()));
+    let mut program = usual().start(&SIGNALS.replace("COUNT", &COUNT.to_string()));
     let at = program.numbers()[0].cast_unsigned();
     let calls = Calls::default();
     let mut source = UprobeSource::arm(options(program.pid(), Vec::new(), &calls)).unwrap();
@@ -149,7 +150,7 @@ fn sites_added_later_are_hit_by_threads_old_and_new() {
 #[test]
 fn a_thread_born_while_we_arm_is_counted_once() {
     permitted!(Tracefs::find());
-    let mut program = Program::start(
+    let mut program = usual().start(
         r"
 import ctypes, sys, threading, time
 libc = ctypes.CDLL(None)
@@ -202,7 +203,7 @@ fn follow_through_exec(exec: &str) -> Vec<Event> {
         "import os, sys, threading; become = lambda: os.execv(sys.executable, [sys.executable, '-u', '-c', {text:?}])\n\
          {exec}"
     );
-    let mut program = Program::start(&first);
+    let mut program = usual().start(&first);
     program.line();
     let calls = Calls::default();
     let site = signal_site(program.pid());

@@ -9,7 +9,7 @@ macro_rules! permitted {
         match $outcome {
             Ok(value) => value,
             Err(why) => {
-                println!("skipped: {why}");
+                crate::live::outcome::skipped(&why.to_string());
                 return;
             }
         }
@@ -18,6 +18,8 @@ macro_rules! permitted {
 
 mod cleanup;
 mod hits;
+#[path = "../support/live.rs"]
+mod live;
 mod probes;
 mod program;
 mod scheduling;

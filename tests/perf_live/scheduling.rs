@@ -14,7 +14,10 @@ use gilscope::{
     },
 };
 
-use crate::program::{Program, record_until};
+use crate::{
+    live::{interpreters::usual, running::Running},
+    program::record_until,
+};
 
 const COMPUTE_AND_SLEEP: &str = r"
 import sys, threading, time, zlib
@@ -62,7 +65,7 @@ fn on_and_off(events: &[Event], tid: Tid, from: u64, to: u64) -> (u64, u64) {
 
 #[test]
 fn time_on_the_cpu_agrees_with_the_threads_own_clock() {
-    let mut program = Program::start(COMPUTE_AND_SLEEP);
+    let mut program = usual().start(COMPUTE_AND_SLEEP);
     assert_eq!(program.line(), "ready");
     let mut source = permitted!(SchedulerSource::open(program.pid(), Scope::Running));
     program.go();
@@ -88,7 +91,7 @@ fn time_on_the_cpu_agrees_with_the_threads_own_clock() {
 
 #[test]
 fn every_one_of_a_thousand_threads_is_created_named_and_ended() {
-    let mut program = Program::start(
+    let mut program = usual().start(
         r"
 import os, sys, threading
 print('ready'); sys.stdin.readline()
@@ -116,7 +119,7 @@ fn a_child_that_executes_a_program_gets_its_name() {
     // The shell waits before it becomes another program, as a launched child does.
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "read go; exec sleep 0.05"]);
-    let mut program = Program::run(command);
+    let mut program = Running::start(command);
     let mut source = permitted!(SchedulerSource::open(program.pid(), Scope::BeforeExec));
     program.go();
     program.child.wait().unwrap();

@@ -2,6 +2,8 @@
 
 #![expect(clippy::print_stdout, reason = "tests say what they skip and what they measured")]
 
+#[path = "../support/live.rs"]
+mod live;
 mod program;
 mod python;
 mod recording;

@@ -2,7 +2,10 @@
 
 use std::process::Command;
 
-use crate::recording::{Circumstances, record, record_under};
+use crate::{
+    live::outcome,
+    recording::{Circumstances, record, record_under},
+};
 
 #[test]
 fn signal_handlers_that_interrupt_the_probe_lose_nothing_silently() {
@@ -25,7 +28,7 @@ int main(void) {
     setitimer(ITIMER_REAL, &every, 0);
     printf(\"%ld\\n\", 3000000 + handled);
 }";
-    let Some(binary) = compile(program) else { return println!("skipped: no C compiler") };
+    let Some(binary) = compile(program) else { return };
     let recording = record(Command::new(&binary));
     recording.assert_clean_success();
     let made: u64 = recording.stdout().parse().expect("a number");
@@ -50,7 +53,7 @@ int main(void) {
         usleep(1000);
     }
 }";
-    let Some(binary) = compile(program) else { return println!("skipped: no C compiler") };
+    let Some(binary) = compile(program) else { return };
     let circumstances = Circumstances { foreign: Some(1024), ..Circumstances::default() };
     let recording = record_under(Command::new(&binary), &circumstances);
     recording.assert_clean_success();
@@ -86,7 +89,7 @@ int main(void) {
     work(0);
     pthread_join(other, 0);
 }";
-    let Some(binary) = compile(program) else { return println!("skipped: no C compiler") };
+    let Some(binary) = compile(program) else { return };
     let recording = record(Command::new(&binary));
     recording.assert_clean_success();
     assert_eq!(recording.lost, 0);
@@ -125,10 +128,10 @@ int main(void) {
     for (int i = 0; i < made; i++) pthread_join(threads[i], 0);
     puts(\"10000\");
 }";
-    let Some(binary) = compile(program) else { return println!("skipped: no C compiler") };
+    let Some(binary) = compile(program) else { return };
     let recording = record(Command::new(&binary));
     if recording.output.status.code() == Some(9) {
-        return println!("skipped: 5000 threads are not allowed here");
+        return outcome::skipped("events of threads beyond the slots: 5000 threads are not allowed here");
     }
     recording.assert_clean_success();
     println!("  {} seen, {} lost", recording.calls.len(), recording.lost);
@@ -142,5 +145,9 @@ fn compile(program: &str) -> Option<tempfile::TempPath> {
     std::fs::write(source.path(), program).expect("the file can be written");
     let binary = tempfile::NamedTempFile::new().expect("a temporary file").into_temp_path();
     let compiler = Command::new("cc").args(["-O1", "-rdynamic", "-o"]).arg(&binary).arg(source.path()).status();
-    compiler.is_ok_and(|status| status.success()).then_some(binary)
+    let compiled = compiler.is_ok_and(|status| status.success());
+    if !compiled {
+        outcome::skipped("programs that pass for an interpreter: no C compiler");
+    }
+    compiled.then_some(binary)
 }

@@ -1,59 +1,31 @@
 //! Every CPython found on this machine.
 
-use std::{
-    path::PathBuf,
-    process::{Command, Output},
-};
+use std::process::{Command, Output};
 
 use gilscope::{model::ids::Tid, target::site::CondFunction};
 
-use crate::recording::{Circumstances, record, record_under};
+use crate::{
+    live::{
+        interpreters::{Interpreter, Way, interpreters_by, usual},
+        outcome,
+    },
+    recording::{Circumstances, record, record_under},
+};
 
-fn pythons() -> Vec<Vec<PathBuf>> {
-    let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
-    let versions = ["3.8.18", "3.9.18", "3.10.13", "3.11.7", "3.12.1", "3.13.0"];
-    let pyenv = versions.map(|version| vec![home.join(format!(".pyenv/versions/{version}/bin/python3"))]);
-    let newer = ["3.14", "3.15"].map(|version| {
-        let root = PathBuf::from("/opt/sid/fs");
-        let loader = root.join("lib64/ld-linux-x86-64.so.2");
-        let libraries = root.join("usr/lib/x86_64-linux-gnu");
-        vec![loader, "--library-path".into(), libraries, root.join(format!("usr/bin/python{version}"))]
-    });
-    let all = pyenv.into_iter().chain([vec![PathBuf::from("/usr/bin/python3")]]).chain(newer);
-    all.filter(|command| command.iter().all(|part| part.exists() || part.starts_with("--library-path"))).collect()
-}
-
-pub fn python(command: &[PathBuf], script: &str) -> Command {
-    let mut python = Command::new(&command[0]);
-    python.args(&command[1..]).arg("-c").arg(script);
-    python
-}
-
-pub fn each_python(check: impl Fn(&[PathBuf])) {
-    let pythons = pythons();
-    if pythons.is_empty() {
-        println!("skipped: no Python found");
+/// Those of other systems by their loaders: the probe's files lie in our system.
+pub fn each_python(check: impl Fn(&Interpreter)) {
+    for interpreter in interpreters_by(&[Way::Loader]) {
+        println!("{}", interpreter.name);
+        check(&interpreter);
     }
-    for command in pythons {
-        println!("{}", command.last().expect("a program").display());
-        check(&command);
-    }
-}
-
-fn any_python() -> Option<Vec<PathBuf>> {
-    let found = pythons().into_iter().next();
-    if found.is_none() {
-        println!("skipped: no Python found");
-    }
-    found
 }
 
 #[test]
 fn every_release_of_a_known_loop_is_seen() {
     let script =
         |writes: u32| format!("import os\nf = os.open('/dev/null', 1)\nfor _ in range({writes}): os.write(f, b'x')");
-    each_python(|command| {
-        let recordings = [10_000, 20_000].map(|writes| record(python(command, &script(writes))));
+    each_python(|interpreter| {
+        let recordings = [10_000, 20_000].map(|writes| record(interpreter.command_of(&script(writes))));
         let [once, twice] = recordings.map(|recording| {
             recording.assert_clean_success();
             assert_eq!(recording.lost, 0);
@@ -78,8 +50,8 @@ def spin():
     while time.monotonic() < end: sum(range(100))
 threads = [threading.Thread(target=spin) for _ in range(4)]
 [t.start() for t in threads]; [t.join() for t in threads]";
-    each_python(|command| {
-        let recording = record(python(command, script));
+    each_python(|interpreter| {
+        let recording = record(interpreter.command_of(script));
         recording.assert_clean_success();
         assert_eq!(recording.lost, 0);
         recording.lock().assert_alternation();
@@ -99,8 +71,8 @@ def pump():
     for _ in range(10000): os.write(w, b'x'); os.read(r, 1)
 threads = [threading.Thread(target=pump) for _ in range(4)]
 [t.start() for t in threads]; [t.join() for t in threads]";
-    each_python(|command| {
-        let recording = record(python(command, script));
+    each_python(|interpreter| {
+        let recording = record(interpreter.command_of(script));
         recording.assert_clean_success();
         assert_eq!(recording.lost, 0);
         let lock = recording.lock();
@@ -114,14 +86,14 @@ threads = [threading.Thread(target=pump) for _ in range(4)]
 fn the_program_sees_nothing_of_the_probe() {
     let script = "
 import os, subprocess, sys
-seen = sorted(k for k in os.environ if k.startswith('GILSCOPE') or k == 'LD_PRELOAD')
+seen = sorted(k for k in os.environ if k.startswith(('GILSCOPE_RING', 'GILSCOPE_PROBE')) or k == 'LD_PRELOAD')
 files = [os.readlink('/proc/self/fd/' + f) for f in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + f)]
 child = subprocess.run(['/usr/bin/env'], stdout=subprocess.PIPE).stdout.decode()
-print(seen, os.environ.get('LD_PRELOAD'), [f for f in files if 'gilscope' in f], 'GILSCOPE' in child, '/proc/self/fd' in child)
+print(seen, os.environ.get('LD_PRELOAD'), [f for f in files if 'gilscope' in f], 'GILSCOPE_RING' in child, '/proc/self/fd' in child)
 sys.stdout.flush()
 os._exit(7)";
-    each_python(|command| {
-        let recording = record(python(command, script));
+    each_python(|interpreter| {
+        let recording = record(interpreter.command_of(script));
         assert_eq!(recording.stdout(), "[] None [] False False");
         assert_eq!(recording.output.status.code(), Some(7));
         assert_eq!(String::from_utf8_lossy(&recording.output.stderr), "");
@@ -131,30 +103,28 @@ os._exit(7)";
 
 #[test]
 fn the_users_own_preload_stays() {
-    let Some(command) = any_python() else { return };
     let libraries = Command::new("sh").arg("-c").arg("ls /lib/*/libm.so.6 /lib*/libm.so.6 2>/dev/null").output();
     let Some(library) =
         libraries.ok().and_then(|o| String::from_utf8_lossy(&o.stdout).lines().next().map(str::to_owned))
     else {
-        return println!("skipped: no libm to preload");
+        return outcome::skipped("the user's own preload: there is no libm to preload");
     };
     let script = "import os; print(os.environ['LD_PRELOAD'])";
     let circumstances = Circumstances { preload: Some(&library), ..Circumstances::default() };
-    let recording = record_under(python(&command, script), &circumstances);
+    let recording = record_under(usual().command_of(script), &circumstances);
     recording.assert_clean_success();
     assert_eq!(recording.stdout(), library);
 }
 
 #[test]
 fn a_shell_passes_the_probe_on_and_the_first_interpreter_takes_it() {
-    let Some(command) = any_python() else { return };
     let mut shell = Command::new("bash");
     let show = "
 import os
 files = [os.readlink(f'/proc/self/fd/{f}') for f in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{f}')]
-print(os.getpid(), [k for k in os.environ if 'GILSCOPE' in k or k == 'LD_PRELOAD'], [f for f in files if 'gilscope' in f])";
+print(os.getpid(), [k for k in os.environ if 'GILSCOPE_RING' in k or 'GILSCOPE_PROBE' in k or k == 'LD_PRELOAD'], [f for f in files if 'gilscope' in f])";
     let script = "x=$(echo hello | cat); env -u NOTHING \"$0\" -c \"$1\"; \"$0\" -c \"$1\"; exit 3";
-    shell.args(["-c", script]).arg(command.last().expect("a program")).arg(show);
+    shell.args(["-c", script]).args(usual().words).arg(show);
     let recording = record(shell);
     assert!(recording.claimed);
     assert_eq!(recording.output.status.code(), Some(3));
@@ -182,8 +152,8 @@ if __name__ == '__main__':
             os._exit(n)
         assert os.waitpid(child, 0)[1] == n << 8
     print(os.getpid())";
-    each_python(|command| {
-        let recording = record(python(command, script));
+    each_python(|interpreter| {
+        let recording = record(interpreter.command_of(script));
         recording.assert_clean_success();
         let task = |tid: Tid| tid.raw().to_string();
         let calls = recording.calls.len();
@@ -204,8 +174,8 @@ def work():
 for _ in range(1000):
     threads = [threading.Thread(target=work) for _ in range(10)]
     [t.start() for t in threads]; [t.join() for t in threads]";
-    each_python(|command| {
-        let recording = record(python(command, script));
+    each_python(|interpreter| {
+        let recording = record(interpreter.command_of(script));
         recording.assert_clean_success();
         recording.lock().assert_alternation();
         assert_eq!(recording.lost, 0);
@@ -219,11 +189,10 @@ for _ in range(1000):
 
 #[test]
 fn a_full_pool_loses_events_and_says_how_many() {
-    let Some(command) = any_python() else { return };
     let script = "import os\nf = os.open('/dev/null', 1)\nfor _ in range(200000): os.write(f, b'x')";
-    let complete = record(python(&command, script));
+    let complete = record(usual().command_of(script));
     let circumstances = Circumstances { chunks: Some(4), ..Circumstances::default() };
-    let starved = record_under(python(&command, script), &circumstances);
+    let starved = record_under(usual().command_of(script), &circumstances);
     starved.assert_clean_success();
     let seen = u64::try_from(starved.calls.len()).expect("a count");
     let all = u64::try_from(complete.calls.len()).expect("a count");
@@ -247,12 +216,12 @@ for _ in range(20):
     best.append((time.process_time() - begun) / 40000 * 1e9)
 print(sorted(best)[10])";
     let cycle = |output: &Output| String::from_utf8_lossy(&output.stdout).trim().parse::<f64>().expect("a number");
-    each_python(|command| {
+    each_python(|interpreter| {
         let mut plain = Vec::new();
         let mut probed = Vec::new();
         for _ in 0..7 {
-            plain.push(cycle(&python(command, script).output().expect("the interpreter runs")));
-            let recording = record(python(command, script));
+            plain.push(cycle(&interpreter.command_of(script).output().expect("the interpreter runs")));
+            let recording = record(interpreter.command_of(script));
             recording.lock().assert_alternation();
             assert_eq!(recording.lost, 0);
             probed.push(cycle(&recording.output));

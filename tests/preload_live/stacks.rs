@@ -4,8 +4,7 @@
 use std::{
     cell::RefCell,
     io::{BufRead, BufReader, Write},
-    path::PathBuf,
-    process::Child,
+    process::{Child, Command},
     rc::Rc,
     thread,
     time::{Duration, Instant},
@@ -32,10 +31,7 @@ use gilscope::{
     },
 };
 
-use crate::{
-    python::{each_python, python},
-    recording::launch,
-};
+use crate::{python::each_python, recording::launch};
 
 /// How many functions call each other in a ring in `recursion.py`.
 const RING: usize = 7;
@@ -75,9 +71,8 @@ impl NameStacks for Namer {
 }
 
 impl Watched {
-    fn start(command: &[PathBuf], script: &str) -> Self {
+    fn start(mut command: Command) -> Self {
         let prepared = Prepared::new().expect("memory files can be made");
-        let mut command = python(command, script);
         command.envs(prepared.environment(None)).stdin(std::process::Stdio::piped());
         let mut child = launch(command, &prepared);
         // Only now does it run, and can be described.
@@ -151,8 +146,8 @@ time.sleep(9)";
 
 #[test]
 fn threads_that_stand_still_are_noted_as_they_are_read() {
-    each_python(|command| {
-        let mut watched = Watched::start(command, ASLEEP);
+    each_python(|interpreter| {
+        let mut watched = Watched::start(interpreter.command_of(ASLEEP));
         watched.drain_for(Duration::from_millis(1100));
         let waits = watched.noted(SampleCause::WaitBegan);
         let (waiter, noted) = waits.last().expect("the thread waits");
@@ -173,10 +168,10 @@ fn threads_that_stand_still_are_noted_as_they_are_read() {
 
 #[test]
 fn no_impossible_chain_is_noted_of_a_running_thread() {
-    each_python(|command| {
-        let mut watched = Watched::start(command, include_str!("../stack_live/recursion.py"));
+    each_python(|interpreter| {
+        let mut watched = Watched::start(interpreter.command_of(include_str!("../stack_live/recursion.py")));
         watched.drain_for(Duration::from_secs(3));
-        for cause in [SampleCause::WaitBegan, SampleCause::Contended, SampleCause::Released] {
+        for cause in [SampleCause::WaitBegan, SampleCause::Contended, SampleCause::AtRelease] {
             let noted = watched.noted(cause);
             let refused = noted.iter().filter(|(_, stack)| stack.is_none()).count();
             println!("  {cause:?}: {} noted, {refused} refused", noted.len());

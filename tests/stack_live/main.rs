@@ -2,7 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and prints what it skips")]
 
-mod interpreters;
+#[path = "../support/live.rs"]
+mod live;
 
 use std::{
     collections::HashSet,
@@ -14,7 +15,7 @@ use gilscope::{
     stack::{CHANGING, DEEPER, DEEPEST, Motion, StackFailure, python::lines::line_at, reader::StackReader},
     target::{discover::Target, layout::LineTableFormat, memory::ProcessMemory},
 };
-use interpreters::{Program, interpreters};
+use live::{interpreters::interpreters, running::Running};
 use serde::Deserialize;
 
 /// What the interpreter says about its threads: function, file and line of each frame, outermost first.
@@ -46,7 +47,7 @@ struct Table {
     size: i64,
 }
 
-fn reader(program: &Program) -> StackReader {
+fn reader(program: &Running) -> StackReader {
     let target = Target::discover(program.pid()).unwrap();
     StackReader::new(&target, Box::new(ProcessMemory::open(program.pid()).unwrap())).unwrap()
 }
@@ -54,36 +55,36 @@ fn reader(program: &Program) -> StackReader {
 #[test]
 fn threads_that_stand_still_are_read_exactly() {
     for interpreter in interpreters() {
-        let program = interpreter.start(include_str!("blocked.py"));
-        let expected: Expected = serde_json::from_str(&program.announcement).unwrap();
+        let mut program = interpreter.start_script(include_str!("blocked.py"));
+        let expected: Expected = serde_json::from_str(&program.line()).unwrap();
         let mut reader = reader(&program);
         let mut functions = HashSet::new();
         for motion in [Motion::Still, Motion::Moving] {
             for (tid, frames) in &expected {
                 let stack = reader.read(Tid::from_raw(*tid).unwrap(), motion).unwrap();
-                assert_eq!(described(&stack), innermost(frames), "{} {motion:?}", interpreter.name());
+                assert_eq!(described(&stack), innermost(frames), "{} {motion:?}", interpreter.name);
                 functions.extend(stack.into_iter().map(|frame| frame.function));
             }
         }
         for function in ["größe", "numbers", "recurse", "<module>"] {
-            assert!(functions.contains(function), "{}: no {function}", interpreter.name());
+            assert!(functions.contains(function), "{}: no {function}", interpreter.name);
         }
-        eprintln!("{}: {} threads, {} functions", interpreter.name(), expected.len(), functions.len());
+        eprintln!("{}: {} threads, {} functions", interpreter.name, expected.len(), functions.len());
     }
 }
 
 #[test]
 fn a_process_that_vanishes_is_an_outcome() {
     for interpreter in interpreters() {
-        let program = interpreter.start(include_str!("recursion.py"));
-        let tids: Vec<i32> = serde_json::from_str(&program.announcement).unwrap();
+        let mut program = interpreter.start_script(include_str!("recursion.py"));
+        let tids: Vec<i32> = serde_json::from_str(&program.line()).unwrap();
         let tid = Tid::from_raw(tids[0]).unwrap();
         let mut reader = reader(&program);
         reader.refresh_threads().unwrap();
         assert_eq!(reader.read(program.pid().main_thread(), Motion::Still).unwrap()[0].function, "<module>");
         drop(program);
         for motion in [Motion::Still, Motion::Moving] {
-            assert_eq!(reader.read(tid, motion), Err(StackFailure::UnknownThread), "{}", interpreter.name());
+            assert_eq!(reader.read(tid, motion), Err(StackFailure::UnknownThread), "{}", interpreter.name);
         }
     }
 }
@@ -104,8 +105,8 @@ fn innermost(frames: &[(String, String, u32)]) -> Vec<(String, String, u32)> {
 #[test]
 fn no_impossible_chain_comes_out_of_a_running_thread() {
     for interpreter in interpreters() {
-        let program = interpreter.start(include_str!("recursion.py"));
-        let tids: Vec<i32> = serde_json::from_str(&program.announcement).unwrap();
+        let mut program = interpreter.start_script(include_str!("recursion.py"));
+        let tids: Vec<i32> = serde_json::from_str(&program.line()).unwrap();
         let mut reader = reader(&program);
         let mut outcome = Outcome::default();
         let end = Instant::now() + Duration::from_secs(2);
@@ -114,9 +115,9 @@ fn no_impossible_chain_comes_out_of_a_running_thread() {
                 outcome.count(reader.read(Tid::from_raw(*tid).unwrap(), Motion::Moving));
             }
         }
-        eprintln!("{}: {outcome:?}", interpreter.name());
-        assert_eq!(outcome.impossible, 0, "{}", interpreter.name());
-        assert!(outcome.whole > 0, "{}", interpreter.name());
+        eprintln!("{}: {outcome:?}", interpreter.name);
+        assert_eq!(outcome.impossible, 0, "{}", interpreter.name);
+        assert!(outcome.whole > 0, "{}", interpreter.name);
     }
 }
 
@@ -161,8 +162,8 @@ fn calls(caller: Option<(&str, usize)>, callee: Option<(&str, usize)>) -> bool {
 #[test]
 fn line_tables_are_read_as_the_interpreter_reads_them() {
     for interpreter in interpreters() {
-        let program = interpreter.start(include_str!("lines.py"));
-        let tables: Tables = serde_json::from_str(&program.announcement).unwrap();
+        let mut program = interpreter.start_script(include_str!("lines.py"));
+        let tables: Tables = serde_json::from_str(&program.line()).unwrap();
         let format = match tables.minor {
             ..=9 => LineTableFormat::Lnotab,
             10 => LineTableFormat::Linetable310,
@@ -172,11 +173,11 @@ fn line_tables_are_read_as_the_interpreter_reads_them() {
         for table in &tables.codes {
             for offset in (0..table.size).step_by(2) {
                 let line = line_at(format, &table.table, table.first_line, offset);
-                assert_eq!(line, table.line(offset), "{} at {offset}", interpreter.name());
+                assert_eq!(line, table.line(offset), "{} at {offset}", interpreter.name);
                 compared += 1;
             }
         }
-        eprintln!("{}: {compared} instructions of {} code objects", interpreter.name(), tables.codes.len());
+        eprintln!("{}: {compared} instructions of {} code objects", interpreter.name, tables.codes.len());
         assert!(compared > 10_000);
     }
 }

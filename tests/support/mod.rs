@@ -187,8 +187,8 @@ fn blame(stacks: &mut Stacks) -> Vec<Blame> {
     let parse = stacks.of(&format!("{BOOT} serve_forever@server.py:237 parse_request@http.py:98"));
     let charge = |waiter, holder, stack, us| Blame {
         lock: LockId::from_index(0),
-        waiter: tid(waiter),
-        holder: tid(holder),
+        waiter: Some(tid(waiter)),
+        holder: Some(tid(holder)),
         wait: micros(us),
         stack,
     };

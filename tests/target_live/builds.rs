@@ -16,30 +16,31 @@ use gilscope::{
     },
 };
 
-use crate::running::{Interpreter, Running, THREADS, newest, pyenv_versions};
+use crate::{
+    THREADS,
+    live::{interpreters::pyenv, outcome, running::Running},
+};
 
 /// A layout read from debug information is the one that the version's file and the interpreter itself give.
 #[test]
 fn debug_information_describes_a_running_interpreter() {
-    let Some(python) = newest(&pyenv_versions(), 13) else {
-        eprintln!("skipped: no Python 3.13 in {}", pyenv_versions().display());
-        return;
-    };
+    let Some(home) = pyenv("3.13") else { return };
     let copy = tempfile::tempdir().unwrap();
     let library = "libpython3.13.so.1.0";
-    let original = python.parent().unwrap().parent().unwrap().join("lib").join(library);
+    let original = home.join("lib").join(library);
     let (stripped, debug) = (copy.path().join(library), copy.path().join(".debug/split.debug"));
     std::fs::create_dir(copy.path().join(".debug")).unwrap();
     let link = format!("--add-gnu-debuglink={}", debug.display());
     for (option, more, to) in [("--only-keep-debug", None, &debug), ("--strip-all", Some(&link), &stripped)] {
         let objcopy = Command::new("objcopy").arg(option).args(more).arg(&original).arg(to).status();
         if !objcopy.is_ok_and(|status| status.success()) {
-            eprintln!("skipped: objcopy cannot split {}", original.display());
+            outcome::skipped(&format!("objcopy cannot split {}", original.display()));
             return;
         }
     }
-    let words = ["env", &format!("LD_LIBRARY_PATH={}", copy.path().display()), python.to_str().unwrap()];
-    let mut running = Running::start(&Interpreter { words: words.map(str::to_owned).to_vec() }, THREADS);
+    let mut command = Command::new(home.join("bin/python3"));
+    command.args(["-c", THREADS]).env("LD_LIBRARY_PATH", copy.path());
+    let mut running = Running::start(command);
     let _version = running.line();
     assert_eq!(running.line(), "ready");
 
@@ -71,12 +72,9 @@ enum DebugInformation {
 impl Altered {
     /// Changes 3.`minor`: at each symbol, so many bytes on, these bytes. `None`, having said so, when it is absent.
     fn copy(minor: u8, changes: &[(&str, u64, &[u8])], debug: DebugInformation) -> Option<Self> {
-        let Some(python) = newest(&pyenv_versions(), minor) else {
-            eprintln!("skipped: no Python 3.{minor} in {}", pyenv_versions().display());
-            return None;
-        };
+        let home = pyenv(&format!("3.{minor}"))?;
         let name = format!("libpython3.{minor}.so.1.0");
-        let original = python.parent().unwrap().parent().unwrap().join("lib").join(&name);
+        let original = home.join("lib").join(&name);
         let folder = tempfile::tempdir().unwrap();
         let library = folder.path().join(name);
         let mut bytes = std::fs::read(&original).unwrap();
@@ -91,17 +89,17 @@ impl Altered {
         if debug == DebugInformation::Stripped {
             let strip = Command::new("strip").arg("--strip-all").arg(&library).status();
             if !strip.is_ok_and(|status| status.success()) {
-                eprintln!("skipped: strip cannot strip {}", library.display());
+                outcome::skipped(&format!("strip cannot strip {}", library.display()));
                 return None;
             }
         }
-        Some(Self { folder, library, python })
+        Some(Self { folder, library, python: home.join("bin/python3") })
     }
 
     fn discover(&self) -> Result<Target, DiscoverError> {
-        let path = format!("LD_LIBRARY_PATH={}", self.folder.path().display());
-        let words = ["env", &path, self.python.to_str().unwrap()].map(str::to_owned).to_vec();
-        let mut running = Running::start(&Interpreter { words }, THREADS);
+        let mut command = Command::new(&self.python);
+        command.args(["-c", THREADS]).env("LD_LIBRARY_PATH", self.folder.path());
+        let mut running = Running::start(command);
         let _version = running.line();
         assert_eq!(running.line(), "ready", "{}", self.library.display());
         let target = Target::discover(running.pid())?;
@@ -170,11 +168,7 @@ int main(void) {
 #[test]
 fn an_embedded_interpreter_is_found_though_not_exported() {
     for minor in [8, 12] {
-        let Some(python) = newest(&pyenv_versions(), minor) else {
-            eprintln!("skipped: no Python 3.{minor} in {}", pyenv_versions().display());
-            continue;
-        };
-        let prefix = python.parent().unwrap().parent().unwrap();
+        let Some(prefix) = pyenv(&format!("3.{minor}")) else { continue };
         let folder = tempfile::tempdir().unwrap();
         let (source, program) = (folder.path().join("embedding.c"), folder.path().join("embedding"));
         std::fs::write(&source, EMBEDDING).unwrap();
@@ -183,12 +177,12 @@ fn an_embedded_interpreter_is_found_though_not_exported() {
         let archive = format!("lib/python3.{minor}/config-3.{minor}-x86_64-linux-gnu/libpython3.{minor}.a");
         compiler.arg(prefix.join(archive)).args(["-lpthread", "-ldl", "-lutil", "-lm"]);
         if !compiler.output().is_ok_and(|output| output.status.success()) {
-            eprintln!("skipped: cannot compile a program with Python 3.{minor} in it");
+            outcome::skipped(&format!("cannot compile a program with Python 3.{minor} in it"));
             continue;
         }
-        let home = format!("PYTHONHOME={}", prefix.display());
-        let words = ["env", &home, program.to_str().unwrap()].map(str::to_owned).to_vec();
-        let mut running = Running::start(&Interpreter { words }, "");
+        let mut command = Command::new(&program);
+        command.env("PYTHONHOME", &prefix);
+        let mut running = Running::start(command);
         let version = running.line();
         let target = Target::discover(running.pid()).unwrap();
         assert_eq!(target.summary().runtime_version, version);

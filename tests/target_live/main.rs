@@ -1,13 +1,14 @@
 //! Discovery against real interpreters: every CPython found on this machine is started, described and compared with
-//! what it says about itself. Interpreters that are absent are printed and skipped.
+//! what it says about itself. Interpreters that are absent are skipped.
 
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and reports what it skips")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking and says what it saw")]
 
 mod builds;
+#[path = "../support/live.rs"]
+mod live;
 mod refusals;
-mod running;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, process::Command};
 
 use gilscope::{
     model::{
@@ -24,7 +25,23 @@ use gilscope::{
     },
 };
 
-use crate::running::{Interpreter, Running, THREADS, interpreters, newest, pyenv_versions};
+use live::{
+    interpreters::{Way, interpreters, interpreters_by, pyenv},
+    outcome,
+    running::Running,
+};
+
+/// Prints its version, starts three threads that sleep, says so, and then computes inside one C call after another.
+const THREADS: &str = "
+import platform, sys, threading, time
+sys.stdout.write(platform.python_version() + '\\n')
+for _ in range(3): threading.Thread(target=lambda: time.sleep(60), daemon=True).start()
+time.sleep(0.1)
+sys.stdout.write('ready\\n'); sys.stdout.flush()
+numbers = list(range(100000))
+deadline = time.monotonic() + 30
+while time.monotonic() < deadline: sum(numbers)
+";
 
 fn numbered(locks: &[LockSeat]) -> Vec<(LockId, LockSeat)> {
     (0..).map(LockId::from_index).zip(locks.iter().cloned()).collect()
@@ -43,9 +60,8 @@ fn sightings_with_holder(target: &Target, memory: &dyn Memory, locks: &[LockSeat
 
 #[test]
 fn every_interpreter_is_described_as_it_describes_itself() {
-    let interpreters = interpreters();
-    for interpreter in &interpreters {
-        let mut running = Running::start(interpreter, THREADS);
+    for interpreter in &interpreters_by(&[Way::Chroot, Way::Loader]) {
+        let mut running = interpreter.start(THREADS);
         let version = running.line();
         assert_eq!(running.line(), "ready", "{interpreter:?}");
         let target = Target::discover(running.pid()).unwrap_or_else(|error| panic!("{interpreter:?}: {error}"));
@@ -82,7 +98,6 @@ fn every_interpreter_is_described_as_it_describes_itself() {
         }
         eprintln!("{version}: 1 lock, {} threads", tids.len());
     }
-    eprintln!("{} interpreters described", interpreters.len());
 }
 
 /// Two isolated sub-interpreters and one that shares the main lock, each with a thread that sleeps in it.
@@ -102,8 +117,8 @@ time.sleep(60)
 
 #[test]
 fn every_interpreter_of_a_process_is_found() {
-    for interpreter in interpreters().iter().filter(|interpreter| interpreter.has_sub_interpreters()) {
-        let mut running = Running::start(interpreter, SUB_INTERPRETERS);
+    for interpreter in interpreters().iter().filter(|interpreter| interpreter.minor >= 12) {
+        let mut running = interpreter.start(SUB_INTERPRETERS);
         assert_eq!(running.line(), "ready", "{interpreter:?}");
         let target = Target::discover(running.pid()).unwrap();
         let memory = ProcessMemory::open(target.pid).unwrap();
@@ -139,7 +154,7 @@ compute()
 #[test]
 fn sleepers_on_the_lock_are_seen_to_wait() {
     for interpreter in &interpreters() {
-        let mut running = Running::start(interpreter, CONTENDED);
+        let mut running = interpreter.start(CONTENDED);
         assert_eq!((running.line(), running.line()), ("ready".to_owned(), "contended".to_owned()), "{interpreter:?}");
         let target = Target::discover(running.pid()).unwrap();
         let memory = ProcessMemory::open(target.pid).unwrap();
@@ -160,15 +175,13 @@ fn sleepers_on_the_lock_are_seen_to_wait() {
 
 #[test]
 fn threads_in_a_pid_namespace_have_the_ids_of_the_observer() {
-    for minor in [10, 13] {
-        let Some(python) = newest(&pyenv_versions(), minor) else {
-            eprintln!("skipped: no Python 3.{minor} in {}", pyenv_versions().display());
-            continue;
-        };
-        let words = ["unshare", "--pid", "--fork", "--kill-child", python.to_str().unwrap()];
-        let mut running = Running::start(&Interpreter { words: words.map(str::to_owned).to_vec() }, THREADS);
+    for minor in ["3.10", "3.13"] {
+        let Some(home) = pyenv(minor) else { continue };
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child"]).arg(home.join("bin/python3")).args(["-c", THREADS]);
+        let mut running = Running::start(command);
         if running.line().is_empty() {
-            eprintln!("skipped: making a pid namespace is not permitted");
+            outcome::skipped("threads in a pid namespace: making one is not permitted");
             return;
         }
         assert_eq!(running.line(), "ready");
@@ -180,7 +193,7 @@ fn threads_in_a_pid_namespace_have_the_ids_of_the_observer() {
         let target = Target::discover(pid).unwrap();
         let memory = ProcessMemory::open(pid).unwrap();
         let tids: BTreeSet<_> = target.threads(&memory).unwrap().iter().map(|thread| thread.tid).collect();
-        assert_eq!(tids, process::threads(pid).unwrap().into_iter().collect(), "3.{minor}");
+        assert_eq!(tids, process::threads(pid).unwrap().into_iter().collect(), "{minor}");
         sightings_with_holder(&target, &memory, &target.locks(&memory).unwrap());
     }
 }

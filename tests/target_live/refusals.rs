@@ -1,6 +1,6 @@
 //! What discovery says of processes that it cannot or may not describe, and what it can do without privileges.
 
-use std::{os::unix::process::CommandExt, path::Path, process::Command};
+use std::{os::unix::process::CommandExt, process::Command};
 
 use gilscope::{
     model::ids::Pid,
@@ -11,21 +11,22 @@ use gilscope::{
     },
 };
 
-use crate::running::{Interpreter, Running, THREADS, interpreters, pyenv_versions};
+use crate::{
+    THREADS,
+    live::{
+        interpreters::{interpreters, pyenv, usual},
+        outcome,
+        running::Running,
+    },
+};
 
 #[test]
 fn old_versions_are_refused_by_name() {
-    for version in ["2.7.18", "3.6.15", "3.7.16"] {
-        let python = pyenv_versions().join(version).join("bin/python");
-        if !python.exists() {
-            eprintln!("skipped: {} is absent", python.display());
-            continue;
-        }
-        let words = vec![python.to_str().unwrap().to_owned()];
-        let mut running = Running::start(
-            &Interpreter { words },
-            "import sys, time; sys.stdout.write('ready\\n'); sys.stdout.flush(); time.sleep(60)",
-        );
+    for home in ["2.7", "3.6", "3.7"].into_iter().filter_map(pyenv) {
+        let version = home.file_name().unwrap().to_str().unwrap();
+        let mut command = Command::new(home.join("bin/python"));
+        command.args(["-c", "import sys, time; sys.stdout.write('ready\\n'); sys.stdout.flush(); time.sleep(60)"]);
+        let mut running = Running::start(command);
         assert_eq!(running.line(), "ready");
         let refusal = Target::discover(running.pid()).unwrap_err().to_string();
         let reason = format!("Python {version} is too old, 3.8 is the oldest supported version");
@@ -51,7 +52,7 @@ fn what_is_no_interpreter_is_named() {
 fn kernel_threads_are_named() {
     let second = Pid::from_raw(2).unwrap();
     if process::thread_name(second, second.main_thread()).ok().as_deref() != Some("kthreadd") {
-        eprintln!("skipped: process 2 is not kthreadd here");
+        outcome::skipped("kernel threads: process 2 is not kthreadd here");
         return;
     }
     assert!(matches!(Target::discover(second), Err(DiscoverError::KernelThread(_))));
@@ -64,7 +65,7 @@ fn own_pid() -> Pid {
 /// Runs one of these tests as a user who may do nothing; `None`, having said so, when that user cannot be become.
 fn as_nobody(test: &str) -> Option<Command> {
     if process::Status::of_process(own_pid()).unwrap().uid != 0 {
-        eprintln!("skipped: not root, so there is no other user to become");
+        outcome::skipped("other users: not root, so there is none to become");
         return None;
     }
     let mut command = Command::new("/proc/self/exe");
@@ -98,8 +99,9 @@ fn unprivileged_child() {
     let folder = tempfile::tempdir().unwrap();
     let python = folder.path().join("python3");
     std::fs::copy(std::env::var("GILSCOPE_PYTHON").unwrap(), &python).unwrap();
-    let words = vec![python.to_str().unwrap().to_owned()];
-    let mut running = Running::start(&Interpreter { words }, THREADS);
+    let mut command = Command::new(&python);
+    command.args(["-c", THREADS]);
+    let mut running = Running::start(command);
     let version = running.line();
     assert_eq!(running.line(), "ready");
     std::fs::remove_file(python).unwrap();
@@ -113,13 +115,8 @@ fn unprivileged_child() {
 
 #[test]
 fn an_own_process_is_described_without_privileges() {
-    let python = Path::new("/usr/bin/python3");
-    if !python.exists() {
-        eprintln!("skipped: {} is absent", python.display());
-        return;
-    }
     let Some(mut command) = as_nobody("unprivileged_child") else { return };
-    let output = command.env("GILSCOPE_PYTHON", python).output().unwrap();
+    let output = command.env("GILSCOPE_PYTHON", &usual().words[0]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -129,7 +126,7 @@ fn an_own_process_is_described_without_privileges() {
 fn a_starting_and_ending_process_is_looked_at_in_peace() {
     for interpreter in &interpreters() {
         let program = "import sys, time; sys.stdout.write(sys.version.split()[0] + '\\n'); time.sleep(0.4)";
-        let mut running = Running::start(interpreter, program);
+        let mut running = interpreter.start(program);
         let pid = running.pid();
         let mut described = Vec::new();
         let ended = loop {

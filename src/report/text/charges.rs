@@ -73,8 +73,8 @@ fn ranking(measure: Measure, costs: &[FunctionCost<'_>], width: u16) -> Option<S
 
 /// All waiting of one thread for another one.
 struct Pair {
-    waiter: Tid,
-    holder: Tid,
+    waiter: Option<Tid>,
+    holder: Option<Tid>,
     wait: Nanos,
     worst_place: String,
 }
@@ -103,12 +103,12 @@ pub(super) fn blame_section(profile: &Profile, names: &ThreadNames<'_>, width: u
 
 /// Longest waiting first.
 fn pairs(profile: &Profile) -> Vec<Pair> {
-    let mut by_pair: BTreeMap<(Tid, Tid), BTreeMap<String, Nanos>> = BTreeMap::new();
+    let mut by_pair: BTreeMap<(Option<Tid>, Option<Tid>), BTreeMap<String, Nanos>> = BTreeMap::new();
     for blame in &profile.blame {
         let places = by_pair.entry((blame.waiter, blame.holder)).or_default();
         *places.entry(stack_place(profile, blame.stack)).or_default() += blame.wait;
     }
-    let pair = |((waiter, holder), places): ((Tid, Tid), BTreeMap<String, Nanos>)| Pair {
+    let pair = |((waiter, holder), places): (_, BTreeMap<String, Nanos>)| Pair {
         waiter,
         holder,
         wait: places.values().copied().sum(),

@@ -159,7 +159,7 @@ impl SlotReader {
             let entry = Entry { at, tid: reading.tid, what: Recorded::Stack(cause, noted.stack) };
             // The thread that releases owns the lock until then: its stack comes before the call.
             let behind =
-                usize::from(cause == SampleCause::Released && into.entries.last().is_some_and(|it| it.at == at));
+                usize::from(cause == SampleCause::AtRelease && into.entries.last().is_some_and(|it| it.at == at));
             into.entries.insert(into.entries.len() - behind, entry);
         }
         noted.records

@@ -67,7 +67,7 @@ impl Naming {
         let count = usize::try_from(operand & COUNT).unwrap_or(FRAMES);
         let cause = match operand & SUBJECT {
             STACK_OF_WAITER => Some(SampleCause::WaitBegan),
-            STACK_OF_RELEASER => Some(SampleCause::Released),
+            STACK_OF_RELEASER => Some(SampleCause::AtRelease),
             STACK_OF_HOLDER => Some(SampleCause::Contended),
             _ => None,
         };

@@ -1,0 +1,66 @@
+//! What a user without rights may do, and what they are told about the rest.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+
+use crate::{
+    live::interpreters::usual,
+    place::{Place, end, is_root, plain},
+};
+
+#[test]
+fn launching_needs_no_rights() {
+    let place = Place::new();
+    let Some(mut gilscope) = place.plain_gilscope("run -q -o p.json spin.py 0.2 7") else { return };
+    let ended = end(&mut gilscope);
+    ended.assert_code(7);
+    assert_eq!((ended.out.as_str(), ended.said.as_str()), ("ready\ndone\n", ""));
+    let profile: serde_json::Value = serde_json::from_str(&place.read("p.json")).unwrap();
+    assert_eq!(profile["backend"], "preload");
+    assert_eq!(profile["threads"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn a_foreign_process_is_refused_with_its_owner() {
+    let place = Place::new();
+    let pid = if is_root() { std::process::id() } else { 1 };
+    let Some(mut gilscope) = place.plain_gilscope(&format!("attach {pid}")) else { return };
+    let before = place.names();
+    let ended = end(&mut gilscope);
+    ended.assert_refusal(3, &format!("process {pid} belongs to root")).assert_said("hint: become its user or root");
+    ended.assert_left(&place, &before);
+}
+
+#[test]
+fn attaching_says_which_right_is_missing_and_what_works_without() {
+    let place = Place::new();
+    let Some(python) = plain(&PathBuf::from(&usual().words[0])) else { return };
+    let running = place.until_go(python);
+    let Some(mut gilscope) = place.plain_gilscope(&format!("attach {}", running.pid())) else { return };
+    let before = place.names();
+    let ended = end(&mut gilscope);
+    ended.assert_refusal(3, "cannot arm uprobes").assert_said("CAP_PERFMON").assert_said("gilscope run SCRIPT");
+    drop(running);
+    ended.assert_left(&place, &before);
+}
+
+#[test]
+fn uprobes_are_refused_before_the_program_starts() {
+    let place = Place::new();
+    place.file("mark.py", "open('it-ran', 'w').close()");
+    let Some(mut gilscope) = place.plain_gilscope("run --backend uprobe mark.py") else { return };
+    let before = place.names();
+    let ended = end(&mut gilscope);
+    ended.assert_refusal(3, "cannot arm uprobes").assert_said("CAP_PERFMON").assert_said("backend preload");
+    ended.assert_left(&place, &before);
+}
+
+#[test]
+fn a_folder_that_may_not_be_written_to_is_refused_before_the_program_starts() {
+    let place = Place::new();
+    place.file("mark.py", "open('tmp/it-ran', 'w').close()");
+    let Some(mut gilscope) = place.plain_gilscope("run mark.py") else { return };
+    fs::set_permissions(place.folder(), fs::Permissions::from_mode(0o555)).unwrap();
+    let before = place.names();
+    let ended = end(&mut gilscope);
+    ended.assert_refusal(3, "open `gilscope.svg` for writing: Permission denied").assert_left(&place, &before);
+}

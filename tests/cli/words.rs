@@ -1,0 +1,72 @@
+//! What gilscope says when all goes well, and where.
+
+use std::process::Command;
+
+use crate::place::{Place, end, patiently};
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    let place = Place::new();
+    for (words, expected) in [
+        ("--help", "Usage: gilscope <COMMAND>"),
+        ("run --help", "gilscope run [OPTIONS] -- COMMAND [ARGS]..."),
+        ("attach -h", "Usage: gilscope attach [OPTIONS] <PID>"),
+        ("--version", concat!("gilscope ", env!("CARGO_PKG_VERSION"), "\n")),
+    ] {
+        let ended = place.end(words);
+        ended.assert_code(0);
+        assert!(ended.out.contains(expected) && !ended.out.contains("__sweep"), "{words}: {}", ended.out);
+        assert_eq!(ended.said, "", "{words}");
+    }
+}
+
+#[test]
+fn no_words_at_all_are_answered_with_help() {
+    let place = Place::new();
+    let ended = end(&mut place.prepared(Command::new(env!("CARGO_BIN_EXE_gilscope"))));
+    ended.assert_code(2).assert_said("Usage: gilscope <COMMAND>").assert_said("EXAMPLES:");
+    assert_eq!(ended.out, "");
+}
+
+#[test]
+fn a_summary_is_said_unless_quiet_and_reasons_if_verbose() {
+    let place = Place::new();
+    let usual = place.end("run spin.py 0.2");
+    usual.assert_code(0).assert_said("backend preload").assert_said("Who waited for whom");
+    usual.assert_said("gilscope: wrote gilscope.svg");
+    assert!(!usual.said.contains("lock events come from"), "{}", usual.said);
+    assert_eq!(place.end("run -q spin.py 0.2").assert_code(0).said, "");
+    let verbose = place.end("run -v spin.py 0.2");
+    verbose.assert_said("gilscope: starting ").assert_said("/python3 spin.py 0.2\n");
+    verbose.assert_said("gilscope: lock events come from preload: it costs least and needs no privilege\n");
+    verbose.assert_said("gilscope: the program ended with code 0\n").assert_said("gilscope: wrote gilscope.svg");
+    place.end("run -v --backend preload spin.py 0.2").assert_said("come from preload: --backend asks for it\n");
+}
+
+#[test]
+fn a_report_on_standard_output_follows_the_programs_own() {
+    let place = Place::new();
+    let before = place.names();
+    let ended = place.end("run -q -o - -f json spin.py 0.2");
+    let report = ended.assert_code(0).out.strip_prefix("ready\ndone\n").unwrap();
+    let profile: serde_json::Value = serde_json::from_str(report).unwrap();
+    assert_eq!(profile["schema"], "gilscope/1");
+    ended.assert_left(&place, &before);
+    let ended = place.end("run -q -o - --json p.json spin.py 0.2");
+    assert!(ended.assert_code(0).out.contains("Who waited for whom"), "{}", ended.out);
+    assert!(place.read("p.json").contains("gilscope/1"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let place = Place::new();
+    place.file("quiet.py", "sum(range(3000000))");
+    for format in ["text", "json", "svg", "folded"] {
+        let mut shell = place.prepared(Command::new("bash"));
+        let pipe = "\"$@\" | head -c 1 >/dev/null; echo ${PIPESTATUS[0]}";
+        let gilscope = [env!("CARGO_BIN_EXE_gilscope"), "run", "-q", "-o", "-", "-f", format, "quiet.py"];
+        let output = patiently("the pipe", move || shell.args(["-c", pipe, "bash"]).args(gilscope).output().unwrap());
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "0\n", "{format}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{format}");
+    }
+}

@@ -1,0 +1,74 @@
+//! Profiles of the toy VM's programs against what its threads noted themselves: every program of `fixtures/toy`, through
+//! every source.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and prints what it measured")]
+
+mod compare;
+#[path = "../support/privilege.rs"]
+mod privilege;
+mod profiled;
+
+use std::{fs, path::Path};
+
+use compare::Comparison;
+use privilege::may_use_uprobes;
+use profiled::{Profiled, Way};
+
+const ATTEMPTS: u32 = 3;
+
+#[test]
+fn every_program_through_every_source() {
+    let mut faults = Vec::new();
+    println!("{:<22} {:<8} {}", "program", "source", Comparison::HEADING);
+    for program in programs() {
+        for way in ways() {
+            let name = program.file_stem().unwrap().to_string_lossy();
+            faults.extend(lasting_faults(&program, way).iter().map(|fault| format!("{name}, {}: {fault}", way.name())));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// What is wrong in each of several runs. A thread of the VM that loses its CPU between reading its clock and the call makes
+/// the truth wrong, but not again and again.
+fn lasting_faults(program: &Path, way: Way) -> Vec<String> {
+    let mut faults = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let comparison = Comparison::of(&Profiled::run(program, way), way);
+        let name = program.file_stem().unwrap().to_string_lossy();
+        println!("{name:<22} {:<8} {comparison}", way.name());
+        if comparison.faults.is_empty() {
+            return Vec::new();
+        }
+        println!("    {}", comparison.faults.join("\n    "));
+        faults = comparison.faults;
+    }
+    faults
+}
+
+#[test]
+fn one_thread_alone_never_waits() {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/toy/single.toy");
+    for way in ways() {
+        let Profiled { profile, .. } = Profiled::run(&program, way);
+        let lock = &profile["locks"][0];
+        for amount in ["waits", "forced_releases", "contended_ns", "handoff_ns", "wait_total_ns"] {
+            assert_eq!(lock[amount], 0, "{amount} with {}", way.name());
+        }
+        assert_eq!(profile["blame"].as_array().unwrap().len(), 0);
+    }
+}
+
+fn programs() -> Vec<std::path::PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/toy");
+    let mut programs: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    programs.retain(|path| path.extension().is_some_and(|extension| extension == "toy"));
+    programs.sort();
+    assert!(programs.len() >= 9, "{programs:?}");
+    programs
+}
+
+fn ways() -> Vec<Way> {
+    let uprobes = may_use_uprobes();
+    Way::ALL.into_iter().filter(|way| uprobes || *way == Way::RunPreload).collect()
+}

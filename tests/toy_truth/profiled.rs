@@ -1,0 +1,95 @@
+//! One run of a toy program under the profiler: its profile and its truth.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+/// How the profiler meets the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    RunPreload,
+    /// Probes on libc's calls.
+    RunUprobe,
+    /// Probes on the toy VM's own trace points.
+    AttachUsdt,
+}
+
+impl Way {
+    pub const ALL: [Self; 3] = [Self::RunPreload, Self::RunUprobe, Self::AttachUsdt];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RunPreload => "preload",
+            Self::RunUprobe => "uprobe",
+            Self::AttachUsdt => "usdt",
+        }
+    }
+}
+
+/// What a run gave.
+pub struct Profiled {
+    pub profile: Value,
+    pub truth: Value,
+}
+
+impl Profiled {
+    pub fn run(program: &Path, way: Way) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (profile, truth) = (folder.path().join("profile.json"), folder.path().join("truth.json"));
+        let mut vm = gilscope(&["toyvm"]);
+        vm.arg(program).arg("--truth").arg(&truth);
+        match way {
+            Way::RunPreload => launch("preload", &vm, &profile),
+            Way::RunUprobe => launch("uprobe", &vm, &profile),
+            Way::AttachUsdt => attach(vm.arg("--announce"), &profile),
+        }
+        let read = |path: &Path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        Self { profile: read(&profile), truth: read(&truth) }
+    }
+}
+
+fn gilscope(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gilscope"));
+    command.args(words);
+    command
+}
+
+fn launch(backend: &str, vm: &Command, profile: &Path) {
+    let mut run = gilscope(&["run", "-q", "--backend", backend, "-o"]);
+    run.arg(profile).arg("--").arg(vm.get_program()).args(vm.get_args());
+    let output = run.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Lets the program start once the profiler is armed.
+fn attach(vm: &mut Command, profile: &Path) {
+    let mut vm = vm.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(vm.stdout.take().unwrap());
+    let mut announcement = String::new();
+    stdout.read_line(&mut announcement).unwrap();
+    let mut profiler = gilscope(&["attach", "-q", "-o"]);
+    let mut profiler = profiler.arg(profile).arg(vm.id().to_string()).stderr(Stdio::inherit()).spawn().unwrap();
+    await_recording(&mut profiler);
+    writeln!(vm.stdin.take().unwrap()).unwrap();
+    std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
+    assert!(vm.wait().unwrap().success());
+    assert!(profiler.wait().unwrap().success());
+}
+
+/// Until probes of the profiler's are listed; what then remains to be done before the recording begins takes well below a
+/// second.
+fn await_recording(profiler: &mut Child) {
+    let group = format!("gilscope_{}", profiler.id());
+    let listed = || fs::read_to_string("/sys/kernel/tracing/uprobe_events").is_ok_and(|list| list.contains(&group));
+    while !listed() && profiler.try_wait().unwrap().is_none() {
+        thread::sleep(Duration::from_millis(20));
+    }
+    thread::sleep(Duration::from_millis(700));
+}
