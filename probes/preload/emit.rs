@@ -9,10 +9,12 @@ use core::{
 };
 
 use crate::{
+    follow::{Call, Place, follow},
     gate,
-    layout::{Chunk, KIND_LOST, KIND_SIGNAL, Record, Ring, Slot, filter_index},
-    local::Local,
+    layout::{Chunk, KIND_BITS, KIND_FILLER, KIND_LOST, KIND_SIGNAL, KIND_STACK, Record, Ring, Slot, filter_index},
+    local::{Local, UNKNOWN},
     pool, system,
+    walk::Trail,
 };
 
 /// The slot whose thread recorded last, alone on its cache line.
@@ -31,7 +33,7 @@ pub fn emit(kind: u64, cond: usize) {
     if ring.header.enabled.load(Ordering::Relaxed) == 0 || is_filtered(ring, cond) {
         return;
     }
-    record(ring, Local::of_this_thread(), (cond << 2) | kind);
+    record(ring, Local::of_this_thread(), kind, cond);
 }
 
 /// An address that is no condition variable but, unlike 0, passes the empty filter.
@@ -72,7 +74,7 @@ fn is_filtered(ring: &Ring, cond: u64) -> bool {
 }
 
 #[inline(always)]
-fn record(ring: &'static Ring, local: &Local, word: u64) {
+fn record(ring: &'static Ring, local: &'static Local, kind: u64, cond: u64) {
     let Some(slot) = local.slot().or_else(|| claim_slot(ring, local)) else { return };
     if slot.busy.load(Ordering::Relaxed) != 0 {
         return lose(slot, local);
@@ -89,7 +91,8 @@ fn record(ring: &'static Ring, local: &Local, word: u64) {
     if cursor == 0 {
         lose(slot, local);
     } else {
-        local.cursor.store(write(cursor, time, word), Ordering::Relaxed);
+        local.cursor.store(write(cursor, time, word(cond, kind)), Ordering::Relaxed);
+        follow(Place { ring, slot, local }, Call { time, kind, cond });
     }
     // Release: whoever sees the slot at rest sees the record.
     slot.busy.store(0, Ordering::Release);
@@ -110,20 +113,64 @@ fn order_after_others(slot: &Slot) {
     }
 }
 
+const fn word(operand: u64, kind: u64) -> u64 {
+    (operand << KIND_BITS) | kind
+}
+
 /// Writes and commits the record at `cursor` and returns the next position.
 #[inline(always)]
 fn write(cursor: usize, time: u64, word: u64) -> usize {
+    put(cursor, time, word);
+    commit(cursor);
+    cursor + size_of::<Record>()
+}
+
+#[inline(always)]
+fn put(cursor: usize, time: u64, word: u64) {
     // SAFETY: a cursor that is not at a chunk's end points to a record of a chunk that this thread owns.
     let record = unsafe { &*(cursor as *const Record) };
     record.time.store(time, Ordering::Relaxed);
     record.word.store(word, Ordering::Relaxed);
+}
+
+/// Makes the record at `cursor`, and those before it, visible to the reader.
+#[inline(always)]
+fn commit(cursor: usize) {
     // SAFETY: chunks are aligned to their size, so this is the chunk around the record.
     let chunk = unsafe { &*((cursor & !CHUNK_MASK) as *const Chunk) };
     // The records begin one record's size after the chunk: the position in such units is the count with this one.
     let count = (cursor & CHUNK_MASK) / size_of::<Record>();
     // Release: a record must be complete before it is counted.
     chunk.committed.store(count as u32, Ordering::Release);
-    cursor + size_of::<Record>()
+}
+
+/// Appends a stack to the call that was recorded last, all of it in one chunk; `false` when the pool is empty.
+#[inline(never)]
+pub fn append_stack(place: Place, print: u64, operand: u64, trail: Option<&Trail<'_>>) -> bool {
+    let count = trail.map_or(0, Trail::count);
+    let Some(mut cursor) = stretch(place, count + 1) else { return false };
+    put(cursor, print, word(operand | count as u64, KIND_STACK));
+    for [code, instruction] in trail.into_iter().flat_map(Trail::frames) {
+        cursor += size_of::<Record>();
+        put(cursor, code, instruction);
+    }
+    commit(cursor);
+    place.local.cursor.store(cursor + size_of::<Record>(), Ordering::Relaxed);
+    true
+}
+
+/// The thread's position where `records` records have room before the end of the chunk.
+fn stretch(place: Place, records: usize) -> Option<usize> {
+    let Place { ring, slot, local } = place;
+    let mut cursor = position(ring, slot, local)?;
+    if size_of::<Chunk>() - (cursor & CHUNK_MASK) >= records * size_of::<Record>() {
+        return Some(cursor);
+    }
+    while cursor & CHUNK_MASK != 0 {
+        cursor = write(cursor, 0, KIND_FILLER);
+    }
+    local.cursor.store(cursor, Ordering::Relaxed);
+    position(ring, slot, local)
 }
 
 /// The position for the next record, after a fresh chunk and a mark of lost records where they are due; 0 when the
@@ -136,7 +183,7 @@ fn make_room(ring: &'static Ring, slot: &Slot, local: &Local, time: u64) -> usiz
     if lost == 0 {
         return cursor;
     }
-    local.cursor.store(write(cursor, time, (u64::from(lost) << 2) | KIND_LOST), Ordering::Relaxed);
+    local.cursor.store(write(cursor, time, word(u64::from(lost), KIND_LOST)), Ordering::Relaxed);
     local.pending.fetch_sub(lost, Ordering::Relaxed);
     position(ring, slot, local).unwrap_or(0)
 }
@@ -178,12 +225,19 @@ fn claim_slot(ring: &'static Ring, local: &Local) -> Option<&'static Slot> {
         // Release: whoever sees the thread sees an otherwise empty slot.
         slot.tid.store(system::thread_id(), Ordering::Release);
         local.set_slot(slot);
+        local.state.store(state_so_far(ring), Ordering::Relaxed);
     }
     local.claiming.store(0, Ordering::Relaxed);
     if slot.is_none() {
         return lose_without_slot(ring, local);
     }
     slot
+}
+
+/// What is known of the state of a thread whose first event this is: if locks are known, that it has owned none.
+fn state_so_far(ring: &Ring) -> u64 {
+    let [lock, ..] = &ring.header.locks;
+    if lock.cond.load(Ordering::Relaxed) == 0 { UNKNOWN } else { 0 }
 }
 
 #[cold]

@@ -11,7 +11,7 @@ use core::{
 /// First word of the memory.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"gilscope");
 /// Number of this layout; the probe stays passive when it finds another.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Size of the whole, sealed into the memory file. Pages that were never used cost nothing.
 pub const RING_BYTES: usize = 32 << 20;
 /// How many threads can have events at the same time.
@@ -28,14 +28,53 @@ pub const CLOCK_TSC: u32 = 1;
 /// [`Header::clock`]: times are nanoseconds of `CLOCK_MONOTONIC`.
 pub const CLOCK_MONOTONIC: u32 = 2;
 
+/// How many bits of a record's word tell its kind; the operand lies above them.
+pub const KIND_BITS: u32 = 3;
 /// Kind of a record: entry of `pthread_cond_signal`.
 pub const KIND_SIGNAL: u64 = 0;
 /// Kind of a record: entry of `pthread_cond_timedwait`.
 pub const KIND_TIMED_WAIT: u64 = 1;
 /// Kind of a record: entry of `pthread_cond_wait`.
 pub const KIND_WAIT: u64 = 2;
-/// Kind of a record, and the last of two bits: records are missing between the one before and the one after; the operand is their number.
+/// Kind of a record: records are missing between the one before and the one after; the operand is their number.
 pub const KIND_LOST: u64 = 3;
+/// Kind of a record: a stack that belongs to the call before it. The time is the stack's fingerprint, the operand one
+/// of `STACK_OF_...` plus one of [`STACK_CUT`], [`STACK_KNOWN`], [`STACK_FAILED`] or nothing plus, in the lowest
+/// eight bits, a number of frames, which follow in the same chunk, innermost first: as time the code, as word the instruction.
+pub const KIND_STACK: u64 = 4;
+/// Kind of a record that means nothing, at the end of a chunk whose rest was too short.
+pub const KIND_FILLER: u64 = 5;
+
+/// In the operand of a stack: the thread's own as it began to wait.
+pub const STACK_OF_WAITER: u64 = 0;
+/// In the operand of a stack: the thread's own as it released the lock.
+pub const STACK_OF_RELEASER: u64 = 1 << 8;
+/// In the operand of a stack: that of the owner of the lock which the thread waits for.
+pub const STACK_OF_HOLDER: u64 = 2 << 8;
+/// In the operand of a stack: outer frames are missing.
+pub const STACK_CUT: u64 = 1 << 10;
+/// In the operand of a stack: no frames follow; the last stack of this thread with the same [`memory_index`] has the
+/// same fingerprint.
+pub const STACK_KNOWN: u64 = 1 << 11;
+/// In the operand of a stack: it could not be read, or changed meanwhile.
+pub const STACK_FAILED: u64 = 1 << 12;
+
+/// The most frames of a stack.
+pub const FRAMES: usize = 128;
+/// How many stacks of each thread both sides remember.
+pub const REMEMBERED: usize = 8;
+/// The bits of a frame's code word that hold the address; those above tell which copy of the bytecode it runs.
+pub const CODE_BITS: u32 = 48;
+/// How many locks can be told to the probe.
+pub const LOCKS: usize = 15;
+
+/// [`Walk::runtime`]: frames are linked, innermost first, as CPython's are.
+pub const RUNTIME_LINKED: u32 = 1;
+/// [`Walk::runtime`]: frames are an array, outermost first, as the toy VM's are.
+pub const RUNTIME_ARRAY: u32 = 2;
+/// An offset in [`Walk`] that the runtime does not have.
+pub const ABSENT: u32 = u32::MAX;
+
 /// The emissions that [`Header::cost`] sums.
 pub const COST_EMISSIONS: u32 = 200;
 
@@ -75,8 +114,74 @@ pub struct Header {
     pub free_slots: Stack,
     /// Events that were lost because their thread could get no slot.
     pub lost_without_slot: AtomicU64,
+    /// How stacks are read.
+    pub walk: Walk,
+    /// The locks that are known, each at the same place for good; those with no address are not known.
+    pub locks: [Lock; LOCKS],
     /// Condition variables that belong to no lock, each at [`filter_index`]; their calls are not recorded.
     pub filter: [AtomicU64; FILTER_ENTRIES],
+}
+
+/// How a thread's frames are reached, written by gilscope before the first lock is. Offsets in bytes, or [`ABSENT`].
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Walk {
+    /// One of `RUNTIME_...`, or 0: stacks are not to be read.
+    pub runtime: AtomicU32,
+    /// In a thread's state: the word that tells whose it is, its `pthread_self()` or its number.
+    pub owner: AtomicU32,
+    /// In a thread's state: pointer to the structure that has `top`; absent when the state has it.
+    pub indirect: AtomicU32,
+    /// Pointer to the innermost frame, or to the array of frames.
+    pub top: AtomicU32,
+    /// In a thread's state: how many frames the array has.
+    pub depth: AtomicU32,
+    /// Bytes of a frame that matter, from its start.
+    pub frame_size: AtomicU32,
+    /// In a frame: pointer to its caller's frame.
+    pub previous: AtomicU32,
+    /// In a frame: its code.
+    pub code: AtomicU32,
+    /// How many bytes `code` has, 4 or 8.
+    pub code_size: AtomicU32,
+    /// In a frame: where it is.
+    pub instruction: AtomicU32,
+    /// How many bytes `instruction` has, 4 or 8.
+    pub instruction_size: AtomicU32,
+    /// In a frame: the byte that tells what kind of frame it is.
+    pub kind: AtomicU32,
+    /// The kinds, as bits, whose frames are passed over.
+    pub passed_over: AtomicU64,
+    /// In a frame: which copy of the bytecode it runs, 32 bits.
+    pub bytecode_copy: AtomicU32,
+    /// In a frame: the byte that tells whether it executes.
+    pub executing: AtomicU32,
+    /// That byte's value while it does.
+    pub executing_value: AtomicU32,
+    /// Clock ticks between two stacks of one kind, at least: they are read with the lock's mutex in hand.
+    pub spacing: AtomicU64,
+    /// Clock ticks after which a hold without waiters is worth a stack.
+    pub long_hold: AtomicU64,
+}
+
+/// One lock of the runtime.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Lock {
+    /// The condition variable that is signalled at a release; 0 while the entry is empty. Written last.
+    pub cond: AtomicU64,
+    /// The condition variable that is signalled at an acquisition.
+    pub switch_cond: AtomicU64,
+    /// Where the state of the thread that took the lock last is noted, a pointer.
+    pub last_holder: AtomicU64,
+    /// Where 1 stands while the lock is owned, 32 bits.
+    pub locked: AtomicU64,
+    /// When a waiter read the owner's stack last.
+    pub read_at: AtomicU64,
+    /// When an owner noted its own last.
+    pub noted_at: AtomicU64,
+    /// How many threads wait; kept by the probe.
+    pub waiters: AtomicU32,
 }
 
 /// A set of free indices: those given back, and those never used.
@@ -126,12 +231,19 @@ pub struct Chunk {
 pub struct Record {
     /// When, on the clock that the header names.
     pub time: AtomicU64,
-    /// The operand (the condition variable's address) times four, plus the kind.
+    /// The operand (of a call: the condition variable's address) shifted by [`KIND_BITS`], plus the kind.
     pub word: AtomicU64,
 }
 
 const _: () = assert!(size_of::<Ring>() == RING_BYTES);
 const _: () = assert!(size_of::<Header>() == 4096 && size_of::<Slot>() == 64 && size_of::<Chunk>() == 4096);
+
+/// The place of a stack with this fingerprint among those remembered.
+#[inline]
+pub const fn memory_index(fingerprint: u64) -> usize {
+    // The top bits are the best mixed ones.
+    (fingerprint >> 61) as usize
+}
 
 /// The place of `cond` in the filter.
 #[inline]

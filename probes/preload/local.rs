@@ -6,10 +6,13 @@
 use core::{
     arch::{asm, global_asm},
     ptr::from_ref,
-    sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
-use crate::layout::Slot;
+use crate::layout::{REMEMBERED, Slot};
+
+/// The thread's state in the interpreter is not known.
+pub const UNKNOWN: u64 = 1;
 
 /// One thread's own state.
 #[repr(C)]
@@ -21,9 +24,21 @@ pub struct Local {
     pub pending: AtomicU32,
     /// Not zero while the thread is getting its slot.
     pub claiming: AtomicU32,
+    /// When it acquired a lock last, on the clock of the records.
+    pub acquired: AtomicU64,
+    /// Its state in the interpreter as of its last release; 0 before the first, [`UNKNOWN`] if that may have been missed.
+    pub state: AtomicU64,
+    /// The lock it waits for: its place plus one.
+    pub waits: AtomicU32,
+    /// Not zero once it has noted its stack for that wait.
+    pub told: AtomicU32,
+    /// When it noted its stack for a wait last, on the clock of the records.
+    pub told_at: AtomicU64,
+    /// Fingerprints of stacks that the reader knows.
+    pub stacks: [AtomicU64; REMEMBERED],
 }
 
-const _: () = assert!(size_of::<Local>() == 24);
+const _: () = assert!(size_of::<Local>() == 120);
 
 global_asm!(
     ".pushsection .tbss,\"awT\",@nobits",
@@ -31,9 +46,9 @@ global_asm!(
     ".globl gilscope_local",
     ".hidden gilscope_local",
     ".type gilscope_local, @object",
-    ".size gilscope_local, 24",
+    ".size gilscope_local, 120",
     "gilscope_local:",
-    ".zero 24",
+    ".zero 120",
     ".popsection",
 );
 
@@ -53,6 +68,16 @@ impl Local {
         }
         // SAFETY: lives as long as the thread, which is the only one to use the reference.
         unsafe { &*address }
+    }
+
+    /// `pthread_self()` of the calling thread, in every libc of this processor.
+    pub fn thread_pointer() -> u64 {
+        let address: u64;
+        // SAFETY: the ABI keeps the thread pointer there.
+        unsafe {
+            asm!("mov {0}, qword ptr fs:[0]", out(reg) address, options(pure, readonly, nostack));
+        }
+        address
     }
 
     /// The thread's slot, once it has one.

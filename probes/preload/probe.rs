@@ -10,6 +10,7 @@
 
 mod emit;
 mod environ;
+mod follow;
 mod gate;
 mod layout;
 mod local;
@@ -17,6 +18,7 @@ mod pool;
 mod real;
 mod start;
 mod system;
+mod walk;
 
 use core::{
     ffi::{c_int, c_void},

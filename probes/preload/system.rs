@@ -16,6 +16,7 @@ const MADVISE: usize = 28;
 const GETPID: usize = 39;
 const FCNTL: usize = 72;
 const GETTID: usize = 186;
+const PROCESS_VM_READV: usize = 310;
 
 const PAGE: usize = 4096;
 const READ_WRITE: usize = 3;
@@ -117,6 +118,14 @@ pub fn map_sealed(file: usize, bytes: usize) -> Option<*mut c_void> {
 /// Undoes [`map_sealed`].
 pub fn unmap(start: *mut c_void, bytes: usize) {
     call(MUNMAP, [start.addr(), bytes, 0, 0, 0, 0]);
+}
+
+/// Copies `bytes` at `from` to `to`, which must have room for them; `false` when they cannot all be read. `process` is
+/// the calling one.
+pub fn copy(process: usize, from: usize, to: *mut u8, bytes: usize) -> bool {
+    let [target, source] = [[to.addr(), bytes], [from, bytes]];
+    let [target, source] = [&target, &source].map(|part| part.as_ptr().addr());
+    call(PROCESS_VM_READV, [process, target, 1, source, 1, 0]) == bytes as isize
 }
 
 /// Ends the process: reached only if an invariant is broken.

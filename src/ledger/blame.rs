@@ -1,5 +1,8 @@
 //! Whose holding made others wait: each wait's time charged to the owners it overlapped and to the owners' stacks.
 //!
+//! A holder's stack is read at moments that do not depend on the holder. The time between two such readings in one hold
+//! belongs half to each, what lies before the first or after the last to that one; see `docs/method.md`.
+//!
 //! Invariant: all entries together sum to exactly the nanoseconds charged, and those of a pair of threads to what was
 //! charged to that pair. The book has a largest size: past it the smallest charges are summed up, first over waiters,
 //! then over holders; nothing is dropped.
@@ -21,9 +24,9 @@ const MOST_PAIRS: usize = 4096;
 /// Stacks kept apart by pair; past that every pair has the stacks of its holder, whoever waited.
 const MOST_SAMPLES: usize = 1 << 16;
 /// Waiters that are named one by one; of a greater crowd only long holds tell whom they kept waiting.
-const CROWD: usize = 32;
+pub(super) const CROWD: usize = 32;
 /// Holds that are charged to each waiter, however many there are.
-const LONG: Nanos = Nanos::from_millis(1);
+pub(super) const LONG: Nanos = Nanos::from_millis(1);
 
 /// Who waited for which lock because of whom; `None` stands for all threads that are not named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,13 +50,24 @@ pub(super) struct BlameBook {
 #[derive(Debug, Default)]
 struct Charged {
     time: Nanos,
-    stacks: Samples,
+    /// Nanoseconds by the readings of the holder's stack that they lie next to.
+    near: Samples,
+    /// Ticks, for holders whose stack nobody has read so.
+    ticks: Samples,
 }
+
+/// The readings of the holder's stack before and after a stretch of its hold.
+pub(super) type Between = [Option<StackId>; 2];
 
 impl Charged {
     fn absorb(&mut self, other: Self) {
         self.time += other.time;
-        add(&mut self.stacks, other.stacks);
+        add(&mut self.near, other.near);
+        add(&mut self.ticks, other.ticks);
+    }
+
+    fn stacks(&self) -> usize {
+        self.near.len() + self.ticks.len()
     }
 }
 
@@ -87,18 +101,42 @@ impl BlameBook {
         }
     }
 
-    /// Charges `holder` with all `waits`, each a thread and its time.
-    pub(super) fn charge_all(&mut self, lock: LockId, holder: Tid, waits: impl ExactSizeIterator<Item = (Tid, Nanos)>) {
+    /// Charges a holder with all `waits`, each a thread and its time, `between` two readings of its stack.
+    pub(super) fn charge_all(
+        &mut self,
+        (lock, holder): (LockId, Tid),
+        waits: impl ExactSizeIterator<Item = (Tid, Nanos)>,
+        between: Between,
+    ) {
         let crowded = waits.len() > CROWD;
         let mut crumbs = Nanos::ZERO;
         for (waiter, time) in waits {
             if crowded && time < LONG {
                 crumbs += time;
             } else {
-                self.charge(Pair::of(lock, waiter, holder), time);
+                self.charge_between(Pair::of(lock, waiter, holder), time, between);
             }
         }
-        self.charge(Pair { lock, waiter: None, holder: Some(holder) }, crumbs);
+        self.charge_between(Pair { lock, waiter: None, holder: Some(holder) }, crumbs, between);
+    }
+
+    /// Half of the time is near the last reading, half near the next; all of it if there is only one.
+    fn charge_between(&mut self, pair: Pair, time: Nanos, between: Between) {
+        let nanos = time.as_nanos();
+        let parts = match between {
+            [Some(last), Some(next)] => [Some((last, nanos / 2)), Some((next, nanos - nanos / 2))],
+            [only, None] | [None, only] => [only.map(|only| (only, nanos)), None],
+        };
+        for (stack, part) in parts.into_iter().flatten().filter(|(_, part)| *part > 0) {
+            self.add_stack(pair, |charged| &mut charged.near, (stack, part));
+        }
+        self.charge(pair, time);
+    }
+
+    /// What is known of a pair's time by readings of the holder's stack.
+    #[cfg(test)]
+    pub(super) fn near(&self, pair: Pair) -> Samples {
+        self.pairs.get(&pair).map(|charged| charged.near.clone()).unwrap_or_default()
     }
 
     /// The holder's stack was `stack` while these threads waited.
@@ -108,9 +146,9 @@ impl BlameBook {
         }
         let weight = u64::try_from(waiters.len()).unwrap_or(u64::MAX);
         *self.contended.entry((lock, Some(holder))).or_default().entry(stack).or_default() += weight;
-        if waiters.len() <= CROWD && self.samples.is_some() {
+        if waiters.len() <= CROWD {
             for waiter in waiters {
-                self.sample_pair(Pair::of(lock, waiter.tid, holder), stack);
+                self.add_stack(Pair::of(lock, waiter.tid, holder), |charged| &mut charged.ticks, (stack, 1));
             }
         }
         self.shrink();
@@ -121,7 +159,7 @@ impl BlameBook {
         let mut entries = Vec::new();
         for (pair, charged) in self.pairs {
             let of_holder = |holder| self.contended.get(&(pair.lock, holder)).cloned();
-            let stacks = [Some(charged.stacks), of_holder(pair.holder), of_holder(None)];
+            let stacks = [Some(charged.near), Some(charged.ticks), of_holder(pair.holder), of_holder(None)];
             let stacks = stacks.into_iter().flatten().find(|stacks| !stacks.is_empty());
             let stacks = sorted(stacks.unwrap_or_else(|| fallback(pair.holder)));
             let weights: Vec<u64> = stacks.iter().map(|(_, weight)| *weight).collect();
@@ -134,15 +172,20 @@ impl BlameBook {
         entries
     }
 
-    fn sample_pair(&mut self, pair: Pair, stack: StackId) {
-        let weight = self.pairs.entry(pair).or_default().stacks.entry(stack).or_default();
-        *weight += 1;
-        if *weight == 1 {
+    fn add_stack(&mut self, pair: Pair, kind: fn(&mut Charged) -> &mut Samples, (stack, weight): (StackId, u64)) {
+        if self.samples.is_none() {
+            return;
+        }
+        let sum = kind(self.pairs.entry(pair).or_default()).entry(stack).or_default();
+        *sum += weight;
+        if *sum == weight {
             self.samples = self.samples.map(|samples| samples + 1).filter(|samples| *samples <= MOST_SAMPLES);
         }
         if self.samples.is_none() {
             // Samples of some pairs and not of others would be worse than those of all holders.
-            self.pairs.values_mut().for_each(|charged| charged.stacks = Samples::default());
+            for charged in self.pairs.values_mut() {
+                (charged.near, charged.ticks) = (Samples::default(), Samples::default());
+            }
         }
     }
 
@@ -168,7 +211,7 @@ impl BlameBook {
         for (pair, charged) in rest {
             self.pairs.entry(wider(pair)).or_default().absorb(charged);
         }
-        self.samples = self.samples.map(|_| self.pairs.values().map(|charged| charged.stacks.len()).sum());
+        self.samples = self.samples.map(|_| self.pairs.values().map(Charged::stacks).sum());
     }
 
     fn sum_up_stacks(&mut self) {
@@ -246,7 +289,8 @@ mod tests {
         let mut book = BlameBook::default();
         let crowd = 1..i32::try_from(CROWD).unwrap() + 2;
         for time in [Nanos::from_nanos(10), LONG] {
-            book.charge_all(LOCK, tid(1000), crowd.clone().map(|raw| (tid(raw), time)).collect::<Vec<_>>().into_iter());
+            let waits: Vec<_> = crowd.clone().map(|raw| (tid(raw), time)).collect();
+            book.charge_all((LOCK, tid(1000)), waits.into_iter(), [None, None]);
         }
         let entries = entries(book, stacks(1)[0]);
         let (unnamed, named): (Vec<&Blame>, Vec<&Blame>) = entries.iter().partition(|entry| entry.waiter.is_none());
@@ -263,7 +307,7 @@ mod tests {
         for stack in &stacks {
             book.sample(LOCK, tid(99), &account.waiters, *stack);
         }
-        assert!(book.pairs.values().all(|charged| charged.stacks.is_empty()));
+        assert!(book.pairs.values().all(|charged| charged.stacks() == 0));
         assert_eq!(entries(book, stacks[0]).len(), stacks.len());
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::{
     ledger::{
-        blame::BlameBook,
+        blame::{Between, BlameBook, CROWD, LONG},
         giving_way::Request,
         spread::Durations,
         thread::{Ownership, Ownerships, Samples},
@@ -86,6 +86,12 @@ pub(super) struct Hold {
     pub(super) waiters: u32,
     /// Stacks sampled during it.
     pub(super) ticks: Samples,
+    /// The stack that a waiter read last.
+    pub(super) last_read: Option<StackId>,
+    /// Since when, in time that the lock was held.
+    pub(super) read_at: Nanos,
+    /// The stack at its end, if it was read.
+    pub(super) at_release: Option<StackId>,
 }
 
 impl LockAccount {
@@ -142,14 +148,36 @@ impl LockAccount {
         Nanos::ZERO
     }
 
-    /// Charges the present owner with the waits that go on, each for as long as it overlaps this hold.
+    /// Charges the present owner with the waits that go on, each for as long as it overlaps this hold. What follows the
+    /// last reading of its stack belongs to that; where nobody has read it, the stack of its release stands in.
     pub(super) fn blame_owner(&mut self, blame: &mut BlameBook) {
+        if let Owner::Held(hold) = &self.owner {
+            let last = hold.last_read.or(hold.at_release);
+            self.blame_between(blame, [last, None]);
+        }
+    }
+
+    /// The owner's stack has been read by one who waits.
+    pub(super) fn read_owner(&mut self, stack: StackId, blame: &mut BlameBook) {
+        let (held, crowded) = (self.ownerships.held, self.waiters.len() > CROWD);
+        let Owner::Held(hold) = &mut self.owner else { return };
+        *hold.ticks.entry(stack).or_default() += 1;
+        // A crowd reads so often that each stretch would be too short to name those who wait.
+        if crowded && hold.last_read.is_some() && held.saturating_sub(hold.read_at) < LONG {
+            return;
+        }
+        hold.read_at = held;
+        let last = hold.last_read.replace(stack);
+        self.blame_between(blame, [last, Some(stack)]);
+    }
+
+    fn blame_between(&mut self, blame: &mut BlameBook, between: Between) {
         if let Owner::Held(hold) = &self.owner {
             let held = self.ownerships.held;
             let wait = |waiter: &mut Waiter| {
                 (waiter.tid, held.saturating_sub(std::mem::replace(&mut waiter.blamed_until, held)))
             };
-            blame.charge_all(self.id, hold.tid, self.waiters.iter_mut().map(wait));
+            blame.charge_all((self.id, hold.tid), self.waiters.iter_mut().map(wait), between);
         }
     }
 
@@ -172,6 +200,9 @@ impl LockAccount {
             waited: Nanos::ZERO,
             waiters,
             ticks: Samples::default(),
+            last_read: None,
+            read_at: Nanos::ZERO,
+            at_release: None,
         });
     }
 
@@ -226,9 +257,10 @@ impl LockAccount {
 }
 
 impl Hold {
-    /// The stack seen most often during the hold, the smallest id among equals.
+    /// The stack seen most often during the hold, the smallest id among equals; that of its release where none was.
     pub(super) fn usual_stack(&self) -> Option<StackId> {
-        self.ticks.iter().max_by_key(|(stack, count)| (**count, std::cmp::Reverse(**stack))).map(|(stack, _)| *stack)
+        let usual = self.ticks.iter().max_by_key(|(stack, count)| (**count, std::cmp::Reverse(**stack)));
+        usual.map(|(stack, _)| *stack).or(self.at_release)
     }
 }
 

@@ -37,7 +37,7 @@ use close::ClosedThread;
 use ended::EndedThreads;
 use giving_way::Contention;
 use lock::{LockAccount, LongHolds, Owner};
-use thread::{Cpu, Ownership, Relation, ThreadAccount};
+use thread::{Cpu, Ownership, Relation, ThreadAccount, Wait};
 
 pub use close::Attribution;
 pub use giving_way::GivingWayLimits;
@@ -354,6 +354,31 @@ impl Ledger {
         match sample.cause {
             SampleCause::WaitBegan => self.on_wait_stack(tid, stack, sample.until),
             SampleCause::Tick => self.on_tick(tid, stack),
+            SampleCause::Contended => self.on_holder_stack(tid, stack),
+            SampleCause::AtRelease => self.on_release_stack(tid, stack),
+        }
+    }
+
+    /// The owner of the lock that `waiter` waits for had this stack at this moment.
+    fn on_holder_stack(&mut self, waiter: Tid, stack: StackId) {
+        let relation = self.threads.get(&waiter).map(|thread| thread.relation);
+        let Some(Relation::Waiting(Wait { lock: id, .. })) = relation else {
+            return;
+        };
+        self.charge_lock(id);
+        if let Some(lock) = self.locks.iter_mut().find(|lock| lock.id == id) {
+            self.tally.stack_samples += 1;
+            lock.read_owner(stack, &mut self.blame);
+        }
+    }
+
+    fn on_release_stack(&mut self, tid: Tid, stack: StackId) {
+        let mut owned = self.locks.iter_mut().filter_map(|lock| match &mut lock.owner {
+            Owner::Held(hold) if hold.tid == tid => Some(hold),
+            _ => None,
+        });
+        if let Some(hold) = owned.next() {
+            hold.at_release = Some(stack);
         }
     }
 

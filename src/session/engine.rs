@@ -11,7 +11,10 @@ use crate::{
         time::{MonoNanos, Nanos},
     },
     perf::clock,
-    session::sampler::{Activity, Sampler, no_stack},
+    session::{
+        sampler::{Activity, Sampler, no_stack},
+        stacks::SharedStacks,
+    },
     source::{Source, Tally, calls::SharedTranslator, order::Merger},
 };
 
@@ -39,7 +42,7 @@ pub(super) struct Engine {
     declared: usize,
     merger: Merger,
     ledger: Ledger,
-    stacks: StackTable,
+    stacks: SharedStacks,
     sampler: Option<Sampler>,
     started: MonoNanos,
     /// Turns since the last one that brought an event.
@@ -61,6 +64,7 @@ pub(super) struct Recorded {
 pub(super) struct Parts {
     pub(super) sources: Vec<Box<dyn Source>>,
     pub(super) translator: SharedTranslator,
+    pub(super) stacks: SharedStacks,
     pub(super) sampler: Option<Sampler>,
     /// What is known of the locks found already; those found later are new, and free.
     pub(super) lock_start: LockStart,
@@ -70,8 +74,7 @@ pub(super) struct Parts {
 
 impl Engine {
     pub(super) fn new(parts: Parts) -> Self {
-        let mut stacks = StackTable::default();
-        let no_stack = no_stack(&mut stacks);
+        let no_stack = no_stack(&mut parts.stacks.borrow_mut());
         let options = LedgerOptions { start: parts.start, long_hold: LONG_HOLD, giving_way: GIVING_WAY, no_stack };
         let mut engine = Self {
             sources: parts.sources,
@@ -79,7 +82,7 @@ impl Engine {
             declared: 0,
             merger: Merger::default(),
             ledger: Ledger::new(options),
-            stacks,
+            stacks: parts.stacks,
             sampler: parts.sampler,
             started: parts.start,
             quiet: 0,
@@ -112,7 +115,7 @@ impl Engine {
         self.book(limit.map_or(watermark, |limit| watermark.min(limit)));
         if let Some(sampler) = &mut self.sampler {
             let activity = if self.quiet < QUIET_TURNS { Activity::Lively } else { Activity::Quiet };
-            sampler.sample(&self.ledger, activity, &mut self.stacks, self.merger.inbox());
+            sampler.sample(&self.ledger, activity, &mut self.stacks.borrow_mut(), self.merger.inbox());
         }
     }
 
@@ -156,7 +159,7 @@ impl Engine {
     fn close(self, end: MonoNanos) -> Recorded {
         let tally = self.tally();
         let late = self.merger.late();
-        Recorded { attribution: self.ledger.finish(end), stacks: self.stacks, tally, late }
+        Recorded { attribution: self.ledger.finish(end), stacks: self.stacks.take(), tally, late }
     }
 
     fn drain(&mut self) -> MonoNanos {

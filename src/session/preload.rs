@@ -13,8 +13,10 @@ use crate::{
     session::{
         error::SessionError,
         finder::LiveLocks,
+        namer::Namer,
         options::RecordOptions,
         recording::{Beginning, Recording, first_thread},
+        stacks::{SharedStacks, WaitStacks},
     },
     source::{
         Source,
@@ -22,7 +24,8 @@ use crate::{
         preload::Prepared,
         scheduler::{SchedulerSource, Scope},
     },
-    target::{discover::Target, launch::Program},
+    stack::reader::StackReader,
+    target::{discover::Target, launch::Program, memory::ProcessMemory},
 };
 
 /// The probe is in place; which process will claim it is not yet known.
@@ -76,8 +79,15 @@ impl PreloadWatch {
         }
         let translator = Rc::new(RefCell::new(Translator::new(Some(Box::new(LiveLocks::of(&target)?)))));
         let calls = Rc::clone(&translator);
-        let source =
+        let mut source =
             self.prepared.into_source(target.pid, Box::new(move |call, out| calls.borrow_mut().translate(call, out)));
+        let stacks = SharedStacks::default();
+        let mut wait_stacks = WaitStacks::Read;
+        if let Some(reader) = reader(&target, options)? {
+            let namer = Namer::new(reader, Rc::clone(&stacks), Rc::clone(&translator));
+            source.note_stacks(&target.runtime, Box::new(namer));
+            wait_stacks = WaitStacks::Brought;
+        }
         let mut sources: Vec<Box<dyn Source>> = vec![Box::new(source)];
         let mut notes = Vec::new();
         match scheduler {
@@ -86,9 +96,18 @@ impl PreloadWatch {
         }
         let (backend, lock_start) = (Backend::Preload, LockStart::Free);
         let first = first_thread(target.pid.main_thread(), start, cpu, lock_start);
-        let beginning = Beginning { target, translator, sources, backend, start, lock_start, notes };
+        let beginning =
+            Beginning { target, translator, stacks, wait_stacks, sources, backend, start, lock_start, notes };
         let mut recording = Recording::begin(beginning, options)?;
         recording.engine().add([first]);
         Ok(recording)
     }
+}
+
+/// What gives names to the stacks that the probe notes; `None` when stacks are not wanted or not readable.
+fn reader(target: &Target, options: RecordOptions) -> Result<Option<StackReader>, SessionError> {
+    if options.rate.is_none() {
+        return Ok(None);
+    }
+    Ok(StackReader::new(target, Box::new(ProcessMemory::open(target.pid)?)))
 }

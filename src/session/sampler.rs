@@ -16,6 +16,7 @@ use crate::{
         time::{MonoNanos, Nanos},
     },
     perf::clock,
+    session::stacks::WaitStacks,
     stack::{Motion, StackFailure, reader::StackReader},
 };
 
@@ -34,6 +35,7 @@ pub(super) struct Sampler {
     jitter: Jitter,
     /// Waits whose stack has been read, by the moment of reading, until the ledger has booked it.
     asked: FxHashMap<Tid, MonoNanos>,
+    wait_stacks: WaitStacks,
     /// Stacks of threads that have slept ever since they were read, while the whole target is quiet.
     asleep: FxHashMap<Tid, StackId>,
 }
@@ -49,7 +51,7 @@ pub(super) enum Activity {
 
 impl Sampler {
     /// Samples each thread `rate` times a second on average.
-    pub(super) fn new(reader: StackReader, rate: NonZeroU32) -> Self {
+    pub(super) fn new(reader: StackReader, rate: NonZeroU32, wait_stacks: WaitStacks) -> Self {
         let period = Nanos::from_nanos(1_000_000_000 / u64::from(rate.get()));
         let now = clock::now();
         let jitter = Jitter(now.as_nanos() | 1);
@@ -61,6 +63,7 @@ impl Sampler {
             jitter,
             asked: FxHashMap::default(),
             asleep: FxHashMap::default(),
+            wait_stacks,
         }
     }
 
@@ -82,13 +85,8 @@ impl Sampler {
         }
         let mut threads: Vec<Tid> = ledger.live_threads().collect();
         threads.sort_unstable();
-        self.asked.retain(|_, read_at| *read_at >= ledger.now());
-        for tid in threads.iter().copied().filter(|tid| ledger.awaits_stack(*tid)) {
-            if !self.asked.contains_key(&tid) {
-                let event = self.read(tid, Motion::Still, SampleCause::WaitBegan, stacks);
-                self.asked.insert(tid, event.at);
-                out.push(event);
-            }
+        if self.wait_stacks == WaitStacks::Read {
+            self.read_waits(ledger, &threads, stacks, out);
         }
         let now = clock::now();
         if now < self.next_tick || threads.is_empty() {
@@ -121,16 +119,32 @@ impl Sampler {
         }
     }
 
+    fn read_waits(&mut self, ledger: &Ledger, threads: &[Tid], stacks: &mut StackTable, out: &mut Vec<Event>) {
+        self.asked.retain(|_, read_at| *read_at >= ledger.now());
+        for tid in threads.iter().copied().filter(|tid| ledger.awaits_stack(*tid)) {
+            if !self.asked.contains_key(&tid) {
+                let event = self.read(tid, Motion::Still, SampleCause::WaitBegan, stacks);
+                self.asked.insert(tid, event.at);
+                out.push(event);
+            }
+        }
+    }
+
     fn read(&mut self, tid: Tid, motion: Motion, cause: SampleCause, stacks: &mut StackTable) -> Event {
         let at = clock::now();
-        let stack = match self.reader.read(tid, motion) {
-            Ok(frames) => Some(kept(&frames, stacks)),
-            // Both are answers: a thread that is starting or ending, or that C code made for itself.
-            Err(StackFailure::NoFrames) => Some(stacks.intern(&[Frame::marker("no script frames")])),
-            Err(StackFailure::UnknownThread) => Some(stacks.intern(&[Frame::marker("not in the interpreter")])),
-            Err(StackFailure::Torn | StackFailure::Unreadable) => None,
-        };
+        let stack = stack_of(self.reader.read(tid, motion), stacks);
         Event { at, tid, what: What::Stack(StackSample { until: clock::now(), stack, cause }) }
+    }
+}
+
+/// What stands for a reading; `None` when it failed.
+pub(super) fn stack_of(read: Result<Vec<Frame>, StackFailure>, stacks: &mut StackTable) -> Option<StackId> {
+    match read {
+        Ok(frames) => Some(kept(&frames, stacks)),
+        // Both are answers: a thread that is starting or ending, or that C code made for itself.
+        Err(StackFailure::NoFrames) => Some(stacks.intern(&[Frame::marker("no script frames")])),
+        Err(StackFailure::UnknownThread) => Some(stacks.intern(&[Frame::marker("not in the interpreter")])),
+        Err(StackFailure::Torn | StackFailure::Unreadable) => None,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
         finder::LiveLocks,
         options::RecordOptions,
         recording::{Beginning, Recording, first_thread},
+        stacks::{SharedStacks, WaitStacks},
     },
     source::{
         calls::{SharedTranslator, Translator},
@@ -74,6 +75,8 @@ impl UprobeWatch {
         let beginning = Beginning {
             target,
             translator: self.translator,
+            stacks: SharedStacks::default(),
+            wait_stacks: WaitStacks::Read,
             sources: vec![Box::new(self.source)],
             backend: Backend::Uprobe,
             start: self.started,
@@ -106,6 +109,8 @@ pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording
     let beginning = Beginning {
         target,
         translator,
+        stacks: SharedStacks::default(),
+        wait_stacks: WaitStacks::Read,
         sources: vec![Box::new(source)],
         backend: Backend::Uprobe,
         start,

@@ -14,6 +14,7 @@ use crate::{
         discover::Target,
         memory::Memory,
         runtime::{Runtime, RuntimeError},
+        trail::Trail,
     },
 };
 
@@ -111,6 +112,14 @@ impl StackReader {
             Ok(_) | Err(StackFailure::NoFrames | StackFailure::UnknownThread) => {}
         }
         stack
+    }
+
+    /// The stack that the in-target probe has noted, outermost frame first.
+    pub fn name(&mut self, trail: &Trail) -> Result<Vec<Frame>, StackFailure> {
+        match &mut self.stacks {
+            Stacks::Python(stacks) => stacks.name(&*self.memory, trail),
+            Stacks::ToyVm(stacks) => stacks.name(&*self.memory, trail),
+        }
     }
 
     fn may_refresh(&self) -> bool {

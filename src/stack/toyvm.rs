@@ -14,6 +14,7 @@ use crate::{
     target::{
         memory::{Memory, MemoryError},
         runtime::toyvm::ToyLayout,
+        trail::{Step, Trail},
     },
 };
 
@@ -67,6 +68,18 @@ impl ToyStacks {
         self.resolve(memory, &chain).map_err(|_| StackFailure::Unreadable)
     }
 
+    /// The stack that the in-target probe has noted, outermost frame first.
+    pub fn name(&mut self, memory: &dyn Memory, trail: &Trail) -> Result<Vec<Frame>, StackFailure> {
+        let number = |word: u64| u32::try_from(word).map_err(|_| StackFailure::Unreadable);
+        let frame = |step: &Step| Ok(RawFrame { function: number(step.code.raw())?, line: number(step.instruction)? });
+        let frames: Vec<RawFrame> = trail.frames.iter().rev().map(frame).collect::<Result<_, _>>()?;
+        if frames.is_empty() {
+            return Err(StackFailure::NoFrames);
+        }
+        let depth = if trail.cut { u64::MAX } else { 0 };
+        self.resolve(memory, &Chain { depth, frames }).map_err(|_| StackFailure::Unreadable)
+    }
+
     /// Two readings in a row that agree on everything but the innermost frame's line.
     fn confirmed(&self, memory: &dyn Memory, thread: LiveAddress, first: Chain) -> Result<Chain, StackFailure> {
         let mut before = first;
@@ -117,7 +130,7 @@ impl ToyStacks {
         for raw in &chain.frames {
             frames.push(Frame {
                 kind: FrameKind::Script,
-                function: self.name(memory, raw.function)?,
+                function: self.function_name(memory, raw.function)?,
                 file: file.clone(),
                 line: (raw.line > 0).then_some(raw.line),
             });
@@ -133,7 +146,7 @@ impl ToyStacks {
         Ok(self.path.insert(path).clone())
     }
 
-    fn name(&mut self, memory: &dyn Memory, function: u32) -> Result<String, MemoryError> {
+    fn function_name(&mut self, memory: &dyn Memory, function: u32) -> Result<String, MemoryError> {
         if let Some(name) = self.names.get(&function) {
             return Ok(name.clone());
         }

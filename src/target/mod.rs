@@ -16,5 +16,6 @@ pub mod process;
 pub mod runtime;
 pub mod sighting;
 pub mod site;
+pub mod trail;
 pub mod usdt;
 pub mod version;

@@ -7,3 +7,4 @@ mod live;
 mod program;
 mod python;
 mod recording;
+mod stacks;

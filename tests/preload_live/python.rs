@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Those of other systems by their loaders: the probe's files lie in our system.
-fn each_python(check: impl Fn(&Interpreter)) {
+pub fn each_python(check: impl Fn(&Interpreter)) {
     for interpreter in interpreters_by(&[Way::Loader]) {
         println!("{}", interpreter.name);
         check(&interpreter);

@@ -85,7 +85,7 @@ pub fn record_under(mut command: Command, circumstances: &Circumstances<'_>) -> 
     Recording { calls, lost: events.iter().map(lost).sum(), tally, output, claimed: target.is_some() }
 }
 
-fn launch(mut command: Command, prepared: &Prepared) -> Child {
+pub fn launch(mut command: Command, prepared: &Prepared) -> Child {
     let files = prepared.inherited_fds().map(|file| file.as_raw_fd());
     let inherit = move || {
         for file in files {

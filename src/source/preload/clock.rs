@@ -116,6 +116,11 @@ impl RawTime {
     pub fn from_record(word: u64) -> Self {
         Self(word)
     }
+
+    /// Ticks since the raw time `earlier`.
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
 }
 
 impl Timeline {

@@ -12,6 +12,7 @@ mod prepared;
 mod reader;
 mod reading;
 mod ring;
+mod stacks;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use std::io;
 pub use self::{
     prepared::Prepared,
     reading::{CallSink, PreloadSource},
+    stacks::NameStacks,
 };
 
 /// Why the probe cannot be prepared.

@@ -9,11 +9,15 @@ use std::{
 };
 
 use crate::{
-    model::{address::LiveAddress, ids::Tid},
+    model::{address::LiveAddress, event::SampleCause, ids::Tid, stack::StackId},
     source::preload::{
         clock::RawTime,
-        layout::{Chunk, KIND_LOST, KIND_SIGNAL, KIND_TIMED_WAIT, KIND_WAIT, RECORDS, Record, Slot},
+        layout::{
+            Chunk, KIND_BITS, KIND_FILLER, KIND_LOST, KIND_SIGNAL, KIND_STACK, KIND_TIMED_WAIT, KIND_WAIT, RECORDS,
+            Record, Slot,
+        },
         ring::SharedRing,
+        stacks::{Memory, Naming},
     },
     target::site::CondFunction,
 };
@@ -42,6 +46,8 @@ pub enum Recorded {
     Call(CondFunction, LiveAddress),
     /// So many records are missing from here on.
     Lost(u64),
+    /// A stack that belongs to the call before it; `None` when it could not be read.
+    Stack(SampleCause, Option<StackId>),
 }
 
 /// What one poll of all slots yields.
@@ -49,11 +55,18 @@ pub enum Recorded {
 pub struct Harvest {
     /// What was read.
     pub entries: Vec<Entry>,
+    /// Gives names to stacks, at once: code may be gone soon.
+    pub naming: Naming,
     /// Chunks that may still be looked at: a chain that was tampered with may have a cycle.
     pub chunks: usize,
 }
 
-type Decode<'poll> = &'poll dyn Fn(&mut SlotReader, &Record) -> Option<Entry>;
+/// Whose records are read, and the earliest moment of a loss that is told late.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    tid: Tid,
+    floor: RawTime,
+}
 
 /// The reading end of one slot.
 #[derive(Debug, Default)]
@@ -62,6 +75,7 @@ pub struct SlotReader {
     chunk: u32,
     position: usize,
     last: Option<RawTime>,
+    stacks: Memory,
     /// Losses that marks in the records stand for.
     marked: u64,
     /// Losses that have been told.
@@ -88,8 +102,8 @@ impl SlotReader {
         // Acquire, and before the records: a loss that is counted here and has no mark among them comes after them.
         let lost = slot.lost.load(Ordering::Acquire);
         let before = into.entries.len();
-        self.follow(ring, slot, into, &|reader, record| reader.decode(record, tid, floor));
-        into.entries.extend(self.tell(lost, tid, floor));
+        self.follow(ring, slot, into, Reading { tid, floor });
+        into.entries.extend(self.tell(lost, Reading { tid, floor }));
         self.quiet = if into.entries.len() == before { self.quiet.saturating_add(1) } else { 0 };
     }
 
@@ -102,14 +116,14 @@ impl SlotReader {
         *self = Self::default();
     }
 
-    fn follow(&mut self, ring: &SharedRing, slot: &Slot, into: &mut Harvest, decode: Decode<'_>) {
+    fn follow(&mut self, ring: &SharedRing, slot: &Slot, into: &mut Harvest, reading: Reading) {
         while into.chunks > 0 {
             into.chunks -= 1;
             if self.chunk == 0 {
                 self.chunk = link(&slot.first);
             }
             let Some(chunk) = ring.chunk(self.chunk) else { return };
-            self.take_committed(chunk, &mut into.entries, decode);
+            self.take_committed(chunk, into, reading);
             let next = if self.position < RECORDS { 0 } else { link(&chunk.next) };
             if next == 0 {
                 return;
@@ -119,37 +133,62 @@ impl SlotReader {
         }
     }
 
-    fn take_committed(&mut self, chunk: &Chunk, into: &mut Vec<Entry>, decode: Decode<'_>) {
+    fn take_committed(&mut self, chunk: &Chunk, into: &mut Harvest, reading: Reading) {
         // Acquire: the records up to here are complete.
         let committed = usize::try_from(chunk.committed.load(Ordering::Acquire)).unwrap_or(RECORDS).min(RECORDS);
-        let records = chunk.records.get(self.position..committed).unwrap_or_default();
-        into.extend(records.iter().filter_map(|record| decode(self, record)));
+        let mut records = chunk.records.get(self.position..committed).unwrap_or_default();
+        while let Some((record, rest)) = records.split_first() {
+            let word = record.word.load(Ordering::Relaxed);
+            let after = match word & ((1 << KIND_BITS) - 1) {
+                KIND_STACK => self.take_stack(record, rest, into, reading),
+                _ => {
+                    into.entries.extend(self.decode(record, reading));
+                    0
+                }
+            };
+            records = rest.get(after..).unwrap_or_default();
+        }
         self.position = self.position.max(committed);
     }
 
-    fn decode(&mut self, record: &Record, tid: Tid, floor: RawTime) -> Option<Entry> {
+    /// Takes the stack that begins with `record`, and says how many of the records after it belong to it.
+    fn take_stack(&mut self, record: &Record, after: &[Record], into: &mut Harvest, reading: Reading) -> usize {
+        let head = (record.time.load(Ordering::Relaxed), record.word.load(Ordering::Relaxed) >> KIND_BITS);
+        let noted = into.naming.read(&mut self.stacks, head, after);
+        if let (Some(cause), Some(at)) = (noted.cause, self.last) {
+            let entry = Entry { at, tid: reading.tid, what: Recorded::Stack(cause, noted.stack) };
+            // The thread that releases owns the lock until then: its stack comes before the call.
+            let behind =
+                usize::from(cause == SampleCause::AtRelease && into.entries.last().is_some_and(|it| it.at == at));
+            into.entries.insert(into.entries.len() - behind, entry);
+        }
+        noted.records
+    }
+
+    fn decode(&mut self, record: &Record, reading: Reading) -> Option<Entry> {
         let word = record.word.load(Ordering::Relaxed);
-        let operand = word >> 2;
-        let function = match word & 3 {
+        let operand = word >> KIND_BITS;
+        let function = match word & ((1 << KIND_BITS) - 1) {
             KIND_SIGNAL => CondFunction::Signal,
             KIND_TIMED_WAIT => CondFunction::TimedWait,
             KIND_WAIT => CondFunction::Wait,
-            KIND_LOST => return self.pass_mark(operand, tid, floor),
-            _ => return None,
+            KIND_LOST => return self.pass_mark(operand, reading),
+            // No call: a stack is taken elsewhere, the rest has no meaning.
+            KIND_STACK | KIND_FILLER.. => return None,
         };
         let at = RawTime::from_record(record.time.load(Ordering::Relaxed));
         self.last = Some(at);
-        Some(Entry { at, tid, what: Recorded::Call(function, LiveAddress::in_target(operand)) })
+        Some(Entry { at, tid: reading.tid, what: Recorded::Call(function, LiveAddress::in_target(operand)) })
     }
 
-    fn pass_mark(&mut self, count: u64, tid: Tid, floor: RawTime) -> Option<Entry> {
+    fn pass_mark(&mut self, count: u64, reading: Reading) -> Option<Entry> {
         self.marked = self.marked.saturating_add(count);
-        self.tell(self.marked, tid, floor)
+        self.tell(self.marked, reading)
     }
 
     /// An entry for the losses up to `total` that have not been told yet, at the last moment before they can have
     /// begun: everything before `floor` had been read when there was no loss.
-    fn tell(&mut self, total: u64, tid: Tid, floor: RawTime) -> Option<Entry> {
+    fn tell(&mut self, total: u64, Reading { tid, floor }: Reading) -> Option<Entry> {
         let news = total.checked_sub(self.told).filter(|news| *news > 0)?.min(MOST_LOST);
         self.told = total;
         let at = self.last.map_or(floor, |last| last.max(floor));

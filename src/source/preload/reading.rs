@@ -7,7 +7,7 @@ use std::{fmt, mem, sync::atomic::Ordering, thread, time::Duration};
 
 use crate::{
     model::{
-        event::{Event, LostEvents, What},
+        event::{Event, LostEvents, StackSample, What},
         ids::Pid,
         time::{MonoNanos, Nanos},
     },
@@ -19,9 +19,11 @@ use crate::{
             layout::{CHUNKS, COST_EMISSIONS},
             reader::{Entry, Harvest, Recorded, SlotReader, is_at_rest},
             ring::SharedRing,
+            stacks::{NameStacks, Naming, describe},
             tasks::Tasks,
         },
     },
+    target::runtime::Runtime,
 };
 
 /// Makes events of a call, appends them, and says whether the call belongs to a lock.
@@ -39,6 +41,10 @@ const FILTER_LIFE: Nanos = Nanos::from_millis(1_000);
 const CHECKS: usize = 1024;
 /// A quiet thread is checked after 1, 2, 4, ... polls without a record, and then every so many polls.
 const RAREST_CHECK: u32 = 64;
+/// An owner whose stack is being read cannot release: reading takes some microseconds and must stay a small part.
+const READ_SPACING: Nanos = Nanos::from_nanos(100_000);
+/// Holds of this length get a stack even if nobody waited.
+const LONG_HOLD: Nanos = Nanos::from_millis(1);
 /// At the end, how long to wait for threads that are in the middle of a record.
 const LAST_WAIT: Duration = Duration::from_millis(100);
 /// Between two looks while waiting; longer than anchors must be apart.
@@ -51,6 +57,7 @@ pub struct PreloadSource {
     pid: Pid,
     tasks: Tasks,
     calls: CallSink,
+    naming: Naming,
     readers: Vec<SlotReader>,
     /// Read and not yet passed by the watermark.
     pending: Vec<Entry>,
@@ -68,6 +75,7 @@ impl PreloadSource {
             pid,
             tasks: Tasks::of(pid),
             calls,
+            naming: Naming::default(),
             readers: Vec::new(),
             pending: Vec::new(),
             watermark: start,
@@ -76,12 +84,30 @@ impl PreloadSource {
         }
     }
 
+    /// Has the probe note stacks from now on, of a target with this runtime; `namer` makes out what they mean.
+    pub fn note_stacks(&mut self, runtime: &Runtime, namer: Box<dyn NameStacks>) {
+        let now = self.timeline.advance();
+        let ticks = |time| now.since(self.timeline.earlier(now, time));
+        let walk = &self.ring.header().walk;
+        walk.spacing.store(ticks(READ_SPACING), Ordering::Relaxed);
+        walk.long_hold.store(ticks(LONG_HOLD), Ordering::Relaxed);
+        describe(walk, runtime);
+        self.name_with(namer);
+    }
+
+    /// Tells the probe the locks, and has `namer` make out what stacks mean.
+    pub(super) fn name_with(&mut self, namer: Box<dyn NameStacks>) {
+        self.naming = Naming::by(namer);
+        self.naming.tell_locks(&self.ring.header().locks);
+    }
+
     /// Reads every slot; `true` when all records before `now`, less the margin, have been read.
     fn poll(&mut self, now: RawTime) -> bool {
         let slots = self.ring.used_slots();
         self.readers.resize_with(slots.len().max(self.readers.len()), SlotReader::default);
         let longest_busy = self.timeline.earlier(now, LONGEST_BUSY);
-        let mut harvest = Harvest { entries: mem::take(&mut self.pending), chunks: CHUNKS + slots.len() };
+        let (entries, naming) = (mem::take(&mut self.pending), mem::take(&mut self.naming));
+        let mut harvest = Harvest { entries, naming, chunks: CHUNKS + slots.len() };
         let mut complete = true;
         let mut checks = CHECKS;
         for (index, (slot, reader)) in slots.iter().zip(&mut self.readers).enumerate() {
@@ -99,7 +125,7 @@ impl PreloadSource {
             complete &= reader.busy_since.is_none_or(|since| since < longest_busy);
         }
         complete &= harvest.chunks > 0;
-        self.pending = harvest.entries;
+        (self.pending, self.naming) = (harvest.entries, harvest.naming);
         complete || self.pending.len() > MOST_PENDING
     }
 
@@ -133,7 +159,11 @@ impl PreloadSource {
         let (at, what) = if at < self.watermark { (self.watermark, late(what)) } else { (at, what) };
         let at = self.timeline.convert(at);
         match what {
+            Recorded::Lost(0) => {}
             Recorded::Lost(count) => out.push(Event { at, tid, what: What::LostLock(LostEvents { count }) }),
+            Recorded::Stack(cause, stack) => {
+                out.push(Event { at, tid, what: What::Stack(StackSample { until: at, stack, cause }) });
+            }
             Recorded::Call(function, cond) => {
                 self.lock_events += 1;
                 let verdict = (self.calls)(Call { at, tid, function, cond }, out);
@@ -170,6 +200,7 @@ impl Source for PreloadSource {
         let complete = self.poll(now);
         let reached = if complete { self.timeline.earlier(now, MARGIN).max(self.watermark) } else { self.watermark };
         self.deliver(reached, out);
+        self.naming.tell_locks(&self.ring.header().locks);
         self.timeline.convert(reached)
     }
 
@@ -216,5 +247,7 @@ fn late(what: Recorded) -> Recorded {
     match what {
         Recorded::Call(..) => Recorded::Lost(1),
         Recorded::Lost(count) => Recorded::Lost(count),
+        // No event is missing for want of a stack.
+        Recorded::Stack(..) => Recorded::Lost(0),
     }
 }

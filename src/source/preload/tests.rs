@@ -9,21 +9,26 @@ use std::{
 
 use crate::{
     model::{
-        event::{Event, LostEvents, What},
+        event::{Event, LostEvents, SampleCause, What},
         ids::{Pid, Tid},
+        stack::{Frame, StackId, StackTable},
         time::MonoNanos,
     },
     source::{
         Source,
         calls::Verdict,
         preload::{
-            PreloadSource,
+            NameStacks, PreloadSource,
             clock::{ProbeClock, Timeline},
             file,
-            layout::{CHUNKS, KIND_LOST, KIND_SIGNAL, RECORDS, RING_BYTES, Slot},
+            layout::{
+                CHUNKS, KIND_BITS, KIND_FILLER, KIND_LOST, KIND_SIGNAL, KIND_STACK, KIND_TIMED_WAIT, RECORDS,
+                RING_BYTES, STACK_FAILED, STACK_KNOWN, STACK_OF_HOLDER, STACK_OF_RELEASER, STACK_OF_WAITER, Slot,
+            },
             ring::SharedRing,
         },
     },
+    target::{lock::LockSeat, trail::Trail},
 };
 
 /// A source and a second view of its memory, through which the test plays the probe.
@@ -63,7 +68,7 @@ impl Stage {
         let chunk = self.probe.chunk(link).unwrap();
         for (record, (time, kind, operand)) in chunk.records.iter().zip(records) {
             record.time.store(*time, Ordering::Relaxed);
-            record.word.store((operand << 2) | kind, Ordering::Relaxed);
+            record.word.store((operand << KIND_BITS) | kind, Ordering::Relaxed);
         }
         chunk.committed.store(u32::try_from(records.len()).unwrap(), Ordering::Relaxed);
     }
@@ -163,6 +168,67 @@ fn the_end_delivers_everything_and_silences_the_probe() {
     assert_eq!(stage.source.tally().lock_events, 1);
 }
 
+/// Names a stack by how many frames it has.
+#[derive(Default)]
+struct Counting(StackTable);
+
+impl NameStacks for Counting {
+    fn name(&mut self, trail: &Trail) -> Option<StackId> {
+        Some(self.0.intern(&vec![Frame::marker("frame"); trail.frames.len()]))
+    }
+
+    fn locks_after(&self, _known: usize) -> Vec<LockSeat> {
+        Vec::new()
+    }
+}
+
+/// What was delivered: calls by their order, stacks by their cause and the id of one with so many frames.
+fn stacks(events: &[Event]) -> Vec<(SampleCause, Option<StackId>)> {
+    let stack = |event: &Event| match event.what {
+        What::Stack(sample) => Some((sample.cause, sample.stack)),
+        _ => None,
+    };
+    events.iter().filter_map(stack).collect()
+}
+
+#[test]
+fn stacks_follow_their_call_and_are_remembered_by_their_print() {
+    let mut stage = stage();
+    stage.source.name_with(Box::new(Counting::default()));
+    stage.claim(own_pid().raw()).first.store(1, Ordering::Relaxed);
+    let (print, other) = (5, u64::MAX);
+    let records = [
+        (1, KIND_TIMED_WAIT, 10),
+        (print, KIND_STACK, STACK_OF_WAITER | 2),
+        (0, KIND_SIGNAL, 77),
+        (0, KIND_SIGNAL, 77),
+        (other, KIND_STACK, STACK_OF_HOLDER),
+        (print, KIND_STACK, STACK_OF_HOLDER | STACK_KNOWN),
+        (6, KIND_STACK, STACK_OF_HOLDER | STACK_KNOWN),
+        (0, KIND_STACK, STACK_OF_HOLDER | STACK_FAILED),
+        (0, KIND_FILLER, 0),
+        (other, KIND_STACK, STACK_OF_RELEASER | STACK_OF_HOLDER),
+        // More frames than there are: not a frame of it is believed.
+        (print, KIND_STACK, STACK_OF_WAITER | 200),
+    ];
+    stage.write(1, &records);
+    let mut out = Vec::new();
+    stage.poll(&mut out);
+    assert_eq!(*stage.conds.lock().unwrap(), [10]);
+    let mut table = StackTable::default();
+    let [two, none] = [2, 0].map(|count| Some(table.intern(&vec![Frame::marker("frame"); count])));
+    let holder = SampleCause::Contended;
+    let expected = [
+        (SampleCause::WaitBegan, two),
+        (holder, none),
+        (holder, two),
+        (holder, None),
+        (holder, None),
+        (SampleCause::WaitBegan, None),
+    ];
+    assert_eq!(stacks(&out), expected);
+}
+
 /// A number that looks random, from a seed that makes the test repeatable.
 fn scrambled(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -176,6 +242,7 @@ fn below(seed: &mut u64, limit: usize) -> u32 {
 #[test]
 fn a_ring_full_of_rubbish_neither_panics_nor_blocks() {
     let mut stage = stage();
+    stage.source.name_with(Box::new(Counting::default()));
     let seed = &mut 1;
     for _ in 0..20 {
         let header = stage.probe.header();

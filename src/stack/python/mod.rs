@@ -18,11 +18,17 @@ use crate::{
     model::{address::LiveAddress, stack::Frame},
     stack::{
         ATTEMPTS, CHANGING, DEEPER, Motion, StackFailure,
-        python::{bytecode::byte_offset, code::CodeCache, reading::Reading, walk::Walker},
+        python::{
+            bytecode::byte_offset,
+            code::CodeCache,
+            reading::Reading,
+            walk::{RawFrame, Walker},
+        },
     },
     target::{
         layout::{PythonLayout, TopFrame},
         memory::Memory,
+        trail::{Step, Trail},
     },
 };
 
@@ -76,6 +82,20 @@ impl PythonStacks {
             Motion::Still => self.read_still(memory, state),
             Motion::Moving => self.read_moving(memory, state),
         }
+    }
+
+    /// The stack that the in-target probe has noted, outermost frame first. Its code may be gone by now.
+    pub fn name(&mut self, memory: &dyn Memory, trail: &Trail) -> Result<Vec<Frame>, StackFailure> {
+        let frame = |step: &Step| RawFrame {
+            address: LiveAddress::in_target(0),
+            code: step.code,
+            instruction: step.instruction,
+            bytecode_copy: step.bytecode_copy,
+        };
+        self.first.chain.frames.clear();
+        self.first.chain.frames.extend(trail.frames.iter().map(frame));
+        self.first.chain.cut = trail.cut;
+        self.resolve(memory)
     }
 
     fn read_still(&mut self, memory: &dyn Memory, state: LiveAddress) -> Result<Vec<Frame>, StackFailure> {

@@ -1,0 +1,210 @@
+//! Stacks that the probe notes inside the target: the same as those read from outside where threads stand still, and never
+//! impossible where they run.
+
+use std::{
+    cell::RefCell,
+    io::{BufRead, BufReader, Write},
+    process::{Child, Command},
+    rc::Rc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use gilscope::{
+    model::{
+        event::{Event, LockStep, SampleCause, What},
+        ids::{Pid, Tid},
+        stack::{Frame, StackId, StackTable},
+        time::MonoNanos,
+    },
+    source::{
+        Source,
+        calls::{FindLocks, Translator},
+        preload::{NameStacks, PreloadSource, Prepared},
+    },
+    stack::{Motion, reader::StackReader},
+    target::{
+        discover::Target,
+        lock::LockSeat,
+        memory::{Memory, ProcessMemory},
+        trail::Trail,
+    },
+};
+
+use crate::{python::each_python, recording::launch};
+
+/// How many functions call each other in a ring in `recursion.py`.
+const RING: usize = 7;
+
+struct Locks(Target, Box<dyn Memory>);
+
+struct Namer {
+    reader: StackReader,
+    table: Rc<RefCell<StackTable>>,
+    translator: Rc<RefCell<Translator>>,
+}
+
+/// A program under the probe, which notes stacks.
+struct Watched {
+    child: Child,
+    source: PreloadSource,
+    table: Rc<RefCell<StackTable>>,
+    events: Vec<Event>,
+    outside: StackReader,
+}
+
+impl FindLocks for Locks {
+    fn find_locks(&mut self) -> Option<Vec<LockSeat>> {
+        self.0.locks(&*self.1).ok()
+    }
+}
+
+impl NameStacks for Namer {
+    fn name(&mut self, trail: &Trail) -> Option<StackId> {
+        let frames = self.reader.name(trail).ok()?;
+        Some(self.table.borrow_mut().intern(&frames))
+    }
+
+    fn locks_after(&self, known: usize) -> Vec<LockSeat> {
+        self.translator.borrow().seats().get(known..).unwrap_or_default().to_vec()
+    }
+}
+
+impl Watched {
+    fn start(mut command: Command) -> Self {
+        let prepared = Prepared::new().expect("memory files can be made");
+        command.envs(prepared.environment(None)).stdin(std::process::Stdio::piped());
+        let mut child = launch(command, &prepared);
+        // Only now does it run, and can be described.
+        let mut announcement = String::new();
+        let mut output = BufReader::new(child.stdout.take().expect("its output is a pipe"));
+        output.read_line(&mut announcement).expect("the program writes a line");
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid")).expect("a pid");
+        let target = Target::discover(pid).expect("an interpreter");
+        let memory = || Box::new(ProcessMemory::open(pid).expect("its memory"));
+        let reader = || StackReader::new(&target, memory()).expect("a layout that is right");
+        let locks: Box<dyn FindLocks> = Box::new(Locks(target.clone(), memory()));
+        let translator = Rc::new(RefCell::new(Translator::new(None)));
+        translator.borrow_mut().find_with(locks);
+        let (calls, table) = (Rc::clone(&translator), Rc::new(RefCell::new(StackTable::default())));
+        let on_call = Box::new(move |call, out: &mut Vec<Event>| calls.borrow_mut().translate(call, out));
+        let mut source = prepared.into_source(pid, on_call);
+        let namer = Namer { reader: reader(), table: Rc::clone(&table), translator };
+        source.note_stacks(&target.runtime, Box::new(namer));
+        let outside = reader();
+        child.stdin.as_mut().expect("its input is a pipe").write_all(b"\n").expect("the program reads a line");
+        Self { child, source, table, events: Vec::new(), outside }
+    }
+
+    fn child_pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")).expect("a pid")
+    }
+
+    fn drain_for(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.source.drain(MonoNanos::from_monotonic(0), &mut self.events);
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The stacks noted for this reason, with the threads that noted them.
+    fn noted(&self, cause: SampleCause) -> Vec<(Tid, Option<Vec<Frame>>)> {
+        let table = self.table.borrow();
+        let noted = self.events.iter().filter_map(|event| match event.what {
+            What::Stack(sample) if sample.cause == cause => Some((event.tid, sample.stack)),
+            _ => None,
+        });
+        noted.map(|(tid, stack)| (tid, stack.map(|stack| table.frames(stack).cloned().collect()))).collect()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The main thread sleeps with the GIL in its hands; the other one wakes and waits for it.
+const ASLEEP: &str = "
+import ctypes, os, sys, threading, time
+def größe(depth):
+    if depth: größe(depth - 1)
+    else: [time.sleep(seconds) for seconds in (0.2, 0.3)]
+def numbers(depth):
+    yield from (numbers(depth - 1) if depth else [hold()])
+def hold():
+    ctypes.PyDLL(None).usleep(1500000)
+print(os.getpid(), flush=True)
+sys.stdin.readline()
+thread = threading.Thread(target=größe, args=(60,), daemon=True)
+thread.start()
+time.sleep(0.3)
+class Body: list(numbers(9))
+time.sleep(9)";
+
+#[test]
+fn threads_that_stand_still_are_noted_as_they_are_read() {
+    each_python(|interpreter| {
+        let mut watched = Watched::start(interpreter.command_of(ASLEEP));
+        watched.drain_for(Duration::from_millis(1100));
+        let waits = watched.noted(SampleCause::WaitBegan);
+        let (waiter, noted) = waits.last().expect("the thread waits");
+        let read = watched.outside.read(*waiter, Motion::Still).expect("it waits still");
+        assert!(read.len() >= 61, "{} frames", read.len());
+        assert_eq!(noted.as_ref(), Some(&read));
+        let holder = watched.child_pid().main_thread();
+        let read = watched.outside.read(holder, Motion::Still).expect("it sleeps");
+        assert!(read.iter().any(|frame| frame.function == "numbers"), "{read:?}");
+        let held = watched.noted(SampleCause::Contended);
+        println!("  {} readings of the owner", held.len());
+        // Before it slept, others may have waited for it.
+        let asleep = held.iter().rev().take_while(|(tid, noted)| tid == waiter && noted.as_ref() == Some(&read));
+        let asleep = asleep.count();
+        assert!(asleep > 20, "{asleep} of {} readings agree", held.len());
+    });
+}
+
+#[test]
+fn no_impossible_chain_is_noted_of_a_running_thread() {
+    each_python(|interpreter| {
+        let mut watched = Watched::start(interpreter.command_of(include_str!("../stack_live/recursion.py")));
+        watched.drain_for(Duration::from_secs(3));
+        for cause in [SampleCause::WaitBegan, SampleCause::Contended, SampleCause::AtRelease] {
+            let noted = watched.noted(cause);
+            let refused = noted.iter().filter(|(_, stack)| stack.is_none()).count();
+            println!("  {cause:?}: {} noted, {refused} refused", noted.len());
+            assert!(noted.len() > refused, "{cause:?}");
+            for stack in noted.iter().filter_map(|(_, stack)| stack.as_ref()) {
+                let names = || stack.iter().map(|frame| &*frame.function).collect::<Vec<_>>().join(" ");
+                assert!(is_possible(stack), "impossible: {}", names());
+            }
+        }
+        let wants = watched.events.iter().filter(|event| matches!(event.what, What::Lock(_, LockStep::Want))).count();
+        assert!(wants > 10, "{wants} wants");
+    });
+}
+
+/// Whether the stack begins as a thread's does and then only has calls that the program contains; the main thread and a
+/// call of a lock's method between two of the ring's are possible as well.
+fn is_possible(stack: &[Frame]) -> bool {
+    if stack.first().is_some_and(|frame| frame.function == "<module>" || frame.function == "[no script frames]") {
+        return true;
+    }
+    let outer = ["_bootstrap", "_bootstrap_inner", "run", "work"];
+    let plain = |frame: &Frame| frame.function.rsplit('.').next().unwrap_or_default().to_owned();
+    let begins = stack.iter().zip(outer).all(|(frame, outer)| plain(frame) == outer);
+    let ring: Vec<_> = stack.iter().skip(outer.len()).map(ring_function).collect();
+    begins && ring.iter().all(Option::is_some) && ring.windows(2).all(|pair| calls(pair[0], pair[1]))
+}
+
+/// The ring and the number of a function such as `equal3`.
+fn ring_function(frame: &Frame) -> Option<(&str, usize)> {
+    let (ring, number) = frame.function.split_at_checked(5)?;
+    Some((ring, number.parse().ok()?))
+}
+
+fn calls(caller: Option<(&str, usize)>, callee: Option<(&str, usize)>) -> bool {
+    caller.zip(callee).is_some_and(|(caller, callee)| caller.0 == callee.0 && callee.1 == (caller.1 + 1) % RING)
+}
