@@ -166,6 +166,11 @@ impl Ledger {
         self.threads.get(&tid).is_some_and(|thread| thread.cpu == Cpu::Off(OffCpu::Blocked))
     }
 
+    /// Whether the thread got a CPU and has not been seen to lose it.
+    pub fn is_running(&self, tid: Tid) -> bool {
+        self.threads.get(&tid).is_some_and(|thread| thread.cpu == Cpu::Running)
+    }
+
     fn with_thread(&mut self, tid: Tid, then: impl FnOnce(&mut ThreadAccount)) {
         self.charge_thread(tid);
         if let Some(thread) = self.threads.get_mut(&tid) {
@@ -308,6 +313,7 @@ impl Ledger {
         match sample.cause {
             SampleCause::WaitBegan => self.on_wait_stack(tid, stack, sample.until),
             SampleCause::Tick => self.on_tick(tid, stack),
+            SampleCause::AtRelease => {}
         }
     }
 

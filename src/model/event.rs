@@ -122,4 +122,7 @@ pub enum SampleCause {
     Tick,
     /// The thread had begun to wait: such a sample speaks for that one wait.
     WaitBegan,
+    /// The thread is about to release a lock that others wait for, or that it has held for long: such a sample speaks
+    /// for that one hold, and not as well as a tick in it.
+    AtRelease,
 }

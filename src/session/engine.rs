@@ -11,7 +11,10 @@ use crate::{
         time::{MonoNanos, Nanos},
     },
     perf::clock,
-    session::sampler::{Sampler, no_stack},
+    session::{
+        sampler::Sampler,
+        stacks::{SharedStacks, no_stack},
+    },
     source::{Source, Tally, calls::SharedTranslator, order::Merger},
 };
 
@@ -30,7 +33,7 @@ pub(super) struct Engine {
     declared: usize,
     merger: Merger,
     ledger: Ledger,
-    stacks: StackTable,
+    stacks: SharedStacks,
     sampler: Option<Sampler>,
     started: MonoNanos,
 }
@@ -51,6 +54,7 @@ pub(super) struct Parts {
     pub(super) sources: Vec<Box<dyn Source>>,
     pub(super) translator: SharedTranslator,
     pub(super) sampler: Option<Sampler>,
+    pub(super) stacks: SharedStacks,
     /// What is known of the locks found already; those found later are new, and free.
     pub(super) lock_start: LockStart,
     /// Start of the window.
@@ -59,8 +63,8 @@ pub(super) struct Parts {
 
 impl Engine {
     pub(super) fn new(parts: Parts) -> Self {
-        let mut stacks = StackTable::default();
-        let no_stack = no_stack(&mut stacks);
+        let stacks = parts.stacks;
+        let no_stack = no_stack(&mut stacks.borrow_mut());
         let options = LedgerOptions {
             start: parts.start,
             long_hold: LONG_HOLD,
@@ -104,7 +108,7 @@ impl Engine {
         let watermark = self.drain();
         self.book(watermark);
         if let Some(sampler) = &mut self.sampler {
-            sampler.sample(&self.ledger, &mut self.stacks, self.merger.inbox());
+            sampler.sample(&self.ledger, &mut self.stacks.borrow_mut(), self.merger.inbox());
         }
     }
 
@@ -147,7 +151,7 @@ impl Engine {
     fn close(self, end: MonoNanos) -> Recorded {
         let tally = self.tally();
         let late = self.merger.late();
-        Recorded { attribution: self.ledger.finish(end), stacks: self.stacks, tally, late }
+        Recorded { attribution: self.ledger.finish(end), stacks: self.stacks.take(), tally, late }
     }
 
     fn drain(&mut self) -> MonoNanos {

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::{
     perf::error::PerfError,
-    source::{preload::PreloadError, uprobe::error::UprobeError},
+    source::{bpf::error::BpfSourceError, preload::PreloadError, uprobe::error::UprobeError},
     target::{discover::DiscoverError, launch::LaunchError, libc::LibcError, memory::MemoryError},
 };
 
@@ -26,6 +26,9 @@ pub enum SessionError {
     /// Uprobes could not be armed.
     #[error("cannot arm uprobes")]
     Uprobe(#[from] UprobeError),
+    /// Programs that run already could not be told about the target.
+    #[error("cannot tell the programs in the kernel about the target")]
+    Programs(#[source] BpfSourceError),
     /// The scheduler could not be watched.
     #[error("cannot watch the scheduler")]
     Scheduler(#[from] PerfError),

@@ -14,6 +14,7 @@ mod recording;
 pub mod run;
 mod sampler;
 pub mod signals;
+mod stacks;
 mod summary;
 mod uprobe;
 mod watch;

@@ -15,6 +15,8 @@ use crate::{
         finder::LiveLocks,
         options::RecordOptions,
         recording::{Beginning, Recording, first_thread},
+        sampler::RunningThreads,
+        stacks::SharedStacks,
     },
     source::{
         Source,
@@ -86,7 +88,17 @@ impl PreloadWatch {
         }
         let first = first_thread(target.pid.main_thread(), start, cpu);
         let (backend, lock_start) = (Backend::Preload, LockStart::Free);
-        let beginning = Beginning { target, translator, sources, backend, start, lock_start, notes };
+        let beginning = Beginning {
+            target,
+            translator,
+            sources,
+            stacks: SharedStacks::default(),
+            running: RunningThreads::Ours,
+            backend,
+            start,
+            lock_start,
+            notes,
+        };
         let mut recording = Recording::begin(beginning, options)?;
         recording.engine().add([first]);
         Ok(recording)

@@ -16,7 +16,8 @@ use crate::{
         error::SessionError,
         options::RecordOptions,
         progress::Progress,
-        sampler::Sampler,
+        sampler::{RunningThreads, Sampler},
+        stacks::SharedStacks,
         summary,
     },
     source::{Source, calls::SharedTranslator},
@@ -51,6 +52,9 @@ pub(super) struct Beginning {
     pub(super) target: Target,
     pub(super) translator: SharedTranslator,
     pub(super) sources: Vec<Box<dyn Source>>,
+    /// Shared with the sources.
+    pub(super) stacks: SharedStacks,
+    pub(super) running: RunningThreads,
     pub(super) backend: Backend,
     /// Start of the window.
     pub(super) start: MonoNanos,
@@ -60,9 +64,10 @@ pub(super) struct Beginning {
 
 impl Recording {
     pub(super) fn begin(beginning: Beginning, options: RecordOptions) -> Result<Self, SessionError> {
-        let Beginning { target, translator, sources, backend, start, lock_start, mut notes } = beginning;
-        let sampler = sampler(&target, options.rate, &mut notes)?;
-        let engine = Engine::new(Parts { sources, translator, sampler, lock_start, start });
+        let Beginning { target, translator, sources, stacks, running, backend, start, lock_start, mut notes } =
+            beginning;
+        let sampler = sampler(&target, (options.rate, running), &mut notes)?;
+        let engine = Engine::new(Parts { sources, translator, sampler, stacks, lock_start, start });
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
         Ok(Self { engine, progress, target, backend, notes, started: start, duration })
     }
@@ -111,7 +116,7 @@ pub(super) fn first_thread(tid: Tid, at: MonoNanos, cpu: SeenCpu) -> Event {
 
 fn sampler(
     target: &Target,
-    rate: Option<NonZeroU32>,
+    (rate, running): (Option<NonZeroU32>, RunningThreads),
     notes: &mut Vec<String>,
 ) -> Result<Option<Sampler>, SessionError> {
     let Some(rate) = rate else {
@@ -123,5 +128,5 @@ fn sampler(
     if reader.is_none() {
         notes.push("stacks of this build cannot be read".to_owned());
     }
-    Ok(reader.map(|reader| Sampler::new(reader, rate)))
+    Ok(reader.map(|reader| Sampler::new(reader, rate, running)))
 }

@@ -1,7 +1,7 @@
 //! When to read whose stack: all threads at a jittered rate, and each thread that has begun to wait.
 //!
 //! Stacks are read from outside; no thread is ever stopped for it. A stack that moved while it was read is discarded by
-//! the reader and counted. The number of distinct stacks kept is bounded: past the bound they share one place holder.
+//! the reader and counted. Where programs in the kernel sample the threads that run, only the others are read here.
 
 use std::num::NonZeroU32;
 
@@ -12,22 +12,31 @@ use crate::{
     model::{
         event::{Event, SampleCause, StackSample, What},
         ids::Tid,
-        stack::{Frame, StackId, StackTable},
+        stack::StackTable,
         time::{MonoNanos, Nanos},
     },
     perf::clock,
-    stack::{Motion, StackFailure, reader::StackReader},
+    session::stacks::keep,
+    stack::{Motion, reader::StackReader},
 };
 
-/// Distinct stacks kept; past it memory would grow with the length of the recording.
-const STACKS_KEPT: usize = 20_000;
 /// Threads read at one tick; more take turns, so that reading never takes more than a few milliseconds.
 const THREADS_A_TICK: usize = 48;
+
+/// Who samples the threads that run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum RunningThreads {
+    /// We do, from outside.
+    Ours,
+    /// The source does, from inside the kernel.
+    OfSource,
+}
 
 /// Reads stacks on time.
 #[derive(Debug)]
 pub(super) struct Sampler {
     reader: StackReader,
+    running: RunningThreads,
     period: Nanos,
     next_tick: MonoNanos,
     turn: usize,
@@ -38,11 +47,11 @@ pub(super) struct Sampler {
 
 impl Sampler {
     /// Samples each thread `rate` times a second on average.
-    pub(super) fn new(reader: StackReader, rate: NonZeroU32) -> Self {
+    pub(super) fn new(reader: StackReader, rate: NonZeroU32, running: RunningThreads) -> Self {
         let period = Nanos::from_nanos(1_000_000_000 / u64::from(rate.get()));
         let now = clock::now();
         let jitter = Jitter(now.as_nanos() | 1);
-        Self { reader, period, next_tick: now, turn: 0, jitter, asked: FxHashMap::default() }
+        Self { reader, running, period, next_tick: now, turn: 0, jitter, asked: FxHashMap::default() }
     }
 
     /// How long until the next tick is due.
@@ -71,27 +80,16 @@ impl Sampler {
         let start = self.turn % threads.len();
         self.turn = start + count;
         for tid in threads.iter().cycle().skip(start).take(count) {
-            out.push(self.read(*tid, Motion::Moving, SampleCause::Tick, stacks));
+            if self.running == RunningThreads::Ours || !ledger.is_running(*tid) {
+                out.push(self.read(*tid, Motion::Moving, SampleCause::Tick, stacks));
+            }
         }
     }
 
     fn read(&mut self, tid: Tid, motion: Motion, cause: SampleCause, stacks: &mut StackTable) -> Event {
         let at = clock::now();
-        let stack = match self.reader.read(tid, motion) {
-            Ok(frames) => Some(kept(&frames, stacks)),
-            // Both are answers: a thread that is starting or ending, or that C code made for itself.
-            Err(StackFailure::NoFrames) => Some(stacks.intern(&[Frame::marker("no script frames")])),
-            Err(StackFailure::UnknownThread) => Some(stacks.intern(&[Frame::marker("not in the interpreter")])),
-            Err(StackFailure::Torn | StackFailure::Unreadable) => None,
-        };
+        let stack = keep(self.reader.read(tid, motion), stacks);
         Event { at, tid, what: What::Stack(StackSample { until: clock::now(), stack, cause }) }
-    }
-}
-
-fn kept(frames: &[Frame], stacks: &mut StackTable) -> StackId {
-    match stacks.len() {
-        0..STACKS_KEPT => stacks.intern(frames),
-        _ => stacks.intern(&[Frame::marker("too many different stacks")]),
     }
 }
 
@@ -108,9 +106,4 @@ impl Jitter {
         let period = period.as_nanos();
         Nanos::from_nanos(period / 2 + self.0 % period.max(1))
     }
-}
-
-/// The stack that stands in where none was read.
-pub(super) fn no_stack(stacks: &mut StackTable) -> StackId {
-    stacks.intern(&[Frame::marker("no stack read")])
 }

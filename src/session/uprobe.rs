@@ -1,34 +1,49 @@
 //! Kernel uprobes, on a program that is launched or on one that is running.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, error::Error, num::NonZeroU32, rc::Rc};
 
 use crate::{
+    bpf::error::BpfError,
     ledger::LockStart,
     model::{
         event::{Event, SeenCpu, What},
         ids::{LockId, Pid},
         profile::Backend,
+        recorded::RecordedStack,
         time::{MonoNanos, Nanos},
     },
     perf::clock,
     session::{
         error::SessionError,
         finder::LiveLocks,
-        options::RecordOptions,
+        options::{NoteDetail, RecordOptions},
         recording::{Beginning, Recording, first_thread},
+        sampler::RunningThreads,
+        stacks::{Recorder, SharedStacks},
     },
     source::{
+        Source,
+        bpf::{BpfSource, error::BpfSourceError},
         calls::{SharedTranslator, Translator},
         scheduler::Scope,
         uprobe::{UprobeOptions, UprobeSource, cost::measure_cost, sweep::Sweeper},
     },
+    stack::recorded::Resolver,
     target::{discover::Target, libc::CondLibrary, memory::ProcessMemory, site::Site},
 };
+
+/// The two ways to take events from uprobes.
+#[derive(Debug)]
+enum LockProbes {
+    Programs(Box<BpfSource>),
+    Tracepoints(Box<UprobeSource>),
+}
 
 /// Uprobes armed on the libc that a launched program will most likely map.
 #[derive(Debug)]
 pub(super) struct UprobeWatch {
-    source: UprobeSource,
+    probes: LockProbes,
+    why_no_programs: Option<BpfSourceError>,
     armed: CondLibrary,
     translator: SharedTranslator,
     child: Pid,
@@ -44,8 +59,8 @@ impl UprobeWatch {
     pub(super) fn before_start(child: Pid) -> Result<Self, SessionError> {
         let armed = CondLibrary::of_self()?;
         let translator = Rc::new(RefCell::new(Translator::new(None)));
-        let source = arm(child, Scope::BeforeExec, armed.sites.clone(), &translator)?;
-        Ok(Self { source, armed, translator, child, started: clock::now(), looks: 0 })
+        let (probes, why_no_programs) = LockProbes::arm(child, Scope::BeforeExec, armed.sites.clone(), &translator)?;
+        Ok(Self { probes, why_no_programs, armed, translator, child, started: clock::now(), looks: 0 })
     }
 
     /// The target, once the child has become an interpreter.
@@ -56,18 +71,22 @@ impl UprobeWatch {
     }
 
     pub(super) fn begin(mut self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
-        let mut notes = Vec::new();
+        let mut notes = vec![self.probes.note(self.why_no_programs, options.notes)];
         if self.armed.is_mapped_by(target.pid) == Some(false) {
             let library = CondLibrary::of_process(target.pid)?;
-            self.source.add_sites(&library.sites)?;
+            self.probes.add_sites(&library.sites)?;
             notes.push("the program maps another libc than gilscope: its first milliseconds are missing".to_owned());
         }
         self.translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
+        let stacks = SharedStacks::default();
+        let (source, running) = self.probes.into_source(&target, options.rate, &stacks)?;
         let first = first_thread(target.pid.main_thread(), self.started, SeenCpu::Asleep);
         let beginning = Beginning {
             target,
             translator: self.translator,
-            sources: vec![Box::new(self.source)],
+            sources: vec![source],
+            stacks,
+            running,
             backend: Backend::Uprobe,
             start: self.started,
             lock_start: LockStart::Free,
@@ -83,22 +102,27 @@ impl UprobeWatch {
 pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
     let memory = ProcessMemory::open(target.pid)?;
     let translator = Rc::new(RefCell::new(Translator::new(Some(Box::new(LiveLocks::of(&target)?)))));
-    let source = arm(target.pid, Scope::Running, target.sites()?, &translator)?;
+    let (probes, why) = LockProbes::arm(target.pid, Scope::Running, target.sites()?, &translator)?;
+    let notes = vec![probes.note(why, options.notes)];
     translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
     let ids = (0..).map(LockId::from_index);
     let seats: Vec<_> = ids.zip(translator.borrow().seats().iter().cloned()).collect();
     let seen = target.sightings(&memory, &seats);
     let free = seats.iter().filter(|(_, seat)| seat.read(&memory).is_ok_and(|words| !words.locked));
     let free: Vec<LockId> = free.map(|(id, _)| *id).collect();
+    let stacks = SharedStacks::default();
+    let (source, running) = probes.into_source(&target, options.rate, &stacks)?;
     let start = clock::now();
     let beginning = Beginning {
         target,
         translator,
-        sources: vec![Box::new(source)],
+        sources: vec![source],
+        stacks,
+        running,
         backend: Backend::Uprobe,
         start,
         lock_start: LockStart::Unknown,
-        notes: Vec::new(),
+        notes,
     };
     let mut recording = Recording::begin(beginning, options)?;
     let engine = recording.engine();
@@ -112,7 +136,80 @@ pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording
     Ok(recording)
 }
 
-fn arm(pid: Pid, scope: Scope, sites: Vec<Site>, translator: &SharedTranslator) -> Result<UprobeSource, SessionError> {
+impl LockProbes {
+    /// Programs in the kernel where they can run, else tracepoints that report every hit.
+    fn arm(
+        pid: Pid,
+        scope: Scope,
+        sites: Vec<Site>,
+        translator: &SharedTranslator,
+    ) -> Result<(Self, Option<BpfSourceError>), SessionError> {
+        match BpfSource::arm(pid, scope, &sites, Rc::clone(translator)) {
+            Ok(source) => Ok((Self::Programs(Box::new(source)), None)),
+            Err(why) => Ok((Self::Tracepoints(Box::new(arm_tracepoints(pid, scope, sites, translator)?)), Some(why))),
+        }
+    }
+
+    fn add_sites(&mut self, sites: &[Site]) -> Result<(), SessionError> {
+        match self {
+            Self::Programs(source) => source.add_sites(sites).map_err(SessionError::Programs),
+            Self::Tracepoints(source) => Ok(source.add_sites(sites)?),
+        }
+    }
+
+    /// The source, reading stacks by itself if it can and is to.
+    fn into_source(
+        self,
+        target: &Target,
+        rate: Option<NonZeroU32>,
+        stacks: &SharedStacks,
+    ) -> Result<(Box<dyn Source>, RunningThreads), SessionError> {
+        let mut source = match self {
+            Self::Programs(source) => source,
+            Self::Tracepoints(source) => return Ok((source, RunningThreads::Ours)),
+        };
+        let resolver = Resolver::new(target, Box::new(ProcessMemory::open(target.pid)?));
+        let Some((rate, resolver)) = rate.zip(resolver) else { return Ok((source, RunningThreads::Ours)) };
+        let mut recorder = Recorder::new(resolver, Rc::clone(stacks));
+        let memory = ProcessMemory::open(target.pid)?;
+        let on_stack = Box::new(move |stack: &RecordedStack| recorder.record(stack));
+        let reads = source.read_stacks((target, &memory), rate, on_stack).map_err(SessionError::Programs)?;
+        Ok((source, if reads { RunningThreads::OfSource } else { RunningThreads::Ours }))
+    }
+
+    /// How events are taken, and with `detail` why not otherwise.
+    fn note(&self, why: Option<BpfSourceError>, detail: NoteDetail) -> String {
+        let (Self::Tracepoints(_), Some(why)) = (self, why) else {
+            return "lock events are taken by BPF programs at uprobes".to_owned();
+        };
+        let mut note = "lock events are taken by uprobes in tracefs, without BPF programs".to_owned();
+        if detail == NoteDetail::Full {
+            note += &format!(": {}", causes(&why));
+            if let BpfSourceError::Bpf(BpfError::Program { log, .. }) = &why {
+                note += &format!("; the verifier said: {}", last_lines(log));
+            }
+        }
+        note
+    }
+}
+
+/// What a verifier ends with: the instruction, its objection, and a count.
+fn last_lines(log: &str) -> String {
+    let lines: Vec<&str> = log.trim().lines().collect();
+    lines[lines.len().saturating_sub(3)..].join("; ")
+}
+
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let whole = std::iter::successors(Some(error), |error: &&dyn Error| (*error).source());
+    whole.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn arm_tracepoints(
+    pid: Pid,
+    scope: Scope,
+    sites: Vec<Site>,
+    translator: &SharedTranslator,
+) -> Result<UprobeSource, SessionError> {
     let sweeper = Sweeper::this_program();
     let (calls, steps) = (Rc::clone(translator), Rc::clone(translator));
     Ok(UprobeSource::arm(UprobeOptions {
