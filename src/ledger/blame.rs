@@ -34,6 +34,8 @@ pub(super) struct BlameBook {
 struct Charged {
     time: Nanos,
     stacks: Samples,
+    /// Stacks at the ends of holds, weighted by their lengths, for pairs without a tick.
+    at_release: Samples,
 }
 
 impl BlameBook {
@@ -53,12 +55,21 @@ impl BlameBook {
         }
     }
 
+    /// The holder's stack was `stack` at the end of a hold of this length, while these threads waited.
+    pub(super) fn release(&mut self, (lock, holder): (LockId, Tid), waiters: &[Tid], stack: StackId, length: Nanos) {
+        for waiter in waiters {
+            let pair = Pair { lock, waiter: *waiter, holder };
+            *self.pairs.entry(pair).or_default().at_release.entry(stack).or_default() += length.as_nanos();
+        }
+    }
+
     /// The entries, largest first. `fallback` gives a holder's stacks when none was sampled while others waited.
     pub(super) fn into_entries(self, fallback: impl Fn(Tid) -> Samples) -> Vec<Blame> {
         let mut entries = Vec::new();
         for (pair, charged) in self.pairs {
-            let stacks = [Some(charged.stacks), self.contended.get(&(pair.lock, pair.holder)).cloned()];
-            let stacks = stacks.into_iter().flatten().find(|stacks| !stacks.is_empty());
+            let of_pair = [Some(charged.stacks), Some(charged.at_release)];
+            let stacks = of_pair.into_iter().chain([self.contended.get(&(pair.lock, pair.holder)).cloned()]);
+            let stacks = stacks.flatten().find(|stacks| !stacks.is_empty());
             let stacks = sorted(stacks.unwrap_or_else(|| fallback(pair.holder)));
             let weights: Vec<u64> = stacks.iter().map(|(_, weight)| *weight).collect();
             let parts = stacks.iter().zip(apportion(charged.time, &weights));

@@ -64,6 +64,8 @@ pub(super) struct Hold {
     pub(super) waiters: u32,
     /// Stacks sampled during it.
     pub(super) ticks: Samples,
+    /// The stack at its end, if it was read.
+    pub(super) at_release: Option<StackId>,
 }
 
 impl LockAccount {
@@ -130,6 +132,7 @@ impl LockAccount {
             waited: Nanos::ZERO,
             waiters,
             ticks: Samples::default(),
+            at_release: None,
         });
     }
 
@@ -181,9 +184,10 @@ impl LockAccount {
 }
 
 impl Hold {
-    /// The stack seen most often during the hold, the smallest id among equals.
+    /// The stack seen most often during the hold, the smallest id among equals; the one at its end if none was seen.
     pub(super) fn usual_stack(&self) -> Option<StackId> {
-        self.ticks.iter().max_by_key(|(stack, count)| (**count, std::cmp::Reverse(**stack))).map(|(stack, _)| *stack)
+        let usual = self.ticks.iter().max_by_key(|(stack, count)| (**count, std::cmp::Reverse(**stack)));
+        usual.map(|(stack, _)| *stack).or(self.at_release)
     }
 }
 

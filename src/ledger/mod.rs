@@ -313,7 +313,7 @@ impl Ledger {
         match sample.cause {
             SampleCause::WaitBegan => self.on_wait_stack(tid, stack, sample.until),
             SampleCause::Tick => self.on_tick(tid, stack),
-            SampleCause::AtRelease => {}
+            SampleCause::AtRelease => self.on_release_stack(tid, stack),
         }
     }
 
@@ -326,6 +326,20 @@ impl Ledger {
             }
             // The wait was over before its stack was read.
             _ => {}
+        }
+    }
+
+    /// What an owner does at the end of its hold stands in for what it did during it, where no tick says more.
+    fn on_release_stack(&mut self, tid: Tid, stack: StackId) {
+        let now = self.now;
+        let held = self.locks.iter_mut().find_map(|lock| match &mut lock.owner {
+            Owner::Held(hold) if hold.tid == tid => Some((lock.id, hold, &lock.waiters)),
+            _ => None,
+        });
+        if let Some((lock, hold, waiters)) = held {
+            self.tally.stack_samples += 1;
+            hold.at_release = Some(stack);
+            self.blame.release((lock, tid), waiters, stack, now.saturating_since(hold.began));
         }
     }
 

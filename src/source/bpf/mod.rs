@@ -16,8 +16,9 @@ use std::{fmt, num::NonZeroU32};
 use crate::{
     bpf::ring::{Reading, Ring},
     model::{
+        address::LiveAddress,
         event::{Event, LostEvents, SampleCause, StackSample, What},
-        ids::Pid,
+        ids::{Pid, Tid},
         recorded::RecordedStack,
         stack::StackId,
         time::{MonoNanos, Nanos},
@@ -29,7 +30,7 @@ use crate::{
             config::Config,
             error::BpfSourceError,
             programs::Programs,
-            record::{CallStack, Decoder, Hit, HitKind, Reason},
+            record::{CallHit, Decoder, Hit, HitKind},
         },
         calls::{Call, SharedTranslator, StepReport, Verdict},
         scheduler::{SchedulerSource, Scope},
@@ -139,44 +140,50 @@ impl BpfSource {
     fn deliver(&mut self, out: &mut Vec<Event>) {
         self.pending.sort_by_key(|hit| hit.at);
         let ready = self.pending.partition_point(|hit| hit.at < self.read_until);
-        for Hit { at, tid, what } in self.pending.drain(..ready).collect::<Vec<_>>() {
+        let later = self.pending.split_off(ready);
+        for hit in std::mem::replace(&mut self.pending, later) {
+            let Hit { at, tid, what } = hit;
             match what {
                 HitKind::Tick(stack) => {
                     let stack = (self.on_stack)(&stack);
                     let sample = StackSample { until: at, stack, cause: SampleCause::Tick };
                     out.push(Event { at, tid, what: What::Stack(sample) });
                 }
-                HitKind::Call { meaning, argument, stack } => {
-                    self.tally.lock_events += 1;
-                    let reason = stack.as_ref().map(|stack| stack.reason);
-                    // A stack that cannot be believed is left out: there are other ways to get one.
-                    let sample = stack.and_then(|CallStack { reason, stack }| {
-                        let cause = match reason {
-                            Reason::WaitBegan => SampleCause::WaitBegan,
-                            Reason::AtRelease => SampleCause::AtRelease,
-                        };
-                        let stack = Some((self.on_stack)(&stack)?);
-                        Some(Event { at, tid, what: What::Stack(StackSample { until: at, stack, cause }) })
-                    });
-                    let before = sample.clone().filter(|_| reason == Some(Reason::AtRelease));
-                    out.extend(before);
-                    let verdict = match meaning {
-                        SiteMeaning::Libc(function) => {
-                            let call = Call { at, tid, function, cond: argument };
-                            self.translator.borrow_mut().translate(call, out)
-                        }
-                        SiteMeaning::Usdt(step) => {
-                            let report = StepReport { at, tid, lock: argument, step };
-                            self.translator.borrow_mut().report_step(report, out)
-                        }
-                    };
-                    out.extend(sample.filter(|_| reason == Some(Reason::WaitBegan)));
-                    if verdict == Verdict::Foreign {
-                        // If the kernel will not remember it, it is reported again, and is as foreign then.
-                        let _refused = self.programs.ignore(argument);
-                    }
-                }
+                HitKind::Call(call) => self.deliver_call((at, tid), call, out),
             }
+        }
+    }
+
+    /// The stack of a wait counts from the moment it began, that of a hold up to the moment it ended.
+    fn deliver_call(&mut self, (at, tid): (MonoNanos, Tid), hit: CallHit, out: &mut Vec<Event>) {
+        self.tally.lock_events += 1;
+        // A stack that cannot be believed is left out: there are other ways to get one.
+        let stack = hit.stack.and_then(|read| Some((read.cause, (self.on_stack)(&read.stack)?)));
+        let sample = |wanted| {
+            let stack = stack.filter(|(cause, _)| *cause == wanted);
+            stack.map(|(cause, stack)| StackSample { until: at, stack: Some(stack), cause })
+        };
+        let event = |sample| Event { at, tid, what: What::Stack(sample) };
+        out.extend(sample(SampleCause::AtRelease).map(event));
+        let verdict = self.translate((at, tid), hit.meaning, hit.argument, out);
+        out.extend(sample(SampleCause::WaitBegan).map(event));
+        if verdict == Verdict::Foreign {
+            // If the kernel will not remember it, it is reported again, and is as foreign then.
+            let _refused = self.programs.ignore(hit.argument);
+        }
+    }
+
+    fn translate(
+        &self,
+        (at, tid): (MonoNanos, Tid),
+        meaning: SiteMeaning,
+        argument: LiveAddress,
+        out: &mut Vec<Event>,
+    ) -> Verdict {
+        let mut translator = self.translator.borrow_mut();
+        match meaning {
+            SiteMeaning::Libc(function) => translator.translate(Call { at, tid, function, cond: argument }, out),
+            SiteMeaning::Usdt(step) => translator.report_step(StepReport { at, tid, lock: argument, step }, out),
         }
     }
 }

@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 use crate::{
     model::{
         address::LiveAddress,
-        event::LockStep,
+        event::{LockStep, SampleCause},
         ids::Tid,
         recorded::{RecordedFrame, RecordedStack, Walk},
         time::MonoNanos,
@@ -35,32 +35,33 @@ pub(super) struct Hit {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum HitKind {
-    /// A call, with the caller's stack if it was worth reading.
-    Call { meaning: SiteMeaning, argument: LiveAddress, stack: Option<CallStack> },
+    Call(CallHit),
     /// The sampling clock found the thread running.
     Tick(RecordedStack),
+}
+
+/// A call, or a step that the runtime reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CallHit {
+    pub(super) meaning: SiteMeaning,
+    /// The condition variable or the lock.
+    pub(super) argument: LiveAddress,
+    /// The caller's stack, if it was worth reading.
+    pub(super) stack: Option<CallStack>,
 }
 
 /// A stack read at a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CallStack {
-    pub(super) reason: Reason,
+    /// That a wait began, or that a hold ends.
+    pub(super) cause: SampleCause,
     pub(super) stack: RecordedStack,
-}
-
-/// Why a stack was read at a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reason {
-    /// A wait began.
-    WaitBegan,
-    /// A hold ended that others had waited for, or that was long.
-    AtRelease,
 }
 
 /// What a record is.
 enum Kind {
     Call(SiteMeaning),
-    CallStack(Reason),
+    CallStack(SampleCause),
     Tick,
 }
 
@@ -94,13 +95,13 @@ impl Decoder {
         let [kind, flags, ..] = kind.to_ne_bytes();
         let what = match self::kind(kind)? {
             Kind::Tick => HitKind::Tick(stack(frames, flags)?),
-            Kind::CallStack(reason) => {
-                self.stacks.insert(tid, CallStack { reason, stack: stack(frames, flags)? });
+            Kind::CallStack(cause) => {
+                self.stacks.insert(tid, CallStack { cause, stack: stack(frames, flags)? });
                 return Some(None);
             }
             Kind::Call(meaning) => {
                 let argument = LiveAddress::in_target(word(head, 16)?);
-                HitKind::Call { meaning, argument, stack: self.stacks.remove(&tid) }
+                HitKind::Call(CallHit { meaning, argument, stack: self.stacks.remove(&tid) })
             }
         };
         Some(Some(Hit { at, tid, what }))
@@ -119,8 +120,8 @@ pub(super) fn cookie(meaning: SiteMeaning) -> u64 {
 fn kind(number: u8) -> Option<Kind> {
     let number = usize::from(number);
     Some(match number {
-        16 => Kind::CallStack(Reason::WaitBegan),
-        17 => Kind::CallStack(Reason::AtRelease),
+        16 => Kind::CallStack(SampleCause::WaitBegan),
+        17 => Kind::CallStack(SampleCause::AtRelease),
         18 => Kind::Tick,
         FIRST_STEP.. => Kind::Call(SiteMeaning::Usdt(*STEPS.get(number - FIRST_STEP)?)),
         _ => Kind::Call(SiteMeaning::Libc(*CALLS.get(number)?)),
@@ -161,9 +162,12 @@ fn half(bytes: &[u8], at: usize) -> Option<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Decoder, HitKind, Reason, cookie};
+    use super::{CallHit, Decoder, HitKind, cookie};
     use crate::{
-        model::{event::LockStep, recorded::Walk},
+        model::{
+            event::{LockStep, SampleCause},
+            recorded::Walk,
+        },
         target::site::{CondFunction, SiteMeaning},
     };
 
@@ -181,10 +185,10 @@ mod tests {
         let mut decoder = Decoder::default();
         assert_eq!(decoder.decode(&record(1, 17, 1, &[[3 << 48 | 0x20, 5, 6]])), None);
         let other = decoder.decode(&record(2, 1, 0, &[])).unwrap();
-        assert!(matches!(other.what, HitKind::Call { stack: None, .. }));
+        assert!(matches!(other.what, HitKind::Call(CallHit { stack: None, .. })));
         let own = decoder.decode(&record(1, 0, 0, &[])).unwrap();
-        let HitKind::Call { meaning, stack: Some(stack), .. } = own.what else { panic!("{own:?}") };
-        assert_eq!((meaning, stack.reason), (SiteMeaning::Libc(CondFunction::Signal), Reason::AtRelease));
+        let HitKind::Call(CallHit { meaning, stack: Some(stack), .. }) = own.what else { panic!("{own:?}") };
+        assert_eq!((meaning, stack.cause), (SiteMeaning::Libc(CondFunction::Signal), SampleCause::AtRelease));
         assert_eq!((stack.stack.walk, stack.stack.frames[0].bytecode_copy), (Walk::Cut, 3));
         assert_eq!(decoder.malformed(), 0);
     }
@@ -194,7 +198,7 @@ mod tests {
         for meaning in [SiteMeaning::Libc(CondFunction::Wait), SiteMeaning::Usdt(LockStep::Yielded)] {
             let bytes = record(1, u8::try_from(cookie(meaning)).unwrap(), 0, &[]);
             let hit = Decoder::default().decode(&bytes).unwrap();
-            assert!(matches!(hit.what, HitKind::Call { meaning: decoded, .. } if decoded == meaning));
+            assert!(matches!(hit.what, HitKind::Call(CallHit { meaning: decoded, .. }) if decoded == meaning));
         }
     }
 
