@@ -23,6 +23,8 @@ typedef __u64 u64;
 static void *(*map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*map_update)(void *map, const void *key, const void *value, u64 flags) = (void *)BPF_FUNC_map_update_elem;
 static u64 (*now)(void) = (void *)BPF_FUNC_ktime_get_ns;
+/* Ticks of the kernel's own clock, one every few milliseconds: next to free. */
+static u64 (*kernel_ticks)(void) = (void *)BPF_FUNC_jiffies64;
 static u64 (*current_id)(void) = (void *)BPF_FUNC_get_current_pid_tgid;
 static u64 (*cookie_of)(void *context) = (void *)BPF_FUNC_get_attach_cookie;
 static u32 (*random_number)(void) = (void *)BPF_FUNC_get_prandom_u32;
@@ -58,8 +60,6 @@ struct config {
 	u64 runtime;
 	/* The process whose ticks count. */
 	u64 process;
-	/* Holds at least this long show their stack at the release, contended or not. */
-	u64 long_hold;
 	/* In the lock: the state of the thread that took it last. */
 	u64 last_holder;
 	/* In a thread's state: the word by which its thread is recognised. */
@@ -136,6 +136,7 @@ struct role {
 /* What is known of a lock; changed only while its mutex is held by the thread that makes the call. */
 struct book {
 	u64 waiters;
+	/* The kernel's ticks when it was taken, or 0. */
 	u64 since;
 };
 
@@ -172,23 +173,21 @@ inlined void count_loss(void)
  * The time is taken after the place in the ring: whoever finds the ring empty at some moment has seen all calls before
  * that moment.
  */
-inlined u64 report(u32 tid, u8 kind, u64 address)
+inlined void report(u32 tid, u8 kind, u64 address)
 {
 	struct record *record = ring_reserve(&events, sizeof(*record), 0);
-	u64 at = now();
 
 	if (!record) {
 		count_loss();
-		return at;
+		return;
 	}
-	record->at = at;
+	record->at = now();
 	record->tid = tid;
 	record->kind = kind;
 	record->flags = 0;
 	record->count = 0;
 	record->address = address;
 	ring_submit(record, BPF_RB_NO_WAKEUP);
-	return at;
 }
 
 inlined u64 word_at(u64 address, u64 *word)
@@ -350,8 +349,10 @@ inlined int step_of(u64 cookie, u32 part)
 {
 	if (cookie >= STEPS)
 		return cookie - STEPS;
-	if (cookie == SIGNAL)
-		return part == COND ? RELEASED : ACQUIRED;
+	if (cookie == SIGNAL && part == COND)
+		return RELEASED;
+	if (cookie == SIGNAL && part == SWITCH_COND)
+		return ACQUIRED;
 	if (cookie == TIMED_WAIT && part == COND)
 		return WANT;
 	return OTHER;
@@ -401,7 +402,7 @@ inlined void on_step(const struct config *c, const struct role *role, u64 cookie
 		/* From inside a timed wait: libc passes on a signal that it has not used. Nobody releases. */
 		if (thread->wants == lock)
 			return;
-		if (book->waiters || (book->since && now() - book->since >= c->long_hold))
+		if (book->waiters || (book->since && book->since != kernel_ticks()))
 			stack = AT_RELEASE;
 	} else if (step == WANT && thread->wants != lock) {
 		thread->wants = lock;
@@ -410,11 +411,11 @@ inlined void on_step(const struct config *c, const struct role *role, u64 cookie
 	}
 	if (stack && c->runtime)
 		send_stack(c, thread, &thread->stack, tid, stack);
-	u64 at = report(tid, cookie, address);
+	report(tid, cookie, address);
 	if (step == RELEASED) {
 		book->since = 0;
 	} else if (step == ACQUIRED) {
-		book->since = at;
+		book->since = kernel_ticks();
 		if (thread->wants == lock) {
 			thread->wants = 0;
 			if (book->waiters)

@@ -79,7 +79,7 @@ impl UprobeWatch {
         }
         self.translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
         let stacks = SharedStacks::default();
-        let (source, running) = self.probes.into_source(&target, options.rate, &stacks)?;
+        let (source, running) = self.probes.into_source(&target, options.rate, &stacks, &mut notes)?;
         let first = first_thread(target.pid.main_thread(), self.started, SeenCpu::Asleep);
         let beginning = Beginning {
             target,
@@ -103,7 +103,7 @@ pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording
     let memory = ProcessMemory::open(target.pid)?;
     let translator = Rc::new(RefCell::new(Translator::new(Some(Box::new(LiveLocks::of(&target)?)))));
     let (probes, why) = LockProbes::arm(target.pid, Scope::Running, target.sites()?, &translator)?;
-    let notes = vec![probes.note(why, options.notes)];
+    let mut notes = vec![probes.note(why, options.notes)];
     translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
     let ids = (0..).map(LockId::from_index);
     let seats: Vec<_> = ids.zip(translator.borrow().seats().iter().cloned()).collect();
@@ -111,7 +111,7 @@ pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording
     let free = seats.iter().filter(|(_, seat)| seat.read(&memory).is_ok_and(|words| !words.locked));
     let free: Vec<LockId> = free.map(|(id, _)| *id).collect();
     let stacks = SharedStacks::default();
-    let (source, running) = probes.into_source(&target, options.rate, &stacks)?;
+    let (source, running) = probes.into_source(&target, options.rate, &stacks, &mut notes)?;
     let start = clock::now();
     let beginning = Beginning {
         target,
@@ -163,6 +163,7 @@ impl LockProbes {
         target: &Target,
         rate: Option<NonZeroU32>,
         stacks: &SharedStacks,
+        notes: &mut Vec<String>,
     ) -> Result<(Box<dyn Source>, RunningThreads), SessionError> {
         let mut source = match self {
             Self::Programs(source) => source,
@@ -173,8 +174,15 @@ impl LockProbes {
         let mut recorder = Recorder::new(resolver, Rc::clone(stacks));
         let memory = ProcessMemory::open(target.pid)?;
         let on_stack = Box::new(move |stack: &RecordedStack| recorder.record(stack));
-        let reads = source.read_stacks((target, &memory), rate, on_stack).map_err(SessionError::Programs)?;
-        Ok((source, if reads { RunningThreads::OfSource } else { RunningThreads::Ours }))
+        let running = match source.read_stacks((target, &memory), rate, on_stack) {
+            Ok(true) => RunningThreads::OfSource,
+            Ok(false) => RunningThreads::Ours,
+            Err(why) => {
+                notes.push(format!("running threads are sampled from outside: {}", causes(&why)));
+                RunningThreads::Ours
+            }
+        };
+        Ok((source, running))
     }
 
     /// How events are taken, and with `detail` why not otherwise.

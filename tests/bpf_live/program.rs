@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, ErrorKind},
     num::NonZeroU32,
     process::{Child, Command, Stdio},
     rc::Rc,
@@ -12,6 +12,7 @@ use std::{
 };
 
 use gilscope::{
+    bpf::error::BpfError,
     model::{
         event::Event,
         ids::Pid,
@@ -38,8 +39,6 @@ use crate::interpreters::Interpreter;
 /// A running program, ended when dropped.
 pub struct Program {
     pub child: Child,
-    /// The first line that it printed.
-    pub announcement: String,
     _folder: tempfile::TempDir,
 }
 
@@ -52,9 +51,9 @@ impl Program {
         command.args(&interpreter.words[1..]).arg(interpreter.give(folder.path(), &file));
         command.env("PYTHONUTF8", "1").env("LC_ALL", "C.UTF-8").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let mut announcement = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut announcement).unwrap();
-        Self { child, announcement, _folder: folder }
+        let mut ready = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+        Self { child, _folder: folder }
     }
 
     pub fn pid(&self) -> Pid {
@@ -130,6 +129,17 @@ impl Observed {
     pub fn frames(&self, stack: gilscope::model::stack::StackId) -> Vec<Frame> {
         self.table.borrow().frames(stack).cloned().collect()
     }
+}
+
+/// Says why a test is skipped, if it is a matter of this machine.
+pub fn skip(why: &BpfSourceError) {
+    let excused = match why {
+        BpfSourceError::Bpf(BpfError::NoObject | BpfError::OldKernel(_) | BpfError::OtherThreadIds) => true,
+        BpfSourceError::Bpf(BpfError::Map { source, .. }) => source.kind() == ErrorKind::PermissionDenied,
+        _ => false,
+    };
+    assert!(excused, "{why:?}");
+    println!("skipped: {why}");
 }
 
 /// Memory of a process that may be gone.

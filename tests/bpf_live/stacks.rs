@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use gilscope::{
     model::{
-        event::{LockStep, SampleCause, What},
+        event::{Event, LockStep, SampleCause, What},
         ids::Tid,
         stack::Frame,
     },
@@ -13,7 +13,7 @@ use gilscope::{
 
 use crate::{
     interpreters::interpreters,
-    program::{Observed, Program},
+    program::{Observed, Program, skip},
 };
 
 /// How many functions call each other in a ring in `recursion.py`.
@@ -52,7 +52,7 @@ fn no_impossible_chain_comes_out_of_a_running_thread() {
         let program = Program::start(&interpreter, include_str!("../stack_live/recursion.py"));
         let mut observed = match Observed::begin(&program, 1000) {
             Ok(observed) => observed,
-            Err(why) => return println!("skipped: {why}"),
+            Err(why) => return skip(&why),
         };
         observed.watch(Duration::from_secs(2));
         let mut counts = [0_u32; 2];
@@ -103,7 +103,7 @@ fn a_waiting_thread_has_the_stack_that_is_read_from_outside() {
         let mut program = Program::start(&interpreter, QUEUE);
         let mut observed = match Observed::begin(&program, 100) {
             Ok(observed) => observed,
-            Err(why) => return println!("skipped: {why}"),
+            Err(why) => return skip(&why),
         };
         drop(program.child.stdin.take());
         observed.watch(Duration::from_millis(1500));
@@ -111,8 +111,8 @@ fn a_waiting_thread_has_the_stack_that_is_read_from_outside() {
         let first = program.pid().main_thread();
         // The last wait of each thread that has not ended: it waits still, for the first one sleeps with the lock.
         let waits = |tid: Tid| {
-            let of_thread = observed.events.iter().filter(move |event| event.tid == tid);
-            let last = of_thread.filter(|event| matches!(event.what, What::Stack(_) | What::Lock(..))).next_back();
+            let is_step = |event: &&Event| matches!(event.what, What::Stack(_) | What::Lock(..));
+            let last = observed.events.iter().rfind(|event| event.tid == tid && is_step(event));
             last.is_some_and(|event| matches!(&event.what, What::Stack(_) | What::Lock(_, LockStep::Want)))
         };
         let mut compared = 0;

@@ -19,7 +19,7 @@ use gilscope::{
 
 use crate::{
     interpreters::{Interpreter, interpreters},
-    program::{Observed, Program, memory_of},
+    program::{Observed, Program, memory_of, skip},
 };
 
 const THREADS: &str = r#"
@@ -67,7 +67,7 @@ fn sixty_four_threads_cost_no_descriptors_and_are_left_at_once() {
     let program = Program::start(&any_interpreter(), THREADS);
     let mut observed = match Observed::begin(&program, 100) {
         Ok(observed) => observed,
-        Err(why) => return println!("skipped: {why}"),
+        Err(why) => return skip(&why),
     };
     observed.watch(Duration::from_secs(1));
     let start = Instant::now();
@@ -83,7 +83,7 @@ fn new_threads_are_seen_from_their_first_step() {
     let program = Program::start(&any_interpreter(), MOMENTS);
     let mut observed = match Observed::begin(&program, 100) {
         Ok(observed) => observed,
-        Err(why) => return println!("skipped: {why}"),
+        Err(why) => return skip(&why),
     };
     observed.watch(Duration::from_secs(1));
     // The scheduler is watched a little longer than the lock.

@@ -19,7 +19,6 @@ const OWNERS: u8 = 64;
 pub(super) struct Config {
     runtime: u64,
     process: u64,
-    long_hold: u64,
     last_holder: u64,
     pub(super) owner_word: u64,
     top: u64,
@@ -50,13 +49,13 @@ struct Head {
 
 impl Config {
     /// The words for `target`; `None` when its frames are nothing that the programs can walk.
-    pub(super) fn of(target: &Target, long_hold: u64) -> Option<Self> {
+    pub(super) fn of(target: &Target) -> Option<Self> {
         let process = u64::try_from(target.pid.raw()).ok()?;
         let config = match &target.runtime {
             Runtime::CPython(python) => Self::python(&python.layout)?,
             Runtime::ToyVm(vm) => Self::toy(&vm.layout)?,
         };
-        Some(Self { process, long_hold, ..config })
+        Some(Self { process, ..config })
     }
 
     fn python(layout: &PythonLayout) -> Option<Self> {
@@ -119,7 +118,6 @@ impl Config {
         let words = [
             self.runtime,
             self.process,
-            self.long_hold,
             self.last_holder,
             self.owner_word,
             self.top,

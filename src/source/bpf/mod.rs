@@ -45,8 +45,6 @@ use crate::{
 /// Turns a recorded stack into one of the table; `None` when it cannot be believed.
 pub type OnStack = Box<dyn FnMut(&RecordedStack) -> Option<StackId>>;
 
-/// A hold at least this long shows its stack at its release even when nobody waited.
-const LONG_HOLD: Nanos = Nanos::from_millis(1);
 /// How often a record that is being written is waited for; its writer may have lost its CPU.
 const PATIENCE: usize = 20;
 
@@ -101,7 +99,7 @@ impl BpfSource {
         rate: NonZeroU32,
         on_stack: OnStack,
     ) -> Result<bool, BpfSourceError> {
-        let Some(config) = Config::of(target, LONG_HOLD.as_nanos()) else { return Ok(false) };
+        let Some(config) = Config::of(target) else { return Ok(false) };
         self.on_stack = on_stack;
         self.programs.know_target(config, &target.threads(memory)?, memory)?;
         self.programs.enter_locks(self.translator.borrow().seats())?;
