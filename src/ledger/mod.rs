@@ -161,6 +161,15 @@ impl Ledger {
         matches!(relation, Some(Relation::Waiting(wait)) if wait.stack.is_none())
     }
 
+    /// The stack of a thread that waits, if it has been read: it stays the same as long as the wait.
+    pub fn stack_of_wait(&self, tid: Tid) -> Option<StackId> {
+        match self.threads.get(&tid)?.relation {
+            // One whose reading has not ended by now may be that of a thread that has gone on meanwhile.
+            Relation::Waiting(wait) => wait.stack.filter(|(_, until)| *until <= self.now).map(|(stack, _)| stack),
+            Relation::Inside(_) | Relation::Outside | Relation::Unknown => None,
+        }
+    }
+
     /// Whether the thread has been off the CPU since its last booked event: its stack does not move.
     pub fn is_asleep(&self, tid: Tid) -> bool {
         self.threads.get(&tid).is_some_and(|thread| thread.cpu == Cpu::Off(OffCpu::Blocked))

@@ -108,7 +108,7 @@ impl Engine {
         let watermark = self.drain();
         self.book(watermark);
         if let Some(sampler) = &mut self.sampler {
-            sampler.sample(&self.ledger, &mut self.stacks.borrow_mut(), self.merger.inbox());
+            sampler.sample((&self.ledger, watermark), &mut self.stacks.borrow_mut(), self.merger.inbox());
         }
     }
 

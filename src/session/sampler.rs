@@ -59,8 +59,13 @@ impl Sampler {
         self.next_tick.saturating_since(clock::now())
     }
 
-    /// Reads what is due now.
-    pub(super) fn sample(&mut self, ledger: &Ledger, stacks: &mut StackTable, out: &mut Vec<Event>) {
+    /// Reads what is due now. Everything before `booked` is in the ledger.
+    pub(super) fn sample(
+        &mut self,
+        (ledger, booked): (&Ledger, MonoNanos),
+        stacks: &mut StackTable,
+        out: &mut Vec<Event>,
+    ) {
         let mut threads: Vec<Tid> = ledger.live_threads().collect();
         threads.sort_unstable();
         self.asked.retain(|_, read_at| *read_at >= ledger.now());
@@ -80,7 +85,11 @@ impl Sampler {
         let start = self.turn % threads.len();
         self.turn = start + count;
         for tid in threads.iter().cycle().skip(start).take(count) {
-            if self.running == RunningThreads::Ours || !ledger.is_running(*tid) {
+            if let Some(stack) = ledger.stack_of_wait(*tid) {
+                // It waited at that moment, and has not moved since the wait began.
+                let sample = StackSample { until: booked, stack: Some(stack), cause: SampleCause::Tick };
+                out.push(Event { at: booked, tid: *tid, what: What::Stack(sample) });
+            } else if self.running == RunningThreads::Ours || !ledger.is_running(*tid) {
                 out.push(self.read(*tid, Motion::Moving, SampleCause::Tick, stacks));
             }
         }
