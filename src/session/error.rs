@@ -69,7 +69,8 @@ impl SessionError {
         let without = "without privileges: start the program under gilscope instead, gilscope run SCRIPT";
         match self {
             Self::Uprobe(error) => {
-                let needs = "uprobes need root (CAP_SYS_ADMIN, or CAP_PERFMON with access to tracefs)";
+                let needs =
+                    "uprobes need root, or CAP_BPF and CAP_PERFMON (Linux 6.10), or CAP_PERFMON with access to tracefs";
                 let remedy = error.remedy().map(|command| format!("try: {command}"));
                 [Some(needs.to_owned()), remedy, Some(without.to_owned())].into_iter().flatten().collect()
             }

@@ -3,7 +3,6 @@
 use std::{cell::RefCell, error::Error, num::NonZeroU32, rc::Rc};
 
 use crate::{
-    bpf::error::BpfError,
     ledger::LockStart,
     model::{
         event::{Event, SeenCpu, What},
@@ -193,7 +192,9 @@ impl LockProbes {
         let mut note = "lock events are taken by uprobes in tracefs, without BPF programs".to_owned();
         if detail == NoteDetail::Full {
             note += &format!(": {}", causes(&why));
-            if let BpfSourceError::Bpf(BpfError::Program { log, .. }) = &why {
+            if let BpfSourceError::Bpf(why) = &why
+                && let Some(log) = why.verifier_log()
+            {
                 note += &format!("; the verifier said: {}", last_lines(log));
             }
         }
