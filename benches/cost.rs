@@ -38,11 +38,13 @@ print(time.perf_counter_ns() - start)
 ";
 
 const ROUNDS: usize = 7;
-const SETTINGS: [(&str, &[&str]); 4] = [
+const SETTINGS: [(&str, &[&str]); 6] = [
     ("alone", &[]),
     ("preload, no stacks", &["--backend", "preload", "-r", "0"]),
     ("preload, 100 Hz", &["--backend", "preload"]),
+    ("uprobe, no stacks", &["--backend", "uprobe", "-r", "0"]),
     ("uprobe, 100 Hz", &["--backend", "uprobe"]),
+    ("uprobe, 1 kHz", &["--backend", "uprobe", "-r", "1000"]),
 ];
 
 fn main() {

@@ -12,6 +12,7 @@
 //! `model` lies under everything; `session` wires the parts; `cli` turns typed words into a plan; `toyvm` is the
 //! bundled interpreter and knows nothing of the profiler. `tests/layers.rs` guards these directions.
 
+pub mod bpf;
 pub mod cli;
 pub mod ledger;
 pub mod model;

@@ -7,12 +7,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("target", &["model"]),
     ("perf", &["model"]),
+    ("bpf", &["model"]),
     ("ledger", &["model"]),
     ("report", &["model"]),
     ("stack", &["model", "target"]),
-    ("source", &["model", "target", "perf"]),
+    ("source", &["model", "target", "perf", "bpf"]),
     ("toyvm", &[]),
-    ("session", &["model", "target", "perf", "source", "stack", "ledger", "report"]),
+    ("session", &["model", "target", "perf", "bpf", "source", "stack", "ledger", "report"]),
     ("cli", &["model", "report", "session", "toyvm"]),
 ];
 

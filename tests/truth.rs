@@ -173,12 +173,18 @@ fn backends() -> Vec<&'static str> {
     ["preload", "uprobe"].into_iter().filter(|backend| uprobe || *backend == "preload").collect()
 }
 
-/// Waits until gilscope has armed its probes and looked at the threads.
+/// Waits until gilscope has armed its probes, be it by a link of programs or in tracefs, and looked at the threads.
 fn await_probes(pid: u32) {
     let group = format!("gilscope_{pid}");
-    let armed = || fs::read_to_string("/sys/kernel/tracing/uprobe_events").is_ok_and(|events| events.contains(&group));
+    let defined =
+        || fs::read_to_string("/sys/kernel/tracing/uprobe_events").is_ok_and(|events| events.contains(&group));
+    let linked = || {
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let mut targets = files.filter_map(|file| fs::read_link(file.path()).ok());
+        targets.any(|target| target.to_string_lossy().contains("bpf_link"))
+    };
     for _ in 0..1000 {
-        if armed() {
+        if linked() || defined() {
             break;
         }
         sleep(Duration::from_millis(10));

@@ -14,7 +14,7 @@ use crate::{
     report::{Report, json::Json, outlet::Outlet, text::Text},
     session::{
         attach::AttachSession,
-        options::{Chosen, ProgressLine, RecordOptions},
+        options::{Chosen, NoteDetail, ProgressLine, RecordOptions},
         run::{Command, RunSession},
         signals::Signals,
         sweep,
@@ -92,7 +92,8 @@ fn toy_vm(plan: ToyVmPlan) -> anyhow::Result<Exit> {
 
 fn options(plan: &RecordPlan) -> RecordOptions {
     let progress = if plan.verbosity == Verbosity::Quiet { ProgressLine::Hidden } else { ProgressLine::OnTerminal };
-    RecordOptions { duration: plan.duration, rate: plan.rate, backend: plan.backend, progress }
+    let notes = if plan.verbosity == Verbosity::Verbose { NoteDetail::Full } else { NoteDetail::Brief };
+    RecordOptions { duration: plan.duration, rate: plan.rate, backend: plan.backend, progress, notes }
 }
 
 /// Where the reports go; opened before anything starts, so that a bad path fails in the first second.

@@ -54,6 +54,8 @@ struct Charged {
     near: Samples,
     /// Ticks, for holders whose stack nobody has read so.
     ticks: Samples,
+    /// Stacks at the ends of holds, weighted by their lengths, for pairs with neither.
+    at_release: Samples,
 }
 
 /// The readings of the holder's stack before and after a stretch of its hold.
@@ -64,10 +66,11 @@ impl Charged {
         self.time += other.time;
         add(&mut self.near, other.near);
         add(&mut self.ticks, other.ticks);
+        add(&mut self.at_release, other.at_release);
     }
 
     fn stacks(&self) -> usize {
-        self.near.len() + self.ticks.len()
+        self.near.len() + self.ticks.len() + self.at_release.len()
     }
 }
 
@@ -154,13 +157,25 @@ impl BlameBook {
         self.shrink();
     }
 
+    /// The holder's stack was `stack` at the end of a hold of this length, while these threads waited.
+    pub(super) fn release(&mut self, (lock, holder): (LockId, Tid), waiters: &[Waiter], stack: StackId, length: Nanos) {
+        if waiters.len() <= CROWD {
+            for waiter in waiters {
+                let weighted = (stack, length.as_nanos());
+                self.add_stack(Pair::of(lock, waiter.tid, holder), |charged| &mut charged.at_release, weighted);
+            }
+        }
+        self.shrink();
+    }
+
     /// The entries, largest first. `fallback` gives a holder's stacks when none was sampled while others waited.
     pub(super) fn into_entries(self, fallback: impl Fn(Option<Tid>) -> Samples) -> Vec<Blame> {
         let mut entries = Vec::new();
         for (pair, charged) in self.pairs {
             let of_holder = |holder| self.contended.get(&(pair.lock, holder)).cloned();
-            let stacks = [Some(charged.near), Some(charged.ticks), of_holder(pair.holder), of_holder(None)];
-            let stacks = stacks.into_iter().flatten().find(|stacks| !stacks.is_empty());
+            let of_pair = [Some(charged.near), Some(charged.ticks), Some(charged.at_release)];
+            let stacks = of_pair.into_iter().chain([of_holder(pair.holder), of_holder(None)]);
+            let stacks = stacks.flatten().find(|stacks| !stacks.is_empty());
             let stacks = sorted(stacks.unwrap_or_else(|| fallback(pair.holder)));
             let weights: Vec<u64> = stacks.iter().map(|(_, weight)| *weight).collect();
             let parts = stacks.iter().zip(apportion(charged.time, &weights));

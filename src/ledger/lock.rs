@@ -25,6 +25,8 @@ pub(super) struct LockAccount {
     pub(super) interpreter: Option<i64>,
     pub(super) owner: Owner,
     pub(super) waiters: Vec<Waiter>,
+    /// Whether its waiters read the stacks of its owners.
+    pub(super) waiters_read: bool,
     /// Threads that have released it and may turn out to have been forced to.
     pub(super) givers: Vec<Tid>,
     /// The shortest time after which a waiter, whom nobody had woken, slept again: the switch interval, or a little more.
@@ -102,6 +104,7 @@ impl LockAccount {
             interpreter,
             owner,
             waiters: Vec::new(),
+            waiters_read: false,
             givers: Vec::new(),
             shortest_slice: None,
             last_step: None,
@@ -152,13 +155,14 @@ impl LockAccount {
     /// last reading of its stack belongs to that; where nobody has read it, the stack of its release stands in.
     pub(super) fn blame_owner(&mut self, blame: &mut BlameBook) {
         if let Owner::Held(hold) = &self.owner {
-            let last = hold.last_read.or(hold.at_release);
+            let last = hold.last_read.or(hold.at_release.filter(|_| self.waiters_read));
             self.blame_between(blame, [last, None]);
         }
     }
 
     /// The owner's stack has been read by one who waits.
     pub(super) fn read_owner(&mut self, stack: StackId, blame: &mut BlameBook) {
+        self.waiters_read = true;
         let (held, crowded) = (self.ownerships.held, self.waiters.len() > CROWD);
         let Owner::Held(hold) = &mut self.owner else { return };
         *hold.ticks.entry(stack).or_default() += 1;

@@ -166,9 +166,23 @@ impl Ledger {
         matches!(relation, Some(Relation::Waiting(wait)) if wait.stack.is_none())
     }
 
+    /// The stack of a thread that waits, if it has been read: it stays the same as long as the wait.
+    pub fn stack_of_wait(&self, tid: Tid) -> Option<StackId> {
+        match self.threads.get(&tid)?.relation {
+            // One whose reading has not ended by now may be that of a thread that has gone on meanwhile.
+            Relation::Waiting(wait) => wait.stack.filter(|(_, until)| *until <= self.now).map(|(stack, _)| stack),
+            Relation::Inside(_) | Relation::Outside | Relation::Unknown => None,
+        }
+    }
+
     /// Whether the thread has been asleep since its last booked event: its stack does not move.
     pub fn is_asleep(&self, tid: Tid) -> bool {
         self.threads.get(&tid).is_some_and(|thread| thread.cpu == Cpu::Off(OffCpu::Blocked))
+    }
+
+    /// Whether the thread got a CPU and has not been seen to lose it.
+    pub fn is_running(&self, tid: Tid) -> bool {
+        self.threads.get(&tid).is_some_and(|thread| thread.cpu == Cpu::Running)
     }
 
     fn with_thread(&mut self, tid: Tid, then: impl FnOnce(&mut ThreadAccount)) {
@@ -372,16 +386,6 @@ impl Ledger {
         }
     }
 
-    fn on_release_stack(&mut self, tid: Tid, stack: StackId) {
-        let mut owned = self.locks.iter_mut().filter_map(|lock| match &mut lock.owner {
-            Owner::Held(hold) if hold.tid == tid => Some(hold),
-            _ => None,
-        });
-        if let Some(hold) = owned.next() {
-            hold.at_release = Some(stack);
-        }
-    }
-
     fn on_wait_stack(&mut self, tid: Tid, stack: StackId, read_until: MonoNanos) {
         let thread = self.threads.get_mut(&tid);
         match thread.map(|thread| &mut thread.relation) {
@@ -391,6 +395,23 @@ impl Ledger {
             }
             // The wait was over before its stack was read.
             _ => {}
+        }
+    }
+
+    /// What an owner does at the end of its hold stands in for what it did during it, where no tick says more.
+    fn on_release_stack(&mut self, tid: Tid, stack: StackId) {
+        let now = self.now;
+        let held = self.locks.iter_mut().find_map(|lock| match &mut lock.owner {
+            Owner::Held(hold) if hold.tid == tid => Some((lock.id, lock.waiters_read, hold, &lock.waiters)),
+            _ => None,
+        });
+        if let Some((lock, waiters_read, hold, waiters)) = held {
+            self.tally.stack_samples += 1;
+            hold.at_release = Some(stack);
+            // Where waiters read their owner's stack, it is weighed with those readings when the hold is over.
+            if !waiters_read {
+                self.blame.release((lock, tid), waiters, stack, now.saturating_since(hold.began));
+            }
         }
     }
 

@@ -104,6 +104,39 @@ fn a_wait_is_queued_while_another_owns_and_handoff_while_nobody_does() {
     assert_eq!(result.tally.unmatched, 0);
 }
 
+/// Two holds of 90 and 60 while another waits: the first has a tick, which says more than its end; the second has none,
+/// but the pair has. Without any tick both ends count, by the length of their holds.
+#[test]
+fn the_end_of_a_hold_stands_in_for_ticks() {
+    for ticked in [true, false] {
+        let mut ledger = ledger(0);
+        let read = |stack, cause| What::Stack(StackSample { until: at(0), stack: Some(stack), cause });
+        created_running(&mut ledger, 0, 1);
+        created_running(&mut ledger, 0, 2);
+        step(&mut ledger, 0, 1, LockStep::Acquired);
+        step(&mut ledger, 0, 2, LockStep::Want);
+        if ticked {
+            apply(&mut ledger, 40, 1, read(stack("spin"), SampleCause::Tick));
+        }
+        for (end, name) in [(90, "work"), (160, "parse")] {
+            apply(&mut ledger, end, 1, read(stack(name), SampleCause::AtRelease));
+            step(&mut ledger, end, 1, LockStep::Released);
+            step(&mut ledger, end + 10, 1, LockStep::Acquired);
+        }
+        let result = ledger.finish(at(170));
+        assert_sound(&result);
+        let blame: Vec<_> = result.blame.iter().map(|entry| (entry.stack, entry.wait.as_nanos())).collect();
+        let long: Vec<_> = result.long_holds.iter().map(|hold| hold.stack).collect();
+        if ticked {
+            assert_eq!(blame, [(stack("spin"), 150)]);
+            assert_eq!(long, [stack("spin"), stack("parse")]);
+        } else {
+            assert_eq!(blame, [(stack("work"), 90), (stack("parse"), 60)]);
+            assert_eq!(long, [stack("work"), stack("parse")]);
+        }
+    }
+}
+
 /// One wait that spans two holders is cut at the change of owner.
 #[test]
 fn blame_is_cut_at_every_change_of_owner() {

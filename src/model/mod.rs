@@ -7,6 +7,7 @@ pub mod address;
 pub mod event;
 pub mod ids;
 pub mod profile;
+pub mod recorded;
 pub mod stack;
 pub mod state;
 pub mod time;

@@ -12,8 +12,8 @@ use crate::{
     },
     perf::clock,
     session::{
-        sampler::{Activity, Sampler, no_stack},
-        stacks::SharedStacks,
+        sampler::{Activity, Sampler, Scene},
+        stacks::{SharedStacks, no_stack},
     },
     source::{Source, Tally, calls::SharedTranslator, order::Merger},
 };
@@ -115,7 +115,8 @@ impl Engine {
         self.book(limit.map_or(watermark, |limit| watermark.min(limit)));
         if let Some(sampler) = &mut self.sampler {
             let activity = if self.quiet < QUIET_TURNS { Activity::Lively } else { Activity::Quiet };
-            sampler.sample(&self.ledger, activity, &mut self.stacks.borrow_mut(), self.merger.inbox());
+            let scene = Scene { ledger: &self.ledger, booked: watermark, activity };
+            sampler.sample(scene, &mut self.stacks.borrow_mut(), self.merger.inbox());
         }
     }
 

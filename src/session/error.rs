@@ -5,7 +5,7 @@ use std::io;
 use crate::{
     model::profile::Backend,
     perf::error::PerfError,
-    source::{preload::PreloadError, uprobe::error::UprobeError},
+    source::{bpf::error::BpfSourceError, preload::PreloadError, uprobe::error::UprobeError},
     target::{discover::DiscoverError, launch::LaunchError, libc::LibcError, memory::MemoryError},
 };
 
@@ -30,6 +30,9 @@ pub enum SessionError {
     /// Uprobes could not be armed.
     #[error("cannot arm uprobes")]
     Uprobe(#[from] UprobeError),
+    /// Programs that run already could not be told about the target.
+    #[error("cannot tell the programs in the kernel about the target")]
+    Programs(#[source] BpfSourceError),
     /// The scheduler could not be watched.
     #[error("cannot watch the scheduler")]
     Scheduler(#[from] PerfError),
@@ -75,7 +78,8 @@ impl SessionError {
                 [Some(per_thread.to_owned()), remedy].into_iter().flatten().collect()
             }
             Self::Uprobe(error) => {
-                let needs = "uprobes need root (CAP_SYS_ADMIN, or CAP_PERFMON with access to tracefs)";
+                let needs =
+                    "uprobes need root, or CAP_BPF and CAP_PERFMON (Linux 6.10), or CAP_PERFMON with access to tracefs";
                 let remedy = error.remedy().map(|command| format!("try: {command}"));
                 [Some(needs.to_owned()), remedy, Some(without.to_owned())].into_iter().flatten().collect()
             }

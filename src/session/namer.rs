@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     model::stack::StackId,
-    session::{sampler::stack_of, stacks::SharedStacks},
+    session::stacks::{SharedStacks, keep},
     source::{calls::SharedTranslator, preload::NameStacks},
     stack::reader::StackReader,
     target::{lock::LockSeat, trail::Trail},
@@ -39,7 +39,7 @@ impl NameStacks for Namer {
         if let Some((stack, _)) = known {
             return *stack;
         }
-        let stack = stack_of(self.reader.name(trail), &mut self.stacks.borrow_mut());
+        let stack = keep(self.reader.name(trail), &mut self.stacks.borrow_mut());
         if self.named.len() >= REMEMBERED {
             self.named.clear();
         }

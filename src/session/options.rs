@@ -15,6 +15,8 @@ pub struct RecordOptions {
     pub backend: BackendChoice,
     /// Whether to show how the recording goes.
     pub progress: ProgressLine,
+    /// How much to say about how the recording came about.
+    pub notes: NoteDetail,
 }
 
 /// Where lock events are to come from.
@@ -73,6 +75,15 @@ impl BackendChoice {
             Self::Only(backend) => Chosen { backend, why: "--backend asks for it" },
         }
     }
+}
+
+/// How much a recording's notes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoteDetail {
+    /// What one should know to judge the numbers.
+    Brief,
+    /// And why things are as they are.
+    Full,
 }
 
 /// Whether a line on the terminal shows how the recording goes.

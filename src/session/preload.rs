@@ -16,6 +16,7 @@ use crate::{
         namer::Namer,
         options::RecordOptions,
         recording::{Beginning, Recording, first_thread},
+        sampler::{Readings, RunningThreads},
         stacks::{SharedStacks, WaitStacks},
     },
     source::{
@@ -96,8 +97,17 @@ impl PreloadWatch {
         }
         let (backend, lock_start) = (Backend::Preload, LockStart::Free);
         let first = first_thread(target.pid.main_thread(), start, cpu, lock_start);
-        let beginning =
-            Beginning { target, translator, stacks, wait_stacks, sources, backend, start, lock_start, notes };
+        let beginning = Beginning {
+            target,
+            translator,
+            stacks,
+            readings: Readings { waits: wait_stacks, running: RunningThreads::Ours },
+            sources,
+            backend,
+            start,
+            lock_start,
+            notes,
+        };
         let mut recording = Recording::begin(beginning, options)?;
         recording.engine().add([first]);
         Ok(recording)

@@ -16,8 +16,8 @@ use crate::{
         error::SessionError,
         options::RecordOptions,
         progress::Progress,
-        sampler::Sampler,
-        stacks::{SharedStacks, WaitStacks},
+        sampler::{Readings, Sampler},
+        stacks::SharedStacks,
         summary,
     },
     source::{Source, calls::SharedTranslator},
@@ -51,8 +51,9 @@ pub(super) struct Recording {
 pub(super) struct Beginning {
     pub(super) target: Target,
     pub(super) translator: SharedTranslator,
+    /// Shared with the sources.
     pub(super) stacks: SharedStacks,
-    pub(super) wait_stacks: WaitStacks,
+    pub(super) readings: Readings,
     pub(super) sources: Vec<Box<dyn Source>>,
     pub(super) backend: Backend,
     /// Start of the window.
@@ -63,9 +64,9 @@ pub(super) struct Beginning {
 
 impl Recording {
     pub(super) fn begin(beginning: Beginning, options: RecordOptions) -> Result<Self, SessionError> {
-        let Beginning { target, translator, stacks, wait_stacks, sources, backend, start, lock_start, mut notes } =
+        let Beginning { target, translator, stacks, readings, sources, backend, start, lock_start, mut notes } =
             beginning;
-        let sampler = sampler(&target, options.rate, wait_stacks, &mut notes)?;
+        let sampler = sampler(&target, (options.rate, readings), &mut notes)?;
         let engine = Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start });
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
         Ok(Self { engine, progress, target, backend, notes, started: start, duration })
@@ -119,8 +120,7 @@ pub(super) fn first_thread(tid: Tid, at: MonoNanos, cpu: SeenCpu, lock_start: Lo
 
 fn sampler(
     target: &Target,
-    rate: Option<NonZeroU32>,
-    wait_stacks: WaitStacks,
+    (rate, readings): (Option<NonZeroU32>, Readings),
     notes: &mut Vec<String>,
 ) -> Result<Option<Sampler>, SessionError> {
     let Some(rate) = rate else {
@@ -132,5 +132,5 @@ fn sampler(
     if reader.is_none() {
         notes.push("stacks of this build cannot be read".to_owned());
     }
-    Ok(reader.map(|reader| Sampler::new(reader, rate, wait_stacks)))
+    Ok(reader.map(|reader| Sampler::new(reader, rate, readings)))
 }

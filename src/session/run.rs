@@ -64,7 +64,7 @@ impl RunSession {
                 let prepared = preload::prepare(&mut program)?;
                 let suspended = program.suspended()?;
                 let watch = PreloadWatch::before_start(prepared, suspended.pid());
-                (suspended.start()?, Watch::Preload(watch))
+                (suspended.start()?, Watch::Preload(Box::new(watch)))
             }
             Backend::Uprobe => {
                 let suspended = program.suspended()?;

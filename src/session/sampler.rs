@@ -1,7 +1,7 @@
 //! When to read whose stack: all threads at a jittered rate, and each thread that has begun to wait.
 //!
 //! Stacks are read from outside; no thread is ever stopped for it. A stack that moved while it was read is discarded by
-//! the reader and counted. The number of distinct stacks kept is bounded: past the bound they share one place holder.
+//! the reader and counted. Where programs in the kernel sample the threads that run, only the others are read here.
 
 use std::num::NonZeroU32;
 
@@ -12,30 +12,44 @@ use crate::{
     model::{
         event::{Event, SampleCause, StackSample, What},
         ids::Tid,
-        stack::{Frame, StackId, StackTable},
+        stack::{StackId, StackTable},
         time::{MonoNanos, Nanos},
     },
     perf::clock,
-    session::stacks::WaitStacks,
-    stack::{Motion, StackFailure, reader::StackReader},
+    session::stacks::{WaitStacks, keep},
+    stack::{Motion, reader::StackReader},
 };
 
-/// Frames of all distinct stacks kept; past it memory would grow with the length of the recording.
-const FRAMES_KEPT: usize = 1 << 20;
 /// Threads read at one tick; more take turns, so that reading never takes more than a few milliseconds.
 const THREADS_A_TICK: usize = 48;
+
+/// Who samples the threads that run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum RunningThreads {
+    /// We do, from outside.
+    Ours,
+    /// The source does, from inside the kernel.
+    OfSource,
+}
+
+/// Which stacks the source brings itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Readings {
+    pub(super) waits: WaitStacks,
+    pub(super) running: RunningThreads,
+}
 
 /// Reads stacks on time.
 #[derive(Debug)]
 pub(super) struct Sampler {
     reader: StackReader,
+    readings: Readings,
     period: Nanos,
     next_tick: MonoNanos,
     turn: usize,
     jitter: Jitter,
     /// Waits whose stack has been read, by the moment of reading, until the ledger has booked it.
     asked: FxHashMap<Tid, MonoNanos>,
-    wait_stacks: WaitStacks,
     /// Stacks of threads that have slept ever since they were read, while the whole target is quiet.
     asleep: FxHashMap<Tid, StackId>,
 }
@@ -49,21 +63,30 @@ pub(super) enum Activity {
     Quiet,
 }
 
+/// What is known at the moment of sampling.
+#[derive(Debug)]
+pub(super) struct Scene<'a> {
+    pub(super) ledger: &'a Ledger,
+    /// Everything before is in the ledger.
+    pub(super) booked: MonoNanos,
+    pub(super) activity: Activity,
+}
+
 impl Sampler {
     /// Samples each thread `rate` times a second on average.
-    pub(super) fn new(reader: StackReader, rate: NonZeroU32, wait_stacks: WaitStacks) -> Self {
+    pub(super) fn new(reader: StackReader, rate: NonZeroU32, readings: Readings) -> Self {
         let period = Nanos::from_nanos(1_000_000_000 / u64::from(rate.get()));
         let now = clock::now();
         let jitter = Jitter(now.as_nanos() | 1);
         Self {
             reader,
+            readings,
             period,
             next_tick: now,
             turn: 0,
             jitter,
             asked: FxHashMap::default(),
             asleep: FxHashMap::default(),
-            wait_stacks,
         }
     }
 
@@ -73,19 +96,14 @@ impl Sampler {
     }
 
     /// Reads what is due now.
-    pub(super) fn sample(
-        &mut self,
-        ledger: &Ledger,
-        activity: Activity,
-        stacks: &mut StackTable,
-        out: &mut Vec<Event>,
-    ) {
+    pub(super) fn sample(&mut self, scene: Scene<'_>, stacks: &mut StackTable, out: &mut Vec<Event>) {
+        let Scene { ledger, activity, .. } = scene;
         if activity == Activity::Lively {
             self.asleep.clear();
         }
         let mut threads: Vec<Tid> = ledger.live_threads().collect();
         threads.sort_unstable();
-        if self.wait_stacks == WaitStacks::Read {
+        if self.readings.waits == WaitStacks::Read {
             self.read_waits(ledger, &threads, stacks, out);
         }
         let now = clock::now();
@@ -97,20 +115,30 @@ impl Sampler {
         let start = self.turn % threads.len();
         self.turn = start + count;
         for tid in threads.iter().cycle().skip(start).take(count) {
-            out.push(self.tick(*tid, stacks));
+            out.extend(self.tick(*tid, &scene, stacks));
             if activity == Activity::Quiet && ledger.is_asleep(*tid) {
                 self.remember(out.last());
             }
         }
     }
 
-    /// A thread that sleeps in a quiet target has the stack that was read last.
-    fn tick(&mut self, tid: Tid, stacks: &mut StackTable) -> Event {
-        let Some(stack) = self.asleep.get(&tid) else {
-            return self.read(tid, Motion::Moving, SampleCause::Tick, stacks);
+    /// What a thread's stack is now, read or known; `None` when the source itself samples it.
+    fn tick(&mut self, tid: Tid, scene: &Scene<'_>, stacks: &mut StackTable) -> Option<Event> {
+        let known = |at, stack| Event {
+            at,
+            tid,
+            what: What::Stack(StackSample { until: at, stack: Some(stack), cause: SampleCause::Tick }),
         };
-        let at = clock::now();
-        Event { at, tid, what: What::Stack(StackSample { until: at, stack: Some(*stack), cause: SampleCause::Tick }) }
+        if let Some(stack) = scene.ledger.stack_of_wait(tid) {
+            // It waited when everything before was booked, and has not moved since the wait began.
+            return Some(known(scene.booked, stack));
+        }
+        if let Some(stack) = self.asleep.get(&tid) {
+            // A thread that sleeps in a quiet target has the stack that was read last.
+            return Some(known(clock::now(), *stack));
+        }
+        let ours = self.readings.running == RunningThreads::Ours || !scene.ledger.is_running(tid);
+        ours.then(|| self.read(tid, Motion::Moving, SampleCause::Tick, stacks))
     }
 
     fn remember(&mut self, read: Option<&Event>) {
@@ -132,25 +160,9 @@ impl Sampler {
 
     fn read(&mut self, tid: Tid, motion: Motion, cause: SampleCause, stacks: &mut StackTable) -> Event {
         let at = clock::now();
-        let stack = stack_of(self.reader.read(tid, motion), stacks);
+        let stack = keep(self.reader.read(tid, motion), stacks);
         Event { at, tid, what: What::Stack(StackSample { until: clock::now(), stack, cause }) }
     }
-}
-
-/// What stands for a reading; `None` when it failed.
-pub(super) fn stack_of(read: Result<Vec<Frame>, StackFailure>, stacks: &mut StackTable) -> Option<StackId> {
-    match read {
-        Ok(frames) => Some(kept(&frames, stacks)),
-        // Both are answers: a thread that is starting or ending, or that C code made for itself.
-        Err(StackFailure::NoFrames) => Some(stacks.intern(&[Frame::marker("no script frames")])),
-        Err(StackFailure::UnknownThread) => Some(stacks.intern(&[Frame::marker("not in the interpreter")])),
-        Err(StackFailure::Torn | StackFailure::Unreadable) => None,
-    }
-}
-
-fn kept(frames: &[Frame], stacks: &mut StackTable) -> StackId {
-    let known = stacks.intern_within(frames, FRAMES_KEPT);
-    known.unwrap_or_else(|| stacks.intern(&[Frame::marker("too many different stacks")]))
 }
 
 /// Spreads ticks between half and one and a half periods, so that they cannot fall into step with the target.
@@ -166,9 +178,4 @@ impl Jitter {
         let period = period.as_nanos();
         Nanos::from_nanos(period / 2 + self.0 % period.max(1))
     }
-}
-
-/// The stack that stands in where none was read.
-pub(super) fn no_stack(stacks: &mut StackTable) -> StackId {
-    stacks.intern(&[Frame::marker("no stack read")])
 }

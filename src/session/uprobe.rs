@@ -1,6 +1,6 @@
 //! Kernel uprobes, on a program that is launched or on one that is running.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, error::Error, num::NonZeroU32, rc::Rc};
 
 use crate::{
     ledger::LockStart,
@@ -8,28 +8,41 @@ use crate::{
         event::{Event, LostEvents, SeenCpu, What},
         ids::{LockId, Pid, Tid},
         profile::Backend,
+        recorded::RecordedStack,
         time::{MonoNanos, Nanos},
     },
     perf::clock,
     session::{
         error::SessionError,
         finder::LiveLocks,
-        options::RecordOptions,
+        options::{NoteDetail, RecordOptions},
         recording::{Beginning, Recording, first_thread},
-        stacks::{SharedStacks, WaitStacks},
+        sampler::{Readings, RunningThreads},
+        stacks::{Recorder, SharedStacks, WaitStacks},
     },
     source::{
+        Source,
+        bpf::{BpfSource, error::BpfSourceError},
         calls::{SharedTranslator, Translator},
         scheduler::Scope,
         uprobe::{UprobeOptions, UprobeSource, cost::measure_cost, sweep::Sweeper},
     },
+    stack::recorded::Resolver,
     target::{discover::Target, libc::CondLibrary, memory::ProcessMemory, site::Site},
 };
+
+/// The two ways to take events from uprobes.
+#[derive(Debug)]
+enum LockProbes {
+    Programs(Box<BpfSource>),
+    Tracepoints(Box<UprobeSource>),
+}
 
 /// Uprobes armed on the libc that a launched program will most likely map.
 #[derive(Debug)]
 pub(super) struct UprobeWatch {
-    source: UprobeSource,
+    probes: LockProbes,
+    why_no_programs: Option<BpfSourceError>,
     armed: CondLibrary,
     translator: SharedTranslator,
     child: Pid,
@@ -45,8 +58,8 @@ impl UprobeWatch {
     pub(super) fn before_start(child: Pid) -> Result<Self, SessionError> {
         let armed = CondLibrary::of_self()?;
         let translator = Rc::new(RefCell::new(Translator::new(None)));
-        let source = arm(child, Scope::BeforeExec, armed.sites.clone(), &translator)?;
-        Ok(Self { source, armed, translator, child, started: clock::now(), looks: 0 })
+        let (probes, why_no_programs) = LockProbes::arm(child, Scope::BeforeExec, armed.sites.clone(), &translator)?;
+        Ok(Self { probes, why_no_programs, armed, translator, child, started: clock::now(), looks: 0 })
     }
 
     /// The target, once the child has become an interpreter and has mapped its C library.
@@ -60,24 +73,26 @@ impl UprobeWatch {
     }
 
     pub(super) fn begin(mut self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
-        let (mut notes, mut lock_start) = (Vec::new(), LockStart::Free);
-        let mut missed = None;
+        let mut notes = vec![self.probes.note(self.why_no_programs, options.notes)];
+        let (mut lock_start, mut missed) = (LockStart::Free, None);
         if self.armed.is_mapped_by(target.pid) == Some(false) {
             let library = CondLibrary::of_process(target.pid)?;
             let armed_at = clock::now();
-            self.source.add_sites(&library.sites)?;
+            self.probes.add_sites(&library.sites)?;
             notes.push("the program maps another libc than gilscope: its first milliseconds are missing".to_owned());
             lock_start = LockStart::Unknown;
             missed = Some(missing_before(armed_at, target.pid.main_thread()));
         }
         self.translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
+        let stacks = SharedStacks::default();
+        let (source, running) = self.probes.into_source(&target, options.rate, &stacks, &mut notes)?;
         let first = first_thread(target.pid.main_thread(), self.started, SeenCpu::Asleep, lock_start);
         let beginning = Beginning {
             target,
             translator: self.translator,
-            stacks: SharedStacks::default(),
-            wait_stacks: WaitStacks::Read,
-            sources: vec![Box::new(self.source)],
+            stacks,
+            readings: Readings { waits: WaitStacks::Read, running },
+            sources: vec![source],
             backend: Backend::Uprobe,
             start: self.started,
             lock_start,
@@ -98,24 +113,27 @@ fn missing_before(armed: MonoNanos, tid: Tid) -> Event {
 pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
     let memory = ProcessMemory::open(target.pid)?;
     let translator = Rc::new(RefCell::new(Translator::new(Some(Box::new(LiveLocks::of(&target)?)))));
-    let source = arm(target.pid, Scope::Running, target.sites()?, &translator)?;
+    let (probes, why) = LockProbes::arm(target.pid, Scope::Running, target.sites()?, &translator)?;
+    let mut notes = vec![probes.note(why, options.notes)];
     translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
     let ids = (0..).map(LockId::from_index);
     let seats: Vec<_> = ids.zip(translator.borrow().seats().iter().cloned()).collect();
     let seen = target.sightings(&memory, &seats);
     let free = seats.iter().filter(|(_, seat)| seat.read(&memory).is_ok_and(|words| !words.locked));
     let free: Vec<LockId> = free.map(|(id, _)| *id).collect();
+    let stacks = SharedStacks::default();
+    let (source, running) = probes.into_source(&target, options.rate, &stacks, &mut notes)?;
     let start = clock::now();
     let beginning = Beginning {
         target,
         translator,
-        stacks: SharedStacks::default(),
-        wait_stacks: WaitStacks::Read,
-        sources: vec![Box::new(source)],
+        stacks,
+        readings: Readings { waits: WaitStacks::Read, running },
+        sources: vec![source],
         backend: Backend::Uprobe,
         start,
         lock_start: LockStart::Unknown,
-        notes: Vec::new(),
+        notes,
     };
     let mut recording = Recording::begin(beginning, options)?;
     let engine = recording.engine();
@@ -129,7 +147,90 @@ pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording
     Ok(recording)
 }
 
-fn arm(pid: Pid, scope: Scope, sites: Vec<Site>, translator: &SharedTranslator) -> Result<UprobeSource, SessionError> {
+impl LockProbes {
+    /// Programs in the kernel where they can run, else tracepoints that report every hit.
+    fn arm(
+        pid: Pid,
+        scope: Scope,
+        sites: Vec<Site>,
+        translator: &SharedTranslator,
+    ) -> Result<(Self, Option<BpfSourceError>), SessionError> {
+        match BpfSource::arm(pid, scope, &sites, Rc::clone(translator)) {
+            Ok(source) => Ok((Self::Programs(Box::new(source)), None)),
+            Err(why) => Ok((Self::Tracepoints(Box::new(arm_tracepoints(pid, scope, sites, translator)?)), Some(why))),
+        }
+    }
+
+    fn add_sites(&mut self, sites: &[Site]) -> Result<(), SessionError> {
+        match self {
+            Self::Programs(source) => source.add_sites(sites).map_err(SessionError::Programs),
+            Self::Tracepoints(source) => Ok(source.add_sites(sites)?),
+        }
+    }
+
+    /// The source, reading stacks by itself if it can and is to.
+    fn into_source(
+        self,
+        target: &Target,
+        rate: Option<NonZeroU32>,
+        stacks: &SharedStacks,
+        notes: &mut Vec<String>,
+    ) -> Result<(Box<dyn Source>, RunningThreads), SessionError> {
+        let mut source = match self {
+            Self::Programs(source) => source,
+            Self::Tracepoints(source) => return Ok((source, RunningThreads::Ours)),
+        };
+        let resolver = Resolver::new(target, Box::new(ProcessMemory::open(target.pid)?));
+        let Some((rate, resolver)) = rate.zip(resolver) else { return Ok((source, RunningThreads::Ours)) };
+        let mut recorder = Recorder::new(resolver, Rc::clone(stacks));
+        let memory = ProcessMemory::open(target.pid)?;
+        let on_stack = Box::new(move |stack: &RecordedStack| recorder.record(stack));
+        let running = match source.read_stacks((target, &memory), rate, on_stack) {
+            Ok(true) => RunningThreads::OfSource,
+            Ok(false) => RunningThreads::Ours,
+            Err(why) => {
+                notes.push(format!("running threads are sampled from outside: {}", causes(&why)));
+                RunningThreads::Ours
+            }
+        };
+        Ok((source, running))
+    }
+
+    /// How events are taken, and with `detail` why not otherwise.
+    fn note(&self, why: Option<BpfSourceError>, detail: NoteDetail) -> String {
+        let (Self::Tracepoints(_), Some(why)) = (self, why) else {
+            return "lock events are taken by BPF programs at uprobes".to_owned();
+        };
+        let mut note = "lock events are taken by uprobes in tracefs, without BPF programs".to_owned();
+        if detail == NoteDetail::Full {
+            note += &format!(": {}", causes(&why));
+            if let BpfSourceError::Bpf(why) = &why
+                && let Some(log) = why.verifier_log()
+            {
+                note += &format!("; the verifier said: {}", last_lines(log));
+            }
+        }
+        note
+    }
+}
+
+/// What a verifier ends with: the instruction, its objection, and a count.
+fn last_lines(log: &str) -> String {
+    let lines: Vec<&str> = log.trim().lines().collect();
+    lines[lines.len().saturating_sub(3)..].join("; ")
+}
+
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let whole = std::iter::successors(Some(error), |error: &&dyn Error| (*error).source());
+    whole.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn arm_tracepoints(
+    pid: Pid,
+    scope: Scope,
+    sites: Vec<Site>,
+    translator: &SharedTranslator,
+) -> Result<UprobeSource, SessionError> {
     let sweeper = Sweeper::this_program();
     let (calls, steps) = (Rc::clone(translator), Rc::clone(translator));
     Ok(UprobeSource::arm(UprobeOptions {

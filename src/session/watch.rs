@@ -10,7 +10,7 @@ use crate::{
 /// Whatever was put in place before the program started.
 #[derive(Debug)]
 pub(super) enum Watch {
-    Preload(PreloadWatch),
+    Preload(Box<PreloadWatch>),
     Uprobe(UprobeWatch),
 }
 

@@ -104,7 +104,7 @@ impl Translator {
     /// Appends the event that `call` stands for, if any, and says whether its condition variable is of interest.
     pub fn translate(&mut self, call: Call, out: &mut Vec<Event>) -> Verdict {
         let Some((lock, role)) = self.role_of(call.cond) else {
-            return Verdict::Foreign;
+            return if self.foreign.contains(&call.cond) { Verdict::Foreign } else { Verdict::Known };
         };
         if let Some(step) = self.step(call, role) {
             out.push(Event { at: call.at, tid: call.tid, what: What::Lock(lock, step) });
@@ -136,11 +136,9 @@ impl Translator {
     /// Appends the step that the runtime itself reports for the lock whose structure starts at `lock`.
     pub fn report_step(&mut self, report: StepReport, out: &mut Vec<Event>) -> Verdict {
         let known = |seats: &[LockSeat]| seats.iter().position(|seat| seat.address == report.lock);
-        if known(&self.seats).is_none() {
-            self.refresh();
-        }
+        let settled = known(&self.seats).is_some() || self.refresh();
         let Some(lock) = known(&self.seats).map(lock_id) else {
-            return Verdict::Foreign;
+            return if settled { Verdict::Foreign } else { Verdict::Known };
         };
         out.push(Event { at: report.at, tid: report.tid, what: What::Lock(lock, report.step) });
         Verdict::Known

@@ -1,5 +1,6 @@
 //! Where events come from. Every source implements [`Source`]; what lies behind it cannot be told apart from outside.
 
+pub mod bpf;
 pub mod calls;
 pub mod order;
 pub mod preload;

@@ -4,6 +4,7 @@
 
 pub mod python;
 pub mod reader;
+pub mod recorded;
 #[cfg(test)]
 mod scene;
 pub mod toyvm;

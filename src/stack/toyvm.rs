@@ -122,20 +122,24 @@ impl ToyStacks {
     }
 
     fn resolve(&mut self, memory: &dyn Memory, chain: &Chain) -> Result<Vec<Frame>, MemoryError> {
-        let file = self.path(memory)?;
         let mut frames = Vec::with_capacity(chain.frames.len() + 1);
         if chain.depth > u64::try_from(DEEPEST).unwrap_or(u64::MAX) {
             frames.push(Frame::marker(DEEPER));
         }
         for raw in &chain.frames {
-            frames.push(Frame {
-                kind: FrameKind::Script,
-                function: self.function_name(memory, raw.function)?,
-                file: file.clone(),
-                line: (raw.line > 0).then_some(raw.line),
-            });
+            frames.push(self.frame(memory, raw.function, raw.line)?);
         }
         Ok(frames)
+    }
+
+    /// The frame of the function with this number, at this line.
+    pub fn frame(&mut self, memory: &dyn Memory, function: u32, line: u32) -> Result<Frame, MemoryError> {
+        Ok(Frame {
+            kind: FrameKind::Script,
+            function: self.function_name(memory, function)?,
+            file: self.path(memory)?,
+            line: (line > 0).then_some(line),
+        })
     }
 
     fn path(&mut self, memory: &dyn Memory) -> Result<String, MemoryError> {

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Calls a batch; the fastest batch counts, since nothing makes one too fast.
-const CALLS: u32 = 500;
+pub(in crate::source) const CALLS: u32 = 500;
 const BATCHES: u32 = 4;
 
 /// The time that a hit adds to the call it is on: a few thousand calls of our own libc, without and with a probe.
@@ -43,7 +43,7 @@ pub fn measure_cost(sweeper: &Sweeper) -> Result<Nanos, UprobeError> {
     Ok(Nanos::from_nanos(with.saturating_sub(without).as_nanos() / u64::from(CALLS)))
 }
 
-fn fastest_batch() -> Nanos {
+pub(in crate::source) fn fastest_batch() -> Nanos {
     let batch = |_| {
         let start = Instant::now();
         signal_nobody();
@@ -63,7 +63,7 @@ fn signal_nobody() {
 }
 
 /// Where our own `pthread_cond_signal` lies in its file.
-fn own_signal_site() -> Option<Site> {
+pub(in crate::source) fn own_signal_site() -> Option<Site> {
     let function: unsafe extern "C" fn(*mut libc::pthread_cond_t) -> libc::c_int = libc::pthread_cond_signal;
     let address = function as usize as u64;
     let maps = fs::read_to_string("/proc/self/maps").ok()?;

@@ -106,6 +106,20 @@ impl CodeCache {
         Ok(&self.known.get(&at).expect("it was compared or inserted just now").code)
     }
 
+    /// The same, if its name is the object at `name`: else it is another code object than the one that was there when
+    /// somebody noted both addresses.
+    pub fn code_named(
+        &mut self,
+        memory: &dyn Memory,
+        at: LiveAddress,
+        name: LiveAddress,
+    ) -> Result<Option<&Code>, ObjectError> {
+        self.code(memory, at)?;
+        let entry = self.known.get(&at).expect("it was compared or inserted just now");
+        let found = u64::from_le_bytes(self.field(&entry.head, self.code.name));
+        Ok((found == name.raw()).then_some(&entry.code))
+    }
+
     fn compare(&mut self, memory: &dyn Memory, at: LiveAddress) -> Result<(), ObjectError> {
         let mut buffer = [0; LARGEST_HEAD];
         let head = &mut buffer[..self.length];

@@ -1,0 +1,135 @@
+/* The kernel's helpers, and what the programs and user space share: records, stacks, what is known of the target. */
+#ifndef GILSCOPE_MODEL_H
+#define GILSCOPE_MODEL_H
+
+#include <linux/bpf.h>
+
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
+
+#define SEC(name) __attribute__((section(name), used))
+#define inlined static inline __attribute__((always_inline))
+
+static void *(*map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
+static long (*map_update)(void *map, const void *key, const void *value, u64 flags) = (void *)BPF_FUNC_map_update_elem;
+static u64 (*now)(void) = (void *)BPF_FUNC_ktime_get_ns;
+/* Ticks of the kernel's own clock, one every few milliseconds: next to free. */
+static u64 (*kernel_ticks)(void) = (void *)BPF_FUNC_jiffies64;
+static u64 (*current_id)(void) = (void *)BPF_FUNC_get_current_pid_tgid;
+static u64 (*cookie_of)(void *context) = (void *)BPF_FUNC_get_attach_cookie;
+static u32 (*random_number)(void) = (void *)BPF_FUNC_get_prandom_u32;
+static long (*read_user)(void *into, u64 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
+static void *(*ring_reserve)(void *ring, u64 size, u64 flags) = (void *)BPF_FUNC_ringbuf_reserve;
+static void (*ring_submit)(void *data, u64 flags) = (void *)BPF_FUNC_ringbuf_submit;
+static long (*ring_output)(void *ring, void *data, u64 size, u64 flags) = (void *)BPF_FUNC_ringbuf_output;
+
+/* Frames kept of a stack, innermost first. */
+#define DEEPEST 128
+/* Frames visited, shims of the interpreter included. */
+#define VISITS 256
+/* The largest part of a frame that is read. */
+#define LARGEST_HEAD 128
+/* An offset in `config` that does not exist. */
+#define NONE (~0ULL)
+
+/* What the cookie of a probe says: the libc function, or the step that the runtime itself reports. */
+enum { SIGNAL, TIMED_WAIT, WAIT, STEPS = 4 };
+/* What a call means, as far as it matters here. */
+enum { WANT, ACQUIRED, RELEASED, YIELDED, OTHER };
+/* What an address is to a lock. */
+enum { COND, SWITCH_COND, WHOLE_LOCK };
+/* Records that are stacks, beside those of calls, which carry their cookie. */
+enum { WAIT_BEGAN = 16, AT_RELEASE, TICK };
+/* What is the matter with a stack. */
+enum { CUT = 1, BROKEN = 2, UNKNOWN_THREAD = 4 };
+/* Runtimes. */
+enum { UNKNOWN_RUNTIME, PYTHON, TOYVM };
+
+/* Everything that depends on the target; written by user space once the target is known. All offsets in bytes. */
+struct config {
+	u64 runtime;
+	/* The process whose ticks count. */
+	u64 process;
+	/* In the lock: the state of the thread that took it last. */
+	u64 last_holder;
+	/* In a thread's state: the word by which its thread is recognised. */
+	u64 owner_word;
+	/* In a thread's state: pointer to the innermost frame, or to a C frame with that pointer at `top_inner`. */
+	u64 top;
+	u64 top_inner;
+	/* The part of a frame that is read, and fields inside that part. */
+	u64 head_start;
+	u64 head_length;
+	u64 previous;
+	u64 code;
+	u64 instruction;
+	/* Whether the instruction is a pointer; else it is an index of 32 bits. */
+	u64 instruction_wide;
+	u64 bytecode_copy;
+	u64 owner;
+	u64 shim_owners;
+	u64 executing;
+	u64 executing_value;
+	/* In a code object: pointer to the name. */
+	u64 name;
+	/* Toy VM, in a thread record: how many frames there are, and where. */
+	u64 depth;
+	u64 frames;
+	u64 frame_size;
+};
+
+/* A call, or the head of a stack. */
+struct record {
+	u64 at;
+	u32 tid;
+	u8 kind;
+	u8 flags;
+	u16 count;
+	u64 address;
+};
+
+struct frame {
+	/* Pointer to the code object, with the number of the bytecode's copy in the highest 16 bits; or a function's number. */
+	u64 code;
+	/* Pointer, or index; or a line. */
+	u64 instruction;
+	/* By which user space knows that the code object is still the same. */
+	u64 name;
+};
+
+struct stack {
+	struct record record;
+	struct frame frames[DEEPEST];
+	u8 head[LARGEST_HEAD];
+	/* In memory, so that the verifier takes it for any number and one round of the walk for the next. */
+	volatile u64 visits;
+};
+
+struct thread {
+	/* Its state in the interpreter, and the word by which the state is recognised as its own. */
+	u64 state;
+	u64 owner;
+	/* The lock that it waits for, or 0. */
+	u64 wants;
+	u64 reserved;
+	/* Of this thread alone: one that is preempted here must find its stack as it left it. */
+	struct stack stack;
+};
+
+/* What an address is. */
+struct role {
+	u64 lock;
+	u32 number;
+	u32 part;
+};
+
+/* What is known of a lock; changed only while its mutex is held by the thread that makes the call. */
+struct book {
+	u64 waiters;
+	/* The kernel's ticks when it was taken, or 0. */
+	u64 since;
+};
+
+#endif

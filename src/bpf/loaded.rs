@@ -1,0 +1,107 @@
+//! Programs in the kernel with their maps, and the links that make them run.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use crate::{
+    bpf::{
+        error::BpfError,
+        image::{Image, ProgramDefinition},
+        map::Map,
+        syscall,
+    },
+    model::{address::FileOffset, ids::Pid},
+};
+
+/// In the source register of an instruction that loads an address: the number is a map's descriptor.
+const MAP_DESCRIPTOR: u8 = 1 << 4;
+/// Room for the verifier's explanation of a refusal.
+const LOG: usize = 1 << 20;
+
+/// Programs that the kernel has accepted, and their maps.
+#[derive(Debug)]
+pub struct Loaded {
+    maps: BTreeMap<String, Map>,
+    programs: BTreeMap<String, OwnedFd>,
+}
+
+/// A place in a file at which a program is to run, and what it is told there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The instruction's position in the file.
+    pub offset: FileOffset,
+    /// Told to the program.
+    pub cookie: u64,
+}
+
+/// A program runs at its places as long as this exists.
+#[derive(Debug)]
+pub struct Link {
+    _descriptor: OwnedFd,
+}
+
+impl Loaded {
+    /// Creates the maps and loads the programs.
+    pub fn load(image: &Image) -> Result<Self, BpfError> {
+        let maps = image.maps.iter().map(|map| Ok((map.name.clone(), Map::create(map)?)));
+        let maps = maps.collect::<Result<BTreeMap<String, Map>, BpfError>>()?;
+        let mut programs = BTreeMap::new();
+        for definition in &image.programs {
+            programs.insert(definition.name.clone(), load(definition, image, &maps)?);
+        }
+        Ok(Self { maps, programs })
+    }
+
+    /// The map of this name.
+    pub fn map(&self, name: &str) -> Result<&Map, BpfError> {
+        self.maps.get(name).ok_or_else(|| BpfError::Malformed(name.to_owned()))
+    }
+
+    /// Makes `program` run at places of one file whenever `pid` comes by.
+    pub fn link_uprobes(&self, program: &str, file: &Path, places: &[Place], pid: Pid) -> Result<Link, BpfError> {
+        let opened = File::open(file).map_err(|source| BpfError::File { file: file.to_owned(), source })?;
+        let offsets: Vec<u64> = places.iter().map(|place| place.offset.raw()).collect();
+        let cookies: Vec<u64> = places.iter().map(|place| place.cookie).collect();
+        let path = syscall::path_of(opened.as_fd());
+        let linked = syscall::link_uprobes(self.program(program)?, &path, (&offsets, &cookies), pid.raw());
+        let descriptor = linked.map_err(|source| BpfError::Link { file: file.to_owned(), source })?;
+        Ok(Link { _descriptor: descriptor })
+    }
+
+    /// Makes `program` run whenever `event` overflows.
+    pub(super) fn link_event(&self, program: &str, event: &impl AsRawFd, cpu: u32) -> Result<Link, BpfError> {
+        let linked = syscall::link_event(self.program(program)?, event);
+        Ok(Link { _descriptor: linked.map_err(|source| BpfError::Clock { cpu, source })? })
+    }
+
+    fn program(&self, name: &str) -> Result<BorrowedFd<'_>, BpfError> {
+        self.programs.get(name).map(AsFd::as_fd).ok_or_else(|| BpfError::Malformed(name.to_owned()))
+    }
+}
+
+fn load(definition: &ProgramDefinition, image: &Image, maps: &BTreeMap<String, Map>) -> Result<OwnedFd, BpfError> {
+    let ProgramDefinition { name, kind, references, .. } = definition;
+    let mut code = definition.code.clone();
+    for (at, map) in references {
+        let map = maps.get(map).ok_or_else(|| BpfError::Malformed(map.clone()))?;
+        refer(&mut code, *at, map);
+    }
+    syscall::load((name, *kind), &code, &image.licence, &mut []).or_else(|source| {
+        // Once more, for the explanation; of one too long the kernel keeps the end.
+        let mut log = vec![0; LOG];
+        let again = syscall::load((name, *kind), &code, &image.licence, &mut log);
+        let log = String::from_utf8_lossy(log.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
+        again.map_err(|_| BpfError::Program { name: name.clone(), log, source })
+    })
+}
+
+/// Puts a map's descriptor into the instruction at `at`: operation, registers, offset (16 bits), number (32 bits).
+fn refer(code: &mut [u8], at: u64, map: &Map) {
+    let at = usize::try_from(at).expect("references lie in the code");
+    code[at + 1] = code[at + 1] & 0xf | MAP_DESCRIPTOR;
+    code[at + 4..at + 8].copy_from_slice(&map.as_fd().as_raw_fd().to_le_bytes());
+}

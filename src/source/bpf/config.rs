@@ -1,0 +1,179 @@
+//! What the programs have to know about the target, as the words of their `config`.
+
+use crate::target::{
+    discover::Target,
+    layout::{Instruction, PythonLayout, TopFrame},
+    lock::LockLayout,
+    runtime::{Runtime, toyvm::ToyLayout},
+};
+
+/// The largest part of a frame that the programs read.
+const LARGEST_HEAD: u64 = 128;
+/// An offset that does not exist.
+const NONE: u64 = u64::MAX;
+/// Owners of frames from this number on cannot be told to the programs.
+const OWNERS: u8 = 64;
+
+/// The words of `struct config`, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Config {
+    runtime: u64,
+    process: u64,
+    last_holder: u64,
+    pub(super) owner_word: u64,
+    top: u64,
+    top_inner: u64,
+    head_start: u64,
+    head_length: u64,
+    previous: u64,
+    code: u64,
+    instruction: u64,
+    instruction_wide: u64,
+    bytecode_copy: u64,
+    owner: u64,
+    shim_owners: u64,
+    executing: u64,
+    executing_value: u64,
+    name: u64,
+    depth: u64,
+    frames: u64,
+    frame_size: u64,
+}
+
+/// The part of a frame that has all fields that matter, begun at a multiple of eight.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    start: u64,
+    length: u64,
+}
+
+impl Config {
+    /// The words for `target`; `None` when its frames are nothing that the programs can walk.
+    pub(super) fn of(target: &Target) -> Option<Self> {
+        let process = u64::try_from(target.pid.raw()).ok()?;
+        let config = match &target.runtime {
+            Runtime::CPython(python) => Self::python(&python.layout)?,
+            Runtime::ToyVm(vm) => Self::toy(&vm.layout)?,
+        };
+        Some(Self { process, ..config })
+    }
+
+    fn python(layout: &PythonLayout) -> Option<Self> {
+        let frame = &layout.frame;
+        let (instruction, size) = match frame.instruction {
+            Instruction::Index { offset, .. } => (offset, 4),
+            Instruction::Pointer { offset } => (offset, 8),
+        };
+        let mut fields = vec![(frame.previous, 8), (frame.code, 8), (instruction, size)];
+        fields.extend(frame.owner.map(|offset| (offset, 1)));
+        fields.extend(frame.local_bytecode_index.map(|offset| (offset, 4)));
+        fields.extend(frame.executing.map(|byte| (byte.offset, 1)));
+        let head = Head::around(&fields)?;
+        let (top, top_inner) = match layout.thread.frame {
+            TopFrame::Direct(offset) => (offset, NONE),
+            TopFrame::ThroughCframe { cframe, frame } => (cframe, frame),
+        };
+        let within = |offset: Option<u64>| offset.map_or(NONE, |offset| offset - head.start);
+        Some(Self {
+            runtime: 1,
+            last_holder: layout.lock.last_holder,
+            owner_word: layout.thread.native_thread_id.unwrap_or(layout.thread.pthread),
+            top,
+            top_inner,
+            head_start: head.start,
+            head_length: head.length,
+            previous: frame.previous - head.start,
+            code: frame.code - head.start,
+            instruction: instruction - head.start,
+            instruction_wide: u64::from(size == 8),
+            bytecode_copy: within(frame.local_bytecode_index),
+            owner: within(frame.owner),
+            shim_owners: owners(&frame.shim_owners)?,
+            executing: within(frame.executing.map(|byte| byte.offset)),
+            executing_value: frame.executing.map_or(0, |byte| u64::from(byte.value)),
+            name: layout.code.name,
+            ..Self::default()
+        })
+    }
+
+    fn toy(layout: &ToyLayout) -> Option<Self> {
+        let head = Head::around(&[(layout.frame_function, 4), (layout.frame_line, 4)])?;
+        Some(Self {
+            runtime: 2,
+            last_holder: LockLayout::DEFAULT.last_holder,
+            owner_word: layout.thread_tid,
+            head_start: head.start,
+            head_length: head.length,
+            code: layout.frame_function - head.start,
+            instruction: layout.frame_line - head.start,
+            depth: layout.thread_depth,
+            frames: layout.thread_frames,
+            frame_size: layout.frame_size,
+            ..Self::default()
+        })
+    }
+
+    /// As the programs read it.
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        let words = [
+            self.runtime,
+            self.process,
+            self.last_holder,
+            self.owner_word,
+            self.top,
+            self.top_inner,
+            self.head_start,
+            self.head_length,
+            self.previous,
+            self.code,
+            self.instruction,
+            self.instruction_wide,
+            self.bytecode_copy,
+            self.owner,
+            self.shim_owners,
+            self.executing,
+            self.executing_value,
+            self.name,
+            self.depth,
+            self.frames,
+            self.frame_size,
+        ];
+        words.into_iter().flat_map(u64::to_ne_bytes).collect()
+    }
+}
+
+impl Head {
+    /// `None` if a field, given by offset and size, is not aligned or too far from another.
+    fn around(fields: &[(u64, u64)]) -> Option<Self> {
+        let start = fields.iter().map(|(offset, _)| *offset).min()? / 8 * 8;
+        let ends = fields.iter().map(|(offset, size)| offset.checked_add(*size));
+        let end = ends.collect::<Option<Vec<u64>>>()?.into_iter().max()?;
+        let aligned = fields.iter().all(|(offset, size)| offset % size == 0);
+        let length = end.checked_sub(start)?;
+        (aligned && length <= LARGEST_HEAD).then_some(Self { start, length })
+    }
+}
+
+fn owners(values: &[u8]) -> Option<u64> {
+    values.iter().all(|value| *value < OWNERS).then(|| values.iter().fold(0, |bits, value| bits | 1 << value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Head, owners};
+
+    #[test]
+    fn a_head_begins_at_a_word_and_is_bounded() {
+        let head = Head::around(&[(24, 8), (104, 4), (116, 1)]).unwrap();
+        assert_eq!((head.start, head.length), (24, 93));
+        assert!(Head::around(&[(12, 8)]).is_none());
+        assert!(Head::around(&[(0, 8), (128, 1)]).is_none());
+        assert!(Head::around(&[(0, 8), (u64::MAX, 1)]).is_none());
+    }
+
+    #[test]
+    fn owners_are_bits() {
+        assert_eq!(owners(&[3, 4]), Some(0b11000));
+        assert_eq!(owners(&[64]), None);
+    }
+}

@@ -1,0 +1,24 @@
+//! What one record costs the thread that makes it, measured on this machine and this very process.
+
+use crate::{
+    bpf::ring::Ring,
+    model::{ids::Pid, time::Nanos},
+    source::{
+        bpf::programs::Programs,
+        uprobe::cost::{CALLS, fastest_batch, own_signal_site},
+    },
+};
+
+/// The time that a record adds to the call it is made at; `None` when our own calls made none.
+pub(super) fn measure(programs: &Programs, ring: &mut Ring) -> Option<Nanos> {
+    let site = own_signal_site()?;
+    let us = Pid::from_raw(std::process::id().cast_signed())?;
+    let without = fastest_batch();
+    let links = programs.links_to(std::slice::from_ref(&site), us).ok()?;
+    let with = fastest_batch();
+    drop(links);
+    let mut records = 0_u32;
+    ring.read(|_| records += 1);
+    let cost = with.saturating_sub(without).as_nanos() / u64::from(CALLS);
+    (records > 0).then(|| Nanos::from_nanos(cost))
+}

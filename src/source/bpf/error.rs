@@ -1,0 +1,20 @@
+//! Why lock events cannot be taken by programs in the kernel.
+
+use crate::{bpf::error::BpfError, perf::error::PerfError, target::runtime::RuntimeError};
+
+/// Why lock events cannot be taken by programs in the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum BpfSourceError {
+    /// The programs cannot run.
+    #[error(transparent)]
+    Bpf(#[from] BpfError),
+    /// The scheduler cannot be watched.
+    #[error(transparent)]
+    Perf(#[from] PerfError),
+    /// The target's threads cannot be listed.
+    #[error(transparent)]
+    Threads(#[from] RuntimeError),
+    /// A probe has its argument where the programs do not look for it.
+    #[error("a probe has its argument in an unusual register")]
+    Register,
+}

@@ -1,0 +1,152 @@
+//! The programs in the kernel, and what they are told: places, locks, foreign condition variables, the target.
+
+use crate::{
+    bpf::{
+        clock::Clock,
+        image::Image,
+        kernel,
+        loaded::{Link, Loaded, Place},
+        map::Existing,
+        ring::Ring,
+    },
+    model::{
+        address::LiveAddress,
+        ids::{Pid, Tid},
+        time::Nanos,
+    },
+    source::bpf::{config::Config, error::BpfSourceError, record::cookie},
+    target::{
+        lock::{InterpreterThread, LockSeat},
+        memory::Memory,
+        site::{Register, Site},
+    },
+};
+
+/// The object that `probes/bpf/build` makes.
+#[cfg(target_arch = "x86_64")]
+const OBJECT: &[u8] = include_bytes!("../../../probes/bpf/gilscope.bpf.o");
+#[cfg(not(target_arch = "x86_64"))]
+const OBJECT: &[u8] = &[];
+
+const ON_CALL: &str = "on_call";
+const ON_TICK: &str = "on_tick";
+
+/// What an address is to a lock, in the programs' numbering.
+const COND: u32 = 0;
+const SWITCH_COND: u32 = 1;
+const WHOLE_LOCK: u32 = 2;
+
+/// Programs in the kernel. They run no longer than this exists.
+#[derive(Debug)]
+pub(super) struct Programs {
+    // Before what they use.
+    clocks: Vec<Clock>,
+    links: Vec<Link>,
+    loaded: Loaded,
+    /// Locks that the programs know.
+    entered: usize,
+}
+
+impl Programs {
+    /// Loads them; they run nowhere yet.
+    pub(super) fn load() -> Result<(Self, Ring), BpfSourceError> {
+        kernel::check()?;
+        if OBJECT.is_empty() {
+            return Err(crate::bpf::error::BpfError::NoObject.into());
+        }
+        let loaded = Loaded::load(&Image::parse(OBJECT)?)?;
+        let ring = Ring::map(loaded.map("events")?)?;
+        Ok((Self { clocks: Vec::new(), links: Vec::new(), loaded, entered: 0 }, ring))
+    }
+
+    /// Runs at `sites` whenever `pid` comes by, from now on.
+    pub(super) fn watch(&mut self, sites: &[Site], pid: Pid) -> Result<(), BpfSourceError> {
+        let links = self.links_to(sites, pid)?;
+        self.links.extend(links);
+        Ok(())
+    }
+
+    /// The same, for as long as what is returned exists.
+    pub(super) fn links_to(&self, sites: &[Site], pid: Pid) -> Result<Vec<Link>, BpfSourceError> {
+        if sites.iter().any(|site| site.argument != Register::FIRST_ARGUMENT) {
+            return Err(BpfSourceError::Register);
+        }
+        let mut links = Vec::new();
+        for same_file in sites.chunk_by(|one, other| one.file == other.file) {
+            let place = |site: &Site| Place { offset: site.offset, cookie: cookie(site.meaning) };
+            let places: Vec<Place> = same_file.iter().map(place).collect();
+            links.push(self.loaded.link_uprobes(ON_CALL, &same_file[0].file, &places, pid)?);
+        }
+        Ok(links)
+    }
+
+    /// From now on reads stacks, too.
+    pub(super) fn know_target(
+        &self,
+        config: Config,
+        threads: &[InterpreterThread],
+        memory: &dyn Memory,
+    ) -> Result<(), BpfSourceError> {
+        let map = self.loaded.map("threads")?;
+        let size = usize::try_from(map.definition().value).expect("a value fits the address space");
+        for InterpreterThread { state, tid } in threads {
+            // A thread that ended meanwhile has no stack to be read.
+            let Ok(owner) = memory.read_u64(state.plus(config.owner_word)) else { continue };
+            let mut value = vec![0; size];
+            value[..8].copy_from_slice(&state.raw().to_ne_bytes());
+            value[8..16].copy_from_slice(&owner.to_ne_bytes());
+            map.set(&tid.raw().to_ne_bytes(), &value, Existing::Keep)?;
+        }
+        self.loaded.map("config")?.set(&[0; 4], &config.to_bytes(), Existing::Replace)?;
+        Ok(())
+    }
+
+    /// Samples whatever thread of the target runs on `cpus`, every `period` on average.
+    pub(super) fn start_clocks(&mut self, cpus: &[u32], period: Nanos) -> Result<(), BpfSourceError> {
+        // The program tosses a coin at every tick.
+        let half = Nanos::from_nanos(period.as_nanos() / 2);
+        for cpu in cpus {
+            self.clocks.push(Clock::start(&self.loaded, ON_TICK, *cpu, half)?);
+        }
+        Ok(())
+    }
+
+    /// Tells the programs of the locks that are new.
+    pub(super) fn enter_locks(&mut self, seats: &[LockSeat]) -> Result<(), BpfSourceError> {
+        let (roles, foreign) = (self.loaded.map("roles")?, self.loaded.map("foreign")?);
+        for (number, seat) in (0_u32..).zip(seats).skip(self.entered) {
+            let parts = [(seat.cond(), COND), (seat.switch_cond(), SWITCH_COND), (seat.address, WHOLE_LOCK)];
+            for (address, part) in parts {
+                let key = address.raw().to_ne_bytes();
+                let mut role = seat.address.raw().to_ne_bytes().to_vec();
+                role.extend([number, part].iter().flat_map(|word| word.to_ne_bytes()));
+                roles.set(&key, &role, Existing::Replace)?;
+                foreign.remove(&key)?;
+            }
+        }
+        self.entered = seats.len();
+        Ok(())
+    }
+
+    /// Calls on this condition variable are not reported any more.
+    pub(super) fn ignore(&self, cond: LiveAddress) -> Result<(), BpfSourceError> {
+        Ok(self.loaded.map("foreign")?.set(&cond.raw().to_ne_bytes(), &[0; 8], Existing::Replace)?)
+    }
+
+    /// The thread has ended: its number may be given to another.
+    pub(super) fn forget(&self, tid: Tid) -> Result<(), BpfSourceError> {
+        Ok(self.loaded.map("threads")?.remove(&tid.raw().to_ne_bytes())?)
+    }
+
+    /// Records that found no room so far.
+    pub(super) fn losses(&self) -> Result<u64, BpfSourceError> {
+        let value = self.loaded.map("losses")?.get(&[0; 4])?.unwrap_or_default();
+        Ok(value.first_chunk().copied().map_or(0, u64::from_ne_bytes))
+    }
+
+    /// Ends everything that runs.
+    pub(super) fn stop(&mut self) {
+        self.clocks.clear();
+        self.links.clear();
+    }
+}

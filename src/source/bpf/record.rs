@@ -1,0 +1,213 @@
+//! Records of the programs, decoded: calls, each with the stack that was read at it, and ticks.
+
+use rustc_hash::FxHashMap;
+
+use crate::{
+    model::{
+        address::LiveAddress,
+        event::{LockStep, SampleCause},
+        ids::Tid,
+        recorded::{RecordedFrame, RecordedStack, Walk},
+        time::MonoNanos,
+    },
+    target::site::{CondFunction, SiteMeaning},
+};
+
+/// Bytes of a record without frames.
+const RECORD: usize = 24;
+const FRAME: usize = 24;
+/// The bits of a code object's address; the number of the bytecode's copy lies above them.
+const ADDRESS_BITS: u32 = 48;
+
+/// Meanings in the order of their cookies; between the calls and the steps there is room.
+const CALLS: [CondFunction; 3] = [CondFunction::Signal, CondFunction::TimedWait, CondFunction::Wait];
+const STEPS: [LockStep; 4] = [LockStep::Want, LockStep::Acquired, LockStep::Released, LockStep::Yielded];
+const FIRST_STEP: usize = 4;
+
+/// Something that happened at a probe or at a tick.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hit {
+    pub(super) at: MonoNanos,
+    pub(super) tid: Tid,
+    pub(super) what: HitKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum HitKind {
+    Call(CallHit),
+    /// The sampling clock found the thread running.
+    Tick(RecordedStack),
+}
+
+/// A call, or a step that the runtime reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CallHit {
+    pub(super) meaning: SiteMeaning,
+    /// The condition variable or the lock.
+    pub(super) argument: LiveAddress,
+    /// The caller's stack, if it was worth reading.
+    pub(super) stack: Option<CallStack>,
+}
+
+/// A stack read at a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CallStack {
+    /// That a wait began, or that a hold ends.
+    pub(super) cause: SampleCause,
+    pub(super) stack: RecordedStack,
+}
+
+/// What a record is.
+enum Kind {
+    Call(SiteMeaning),
+    CallStack(SampleCause),
+    Tick,
+}
+
+/// Puts records together: the stack of a call comes right before it.
+#[derive(Debug, Default)]
+pub(super) struct Decoder {
+    stacks: FxHashMap<Tid, CallStack>,
+    malformed: u64,
+}
+
+impl Decoder {
+    /// The hit that `bytes` complete, if any.
+    pub(super) fn decode(&mut self, bytes: &[u8]) -> Option<Hit> {
+        let hit = self.hit(bytes);
+        if hit.is_none() {
+            self.malformed += 1;
+        }
+        hit.flatten()
+    }
+
+    /// Records that could not be decoded; zero unless the programs are not those that we think.
+    pub(super) fn malformed(&self) -> u64 {
+        self.malformed
+    }
+
+    fn hit(&mut self, bytes: &[u8]) -> Option<Option<Hit>> {
+        let (head, frames) = bytes.split_at_checked(RECORD)?;
+        let at = MonoNanos::from_monotonic(word(head, 0)?);
+        let (tid, kind) = half(head, 8)?;
+        let tid = Tid::from_raw(tid.cast_signed())?;
+        let [kind, flags, ..] = kind.to_ne_bytes();
+        let what = match self::kind(kind)? {
+            Kind::Tick => HitKind::Tick(stack(frames, flags)?),
+            Kind::CallStack(cause) => {
+                self.stacks.insert(tid, CallStack { cause, stack: stack(frames, flags)? });
+                return Some(None);
+            }
+            Kind::Call(meaning) => {
+                let argument = LiveAddress::in_target(word(head, 16)?);
+                HitKind::Call(CallHit { meaning, argument, stack: self.stacks.remove(&tid) })
+            }
+        };
+        Some(Some(Hit { at, tid, what }))
+    }
+}
+
+/// What the programs are told at a site.
+pub(super) fn cookie(meaning: SiteMeaning) -> u64 {
+    let place = match meaning {
+        SiteMeaning::Libc(function) => CALLS.iter().position(|known| *known == function),
+        SiteMeaning::Usdt(step) => STEPS.iter().position(|known| *known == step).map(|at| at + FIRST_STEP),
+    };
+    place.expect("every meaning is in its list") as u64
+}
+
+fn kind(number: u8) -> Option<Kind> {
+    let number = usize::from(number);
+    Some(match number {
+        16 => Kind::CallStack(SampleCause::WaitBegan),
+        17 => Kind::CallStack(SampleCause::AtRelease),
+        18 => Kind::Tick,
+        FIRST_STEP.. => Kind::Call(SiteMeaning::Usdt(*STEPS.get(number - FIRST_STEP)?)),
+        _ => Kind::Call(SiteMeaning::Libc(*CALLS.get(number)?)),
+    })
+}
+
+fn stack(bytes: &[u8], flags: u8) -> Option<RecordedStack> {
+    let walk = match flags {
+        0 => Walk::Complete,
+        1 => Walk::Cut,
+        2 => Walk::Broken,
+        4 => Walk::UnknownThread,
+        _ => return None,
+    };
+    let frames = bytes.chunks_exact(FRAME).map(frame).collect::<Option<_>>()?;
+    Some(RecordedStack { frames, walk })
+}
+
+fn frame(bytes: &[u8]) -> Option<RecordedFrame> {
+    let code = word(bytes, 0)?;
+    Some(RecordedFrame {
+        code: code & ((1 << ADDRESS_BITS) - 1),
+        bytecode_copy: u16::try_from(code >> ADDRESS_BITS).ok()?,
+        instruction: word(bytes, 8)?,
+        name: word(bytes, 16)?,
+    })
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().copied().map(u64::from_ne_bytes)
+}
+
+/// Two words of 32 bits.
+fn half(bytes: &[u8], at: usize) -> Option<(u32, u32)> {
+    let part = |at: usize| bytes.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes);
+    Some((part(at)?, part(at + 4)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CallHit, Decoder, HitKind, cookie};
+    use crate::{
+        model::{
+            event::{LockStep, SampleCause},
+            recorded::Walk,
+        },
+        target::site::{CondFunction, SiteMeaning},
+    };
+
+    fn record(tid: u32, kind: u8, flags: u8, frames: &[[u64; 3]]) -> Vec<u8> {
+        let mut bytes = 7_u64.to_ne_bytes().to_vec();
+        bytes.extend(tid.to_ne_bytes());
+        bytes.extend([kind, flags, 0, 0]);
+        bytes.extend(0x1000_u64.to_ne_bytes());
+        bytes.extend(frames.iter().flatten().flat_map(|word| word.to_ne_bytes()));
+        bytes
+    }
+
+    #[test]
+    fn a_stack_belongs_to_the_next_call_of_its_thread() {
+        let mut decoder = Decoder::default();
+        assert_eq!(decoder.decode(&record(1, 17, 1, &[[3 << 48 | 0x20, 5, 6]])), None);
+        let other = decoder.decode(&record(2, 1, 0, &[])).unwrap();
+        assert!(matches!(other.what, HitKind::Call(CallHit { stack: None, .. })));
+        let own = decoder.decode(&record(1, 0, 0, &[])).unwrap();
+        let HitKind::Call(CallHit { meaning, stack: Some(stack), .. }) = own.what else { panic!("{own:?}") };
+        assert_eq!((meaning, stack.cause), (SiteMeaning::Libc(CondFunction::Signal), SampleCause::AtRelease));
+        assert_eq!((stack.stack.walk, stack.stack.frames[0].bytecode_copy), (Walk::Cut, 3));
+        assert_eq!(decoder.malformed(), 0);
+    }
+
+    #[test]
+    fn every_meaning_comes_back_from_its_cookie() {
+        for meaning in [SiteMeaning::Libc(CondFunction::Wait), SiteMeaning::Usdt(LockStep::Yielded)] {
+            let bytes = record(1, u8::try_from(cookie(meaning)).unwrap(), 0, &[]);
+            let hit = Decoder::default().decode(&bytes).unwrap();
+            assert!(matches!(hit.what, HitKind::Call(CallHit { meaning: decoded, .. }) if decoded == meaning));
+        }
+    }
+
+    #[test]
+    fn nonsense_is_counted() {
+        let mut decoder = Decoder::default();
+        for bytes in [record(0, 0, 0, &[]), record(1, 3, 0, &[]), record(1, 18, 9, &[]), vec![0; 23]] {
+            assert_eq!(decoder.decode(&bytes), None);
+        }
+        assert_eq!(decoder.malformed(), 4);
+    }
+}

@@ -1,0 +1,141 @@
+//! Stacks read in the kernel: of running threads never impossible, of waiting ones the same as those read from outside.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use gilscope::{
+    model::{
+        event::{Event, LockStep, SampleCause, What},
+        ids::Tid,
+        stack::Frame,
+    },
+    stack::{DEEPER, Motion, reader::StackReader},
+};
+
+use crate::{
+    live::interpreters::interpreters,
+    program::{Observed, Program, skip},
+};
+
+/// How many functions call each other in a ring in `recursion.py`.
+const RING: usize = 7;
+
+/// Threads at different depths that want the lock while the first thread sleeps with it.
+const QUEUE: &str = r#"
+import ctypes, json, sys, threading
+holding = ctypes.PyDLL(None).usleep
+ready = threading.Semaphore(0)
+go = threading.Event()
+
+def wait_in_line(depth):
+    if depth:
+        return wait_in_line(depth - 1)
+    ready.release()
+    go.wait()
+    while True:
+        sum(range(100))
+
+threads = [threading.Thread(target=wait_in_line, args=(depth,), daemon=True) for depth in (0, 3, 30, 150)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    ready.acquire()
+print("ready", flush=True)
+sys.stdin.readline()
+go.set()
+while True:
+    holding(1000000)
+"#;
+
+#[test]
+fn no_impossible_chain_comes_out_of_a_running_thread() {
+    for interpreter in interpreters() {
+        let program = Program::start(&interpreter, include_str!("../stack_live/recursion.py"));
+        let mut observed = match Observed::begin(&program, 1000) {
+            Ok(observed) => observed,
+            Err(why) => return skip(&why),
+        };
+        observed.watch(Duration::from_secs(2));
+        let mut counts = [0_u32; 2];
+        for event in &observed.events {
+            let What::Stack(sample) = &event.what else { continue };
+            let Some(stack) = sample.stack else { continue };
+            let frames = observed.frames(stack);
+            let possible = is_possible(&frames);
+            counts[usize::from(possible)] += 1;
+            if !possible {
+                let names: Vec<_> = frames.iter().map(|frame| &*frame.function).collect();
+                println!("impossible at {:?}: {}", sample.cause, names.join(" "));
+            }
+        }
+        let failures = observed.failures.borrow().len();
+        println!("{}: {} whole, {} impossible, {failures} refused", interpreter.name, counts[1], counts[0]);
+        assert_eq!(counts[0], 0, "{}", interpreter.name);
+        assert!(counts[1] > 100 && failures * 50 < counts[1].try_into().unwrap(), "{}", interpreter.name);
+    }
+}
+
+/// Whether the stack begins as every thread's does and then only has calls that the program contains.
+fn is_possible(stack: &[Frame]) -> bool {
+    let outer = ["_bootstrap", "_bootstrap_inner", "run", "work"];
+    let plain = |frame: &Frame| frame.function.rsplit('.').next().unwrap_or_default().to_owned();
+    // The first thread only waits for its standard input.
+    if stack.iter().all(|frame| frame.function == "<module>" || plain(frame) == "read" || plain(frame) == "decode") {
+        return true;
+    }
+    let begins = stack.iter().zip(outer).all(|(frame, outer)| plain(frame) == outer);
+    let ring: Vec<_> = stack.iter().skip(outer.len()).map(ring_function).collect();
+    begins && ring.iter().all(Option::is_some) && ring.windows(2).all(|pair| calls(pair[0], pair[1]))
+}
+
+/// The ring and the number of a function such as `equal3`.
+fn ring_function(frame: &Frame) -> Option<(&str, usize)> {
+    let (ring, number) = frame.function.split_at_checked(5)?;
+    Some((ring, number.parse().ok()?))
+}
+
+fn calls(caller: Option<(&str, usize)>, callee: Option<(&str, usize)>) -> bool {
+    caller.zip(callee).is_some_and(|(caller, callee)| caller.0 == callee.0 && callee.1 == (caller.1 + 1) % RING)
+}
+
+#[test]
+fn a_waiting_thread_has_the_stack_that_is_read_from_outside() {
+    for interpreter in interpreters() {
+        let mut program = Program::start(&interpreter, QUEUE);
+        let mut observed = match Observed::begin(&program, 100) {
+            Ok(observed) => observed,
+            Err(why) => return skip(&why),
+        };
+        drop(program.child.stdin.take());
+        observed.watch(Duration::from_millis(1500));
+        let mut reader = StackReader::new(&program.target(), Box::new(program.memory())).unwrap();
+        let first = program.pid().main_thread();
+        // The last wait of each thread that has not ended: it waits still, for the first one sleeps with the lock.
+        let waits = |tid: Tid| {
+            let is_step = |event: &&Event| matches!(event.what, What::Stack(_) | What::Lock(..));
+            let last = observed.events.iter().rfind(|event| event.tid == tid && is_step(event));
+            last.is_some_and(|event| matches!(&event.what, What::Stack(_) | What::Lock(_, LockStep::Want)))
+        };
+        let mut compared = 0;
+        let tids: BTreeSet<Tid> = observed.events.iter().map(|event| event.tid).collect();
+        for tid in tids.into_iter().filter(|tid| *tid != first && waits(*tid)) {
+            let began = observed.events.iter().rev().find_map(|event| match &event.what {
+                What::Stack(sample) if event.tid == tid && sample.cause == SampleCause::WaitBegan => sample.stack,
+                _ => None,
+            });
+            let Some(began) = began else { continue };
+            let Ok(outside) = reader.read(tid, Motion::Still) else { continue };
+            let inside = observed.frames(began);
+            let expected = match inside.first() {
+                Some(frame) if *frame == Frame::marker(DEEPER) => {
+                    let kept = &outside[outside.len() + 1 - inside.len()..];
+                    std::iter::once(frame.clone()).chain(kept.iter().cloned()).collect()
+                }
+                _ => outside,
+            };
+            assert_eq!(inside, expected, "{}", interpreter.name);
+            compared += 1;
+        }
+        println!("{}: {compared} waiting threads compared", interpreter.name);
+        assert!(compared >= 2, "{}", interpreter.name);
+    }
+}
