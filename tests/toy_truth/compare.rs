@@ -194,8 +194,8 @@ fn groups(truth: &Value) -> Vec<Vec<&'static str>> {
 
 /// How much of a state may be in another one, since the latency of a sleep is inferred.
 fn misplaced(truth: &Value, state: &str) -> f64 {
-    let delays = ["held_preempted", "outside_preempted"].map(|state| amount_of(&truth["states_ns"], state));
-    if state.ends_with("blocked") || state.ends_with("preempted") { 0.5 * delays.iter().sum::<f64>() } else { 0.0 }
+    let inferred = state.ends_with("blocked") || state.ends_with("preempted");
+    if inferred { 0.5 * amount_of(truth, "run_queue_delay_ns") } else { 0.0 }
 }
 
 /// The pause before the first statement, of which the recording of an attachment sees some.
