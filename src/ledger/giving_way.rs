@@ -127,7 +127,8 @@ impl GivingWay {
         if yields {
             self.progress = Progress::Woken;
         }
-        self.for_a_mutex = !yields;
+        // Whoever has been asked cannot go to a sleep of its own before it has yielded, or others have come first.
+        self.for_a_mutex = !yields && contention == Contention::Stepping;
         match contention {
             Contention::Stepping => true,
             Contention::Approaching => yields || self.progress == Progress::Asked,

@@ -263,6 +263,29 @@ fn a_sleep_for_the_mutexes_of_a_step_is_part_of_giving_way() {
     }
 }
 
+/// ```text
+/// t     0                 5        6                     100    101
+/// 1     |held, asked for   |released|asleep for the mutex  |in     |wants: the wait began at 5
+/// 2     |wants, and again          |woken, preempted with the mutex locked
+/// ```
+#[test]
+fn whoever_is_asked_sleeps_for_a_mutex_as_long_as_it_takes() {
+    let mut ledger = ledger(0);
+    created_running(&mut ledger, 0, 1);
+    created_running(&mut ledger, 0, 2);
+    step(&mut ledger, 0, 1, LockStep::Acquired);
+    step(&mut ledger, 1, 2, LockStep::Want);
+    step(&mut ledger, 2, 2, LockStep::Want);
+    step(&mut ledger, 5, 1, LockStep::Released);
+    apply(&mut ledger, 6, 1, What::SwitchedOut(OffCpu::Blocked));
+    apply(&mut ledger, 100, 1, What::SwitchedIn);
+    step(&mut ledger, 101, 1, LockStep::Want);
+    let result = ledger.finish(at(110));
+    assert_sound(&result);
+    assert_eq!(result.locks[0].forced_releases, 1);
+    assert_eq!(states(&result, 1), BTreeMap::from([("held_running", 5), ("wait_handoff", 105)]));
+}
+
 #[test]
 fn a_sleep_too_long_for_a_mutex_was_its_own_wish() {
     let mut ledger = ledger(0);
@@ -644,12 +667,13 @@ impl Naive {
         if std::mem::take(&mut self.yields[thread]) {
             return true;
         }
-        let contended = match self.last_step {
-            Some((by, _)) if by == thread => self.asked[thread] && !self.has_yielded[thread],
-            Some((by, ran)) => self.ran[by] - ran <= LONGEST_STEP,
-            None => false,
+        let (contended, stepping) = match self.last_step {
+            Some((by, _)) if by == thread => (self.asked[thread] && !self.has_yielded[thread], false),
+            Some((by, ran)) => (self.ran[by] - ran <= LONGEST_STEP, true),
+            None => (false, false),
         };
-        self.in_mutex[thread] = self.since_release[thread].as_ref().filter(|_| contended).map(|_| self.now);
+        let in_mutex = contended && stepping && self.since_release[thread].is_some();
+        self.in_mutex[thread] = in_mutex.then_some(self.now);
         contended
     }
 

@@ -45,6 +45,8 @@ pub struct ThreadAccount {
     pub forced_releases: u64,
     /// Sleeps until another thread had the lock, after forced and voluntary releases alike.
     pub yields: u64,
+    /// Runnable without a CPU, whatever its relation to the lock.
+    pub run_queue_delay_ns: u64,
     /// The lifetime by state.
     pub states_ns: StateTimes,
 }
@@ -171,6 +173,9 @@ impl Account {
 fn own_figures(testimony: &Testimony) -> ThreadAccount {
     let mut figures = ThreadAccount::default();
     let notes = &testimony.notes;
+    if let [first, .., last] = notes.as_slice() {
+        figures.run_queue_delay_ns = last.ends.delay.saturating_sub(first.begins.delay);
+    }
     for (position, note) in notes.iter().enumerate() {
         let relation = relation_after(notes, position);
         figures.holds += u64::from(note.step == Step::Acquired);
@@ -314,6 +319,7 @@ mod tests {
         let states = result.threads[0].states_ns;
         assert_eq!((states.held_running, states.held_preempted, states.held_blocked), (25, 4, 6));
         assert_eq!((states.wait_queued, states.wait_handoff), (45, 8));
+        assert_eq!(result.threads[0].run_queue_delay_ns, 4);
         assert_eq!(total(&states), 100);
         assert_eq!((result.threads[0].waits, result.threads[0].forced_releases), (1, 1));
 
