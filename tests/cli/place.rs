@@ -279,7 +279,10 @@ pub fn probes_of(gilscope: u32) -> Vec<String> {
         let listed = line.strip_prefix("p:").and_then(|rest| rest.split_once('/'));
         listed.is_some_and(|(listed, _)| listed == group || listed.starts_with(&format!("{group}_")))
     };
-    list.lines().filter(of_group).map(str::to_owned).collect()
+    let files = fs::read_dir(format!("/proc/{gilscope}/fd")).into_iter().flatten().flatten();
+    let targets = files.filter_map(|file| fs::read_link(file.path()).ok()).map(|link| link.display().to_string());
+    let links = targets.filter(|target| target.contains("bpf_link"));
+    list.lines().filter(of_group).map(str::to_owned).chain(links).collect()
 }
 
 /// Sends a signal.
