@@ -1,7 +1,7 @@
 //! Blame against ground truth: functions that hold the GIL for known times, all in one thread, and each followed by one
 //! that releases it and has done nothing else. Every culprit must be charged what it inflicted, and the innocent nothing.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and prints what it measured")]
 
 use std::{
     collections::BTreeMap,
