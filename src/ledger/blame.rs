@@ -175,7 +175,7 @@ impl BlameBook {
             let of_holder = |holder| self.contended.get(&(pair.lock, holder)).cloned();
             let of_pair = [Some(charged.near), Some(charged.ticks), Some(charged.at_release)];
             let stacks = of_pair.into_iter().chain([of_holder(pair.holder), of_holder(None)]);
-            let stacks = stacks.flatten().find(|stacks| !stacks.is_empty());
+            let stacks = stacks.flatten().find(|stacks| stacks.values().any(|weight| *weight > 0));
             let stacks = sorted(stacks.unwrap_or_else(|| fallback(pair.holder)));
             let weights: Vec<u64> = stacks.iter().map(|(_, weight)| *weight).collect();
             let parts = stacks.iter().zip(apportion(charged.time, &weights));

@@ -480,6 +480,22 @@ fn a_reused_thread_id_is_another_thread() {
     assert_eq!(lives, [10, 10]);
 }
 
+/// A stack that was read at the very moment of the acquisition has no weight; the time is somebody's all the same.
+#[test]
+fn a_reading_without_weight_loses_no_blame() {
+    let mut ledger = ledger(0);
+    created_running(&mut ledger, 0, 1);
+    created_running(&mut ledger, 0, 2);
+    step(&mut ledger, 5, 1, LockStep::Acquired);
+    step(&mut ledger, 5, 2, LockStep::Want);
+    let read = StackSample { until: at(5), stack: Some(stack("work")), cause: SampleCause::AtRelease };
+    apply(&mut ledger, 5, 1, What::Stack(read));
+    step(&mut ledger, 20, 1, LockStep::Released);
+    let result = ledger.finish(at(30));
+    assert_sound(&result);
+    assert_eq!(result.blame.iter().map(|entry| entry.wait.as_nanos()).sum::<u64>(), 15);
+}
+
 /// Each relation of a thread × each owner of the lock × each step: where it leads, and whether it is legal.
 #[test]
 fn every_relation_meets_every_step() {
