@@ -10,8 +10,6 @@ use std::{
     ops::RangeInclusive,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    thread::sleep,
-    time::Duration,
 };
 
 use serde_json::Value;
@@ -20,6 +18,7 @@ use serde_json::Value;
 mod live;
 
 use live::{
+    attached::attached,
     interpreters::{Interpreter, interpreters},
     privilege::may_use_uprobes,
 };
@@ -65,9 +64,7 @@ impl Twins {
         let mut ready = String::new();
         output.read_line(&mut ready).unwrap();
         let pid = ready.trim().strip_prefix("ready ").expect("the twins announce themselves").to_owned();
-        let mut gilscope = Command::new(env!("CARGO_BIN_EXE_gilscope"));
-        let mut gilscope = gilscope.args(["attach", "-q", "-o"]).arg(&json).arg(pid).spawn().unwrap();
-        await_probes(gilscope.id());
+        let mut gilscope = attached(pid.parse().unwrap(), &json);
         twins.stdin.take().unwrap().write_all(b"\n").unwrap();
         let mut truth = String::new();
         output.read_line(&mut truth).unwrap();
@@ -171,25 +168,6 @@ fn assert_alone(profile: &Value, used: f64, case: &str) {
 fn backends() -> Vec<&'static str> {
     let uprobe = may_use_uprobes();
     ["preload", "uprobe"].into_iter().filter(|backend| uprobe || *backend == "preload").collect()
-}
-
-/// Waits until gilscope has armed its probes, be it by a link of programs or in tracefs, and looked at the threads.
-fn await_probes(pid: u32) {
-    let group = format!("gilscope_{pid}");
-    let defined =
-        || fs::read_to_string("/sys/kernel/tracing/uprobe_events").is_ok_and(|events| events.contains(&group));
-    let linked = || {
-        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        let mut targets = files.filter_map(|file| fs::read_link(file.path()).ok());
-        targets.any(|target| target.to_string_lossy().contains("bpf_link"))
-    };
-    for _ in 0..1000 {
-        if linked() || defined() {
-            break;
-        }
-        sleep(Duration::from_millis(10));
-    }
-    sleep(Duration::from_millis(500));
 }
 
 fn assert_sound(profile: &Value, case: &str) {

@@ -1,5 +1,6 @@
 //! What tests of running programs share.
 
+pub mod attached;
 pub mod interpreters;
 pub mod outcome;
 pub mod privilege;

@@ -4,12 +4,12 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     path::Path,
-    process::{Child, Command, Stdio},
-    thread,
-    time::Duration,
+    process::{Command, Stdio},
 };
 
 use serde_json::Value;
+
+use crate::live::attached::attached;
 
 /// How the profiler meets the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,22 +74,9 @@ fn attach(vm: &mut Command, profile: &Path) {
     let mut stdout = BufReader::new(vm.stdout.take().unwrap());
     let mut announcement = String::new();
     stdout.read_line(&mut announcement).unwrap();
-    let mut profiler = gilscope(&["attach", "-q", "-o"]);
-    let mut profiler = profiler.arg(profile).arg(vm.id().to_string()).stderr(Stdio::inherit()).spawn().unwrap();
-    await_recording(&mut profiler);
+    let mut profiler = attached(vm.id(), profile);
     writeln!(vm.stdin.take().unwrap()).unwrap();
     std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
     assert!(vm.wait().unwrap().success());
     assert!(profiler.wait().unwrap().success());
-}
-
-/// Until probes of the profiler's are listed; what then remains to be done before the recording begins takes well below a
-/// second.
-fn await_recording(profiler: &mut Child) {
-    let group = format!("gilscope_{}", profiler.id());
-    let listed = || fs::read_to_string("/sys/kernel/tracing/uprobe_events").is_ok_and(|list| list.contains(&group));
-    while !listed() && profiler.try_wait().unwrap().is_none() {
-        thread::sleep(Duration::from_millis(20));
-    }
-    thread::sleep(Duration::from_millis(700));
 }
