@@ -5,3 +5,4 @@ pub mod interpreters;
 pub mod outcome;
 pub mod privilege;
 pub mod running;
+pub mod stolen;
