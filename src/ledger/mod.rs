@@ -1,8 +1,8 @@
 //! The ledger: ordered events in, the nine states of every thread, holds, waits and blame out.
 //!
 //! It is pure: no clock, no kernel, no unsafe. It streams: what it keeps grows with the number of threads alive and of
-//! distinct stacks, never with the length of the recording or the number of threads that have ended. An event that fits no legal transition is counted as
-//! unmatched and changes nothing but what it contradicts; nothing is repaired by guessing.
+//! distinct stacks, never with the length of the recording or the number of threads that have ended. An event that fits no
+//! legal transition is counted as unmatched and changes nothing but what it contradicts; nothing is repaired by guessing.
 //!
 //! ```text
 //!            want                 acquired
@@ -19,6 +19,7 @@ mod ended;
 mod giving_way;
 mod lock;
 mod run_delay;
+mod samples;
 mod spread;
 mod steps;
 mod thread;
@@ -26,7 +27,7 @@ mod thread;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{
-    event::{Event, LostEvents, OffCpu, SampleCause, SeenRelation, Sighting, StackSample, What},
+    event::{Event, LostEvents, OffCpu, SeenRelation, Sighting, What},
     ids::{LockId, Tid},
     stack::StackId,
     time::{MonoNanos, Nanos},
@@ -37,7 +38,7 @@ use close::ClosedThread;
 use ended::EndedThreads;
 use giving_way::Contention;
 use lock::{LockAccount, LongHolds, Owner};
-use thread::{Cpu, Ownership, Relation, ThreadAccount, Wait};
+use thread::{Cpu, Ownership, Relation, ThreadAccount};
 
 pub use close::Attribution;
 pub use giving_way::GivingWayLimits;
@@ -357,83 +358,6 @@ impl Ledger {
         let free = self.locks.iter().filter(|lock| matches!(lock.owner, Owner::Free));
         for id in free.map(|lock| lock.id).collect::<Vec<_>>() {
             self.doubt_owner(id);
-        }
-    }
-
-    fn on_stack(&mut self, tid: Tid, sample: StackSample) {
-        let Some(stack) = sample.stack else {
-            self.tally.stack_failures += 1;
-            return;
-        };
-        match sample.cause {
-            SampleCause::WaitBegan => self.on_wait_stack(tid, stack, sample.until),
-            SampleCause::Tick => self.on_tick(tid, stack),
-            SampleCause::Contended => self.on_holder_stack(tid, stack),
-            SampleCause::AtRelease => self.on_release_stack(tid, stack),
-        }
-    }
-
-    /// The owner of the lock that `waiter` waits for had this stack at this moment.
-    fn on_holder_stack(&mut self, waiter: Tid, stack: StackId) {
-        let relation = self.threads.get(&waiter).map(|thread| thread.relation);
-        let Some(Relation::Waiting(Wait { lock: id, .. })) = relation else {
-            return;
-        };
-        self.charge_lock(id);
-        if let Some(lock) = self.locks.iter_mut().find(|lock| lock.id == id) {
-            self.tally.stack_samples += 1;
-            lock.read_owner(stack, &mut self.blame);
-        }
-    }
-
-    fn on_wait_stack(&mut self, tid: Tid, stack: StackId, read_until: MonoNanos) {
-        let thread = self.threads.get_mut(&tid);
-        match thread.map(|thread| &mut thread.relation) {
-            Some(Relation::Waiting(wait)) if wait.stack.is_none() => {
-                wait.stack = Some((stack, read_until));
-                self.tally.stack_samples += 1;
-            }
-            // The wait was over before its stack was read.
-            _ => {}
-        }
-    }
-
-    /// What an owner does at the end of its hold stands in for what it did during it, where no tick says more.
-    fn on_release_stack(&mut self, tid: Tid, stack: StackId) {
-        let now = self.now;
-        let held = self.locks.iter_mut().find_map(|lock| match &mut lock.owner {
-            Owner::Held(hold) if hold.tid == tid => Some((lock.id, lock.waiters_read, hold, &lock.waiters)),
-            _ => None,
-        });
-        if let Some((lock, waiters_read, hold, waiters)) = held {
-            self.tally.stack_samples += 1;
-            hold.at_release = Some(stack);
-            // Where waiters read their owner's stack, it is weighed with those readings when the hold is over.
-            if !waiters_read {
-                self.blame.release((lock, tid), waiters, stack, now.saturating_since(hold.began));
-            }
-        }
-    }
-
-    fn on_tick(&mut self, tid: Tid, stack: StackId) {
-        let Some(thread) = self.threads.get_mut(&tid) else {
-            return;
-        };
-        self.tally.stack_samples += 1;
-        let lock = match thread.relation {
-            Relation::Waiting(wait) => self.locks.iter_mut().find(|lock| lock.id == wait.lock),
-            Relation::Inside(id) => self.locks.iter_mut().find(|lock| lock.id == id),
-            Relation::Outside | Relation::Unknown => None,
-        };
-        let ownership = lock.as_ref().map_or(Ownership::Unknown, |lock| lock.ownership());
-        if let Some(state) = thread.state(ownership).or_else(|| thread.likely_state()) {
-            *thread.ticks.entry(state).or_default().entry(stack).or_default() += 1;
-        }
-        if let (Relation::Inside(_), Some(lock)) = (thread.relation, lock) {
-            if let Owner::Held(hold) = &mut lock.owner {
-                *hold.ticks.entry(stack).or_default() += 1;
-            }
-            self.blame.sample(lock.id, tid, &lock.waiters, stack);
         }
     }
 }

@@ -28,7 +28,9 @@ use crate::{
         uprobe::{UprobeOptions, UprobeSource, cost::measure_cost, sweep::Sweeper},
     },
     stack::recorded::Resolver,
-    target::{discover::Target, libc::CondLibrary, memory::ProcessMemory, site::Site},
+    target::{
+        discover::Target, libc::CondLibrary, lock::LockSeat, memory::ProcessMemory, sighting::SeenThread, site::Site,
+    },
 };
 
 /// The two ways to take events from uprobes.
@@ -86,6 +88,12 @@ impl UprobeWatch {
         self.translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
         let stacks = SharedStacks::default();
         let (source, running) = self.probes.into_source(&target, options.rate, &stacks, &mut notes)?;
+        // Whatever happened since the probes were armed is newer than what is seen, and wins.
+        let seen = match &missed {
+            Some(_) => target.sightings(&ProcessMemory::open(target.pid)?, &numbered_seats(&self.translator)),
+            None => Vec::new(),
+        };
+        let seen_at = clock::now();
         let first = first_thread(target.pid.main_thread(), self.started, SeenCpu::Asleep, lock_start);
         let beginning = Beginning {
             target,
@@ -99,7 +107,7 @@ impl UprobeWatch {
             notes,
         };
         let mut recording = Recording::begin(beginning, options)?;
-        recording.engine().add([first].into_iter().chain(missed));
+        recording.engine().add([first].into_iter().chain(missed).chain(as_events(seen, seen_at)));
         Ok(recording)
     }
 }
@@ -116,8 +124,7 @@ pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording
     let (probes, why) = LockProbes::arm(target.pid, Scope::Running, target.sites()?, &translator)?;
     let mut notes = vec![probes.note(why, options.notes)];
     translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
-    let ids = (0..).map(LockId::from_index);
-    let seats: Vec<_> = ids.zip(translator.borrow().seats().iter().cloned()).collect();
+    let seats = numbered_seats(&translator);
     let seen = target.sightings(&memory, &seats);
     let free = seats.iter().filter(|(_, seat)| seat.read(&memory).is_ok_and(|words| !words.locked));
     let free: Vec<LockId> = free.map(|(id, _)| *id).collect();
@@ -138,13 +145,21 @@ pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording
     let mut recording = Recording::begin(beginning, options)?;
     let engine = recording.engine();
     // Whatever happened since the probes were armed is newer than what was seen, and wins.
-    engine.add(seen.into_iter().flat_map(|seen| {
-        let named = What::Named(seen.name.into_boxed_str());
-        [What::Seen(seen.sighting), named].map(|what| Event { at: start, tid: seen.tid, what })
-    }));
+    engine.add(as_events(seen, start));
     engine.catch_up(start.later_by(Nanos::from_nanos(1)));
     free.into_iter().for_each(|lock| engine.seed_free(lock));
     Ok(recording)
+}
+
+fn numbered_seats(translator: &SharedTranslator) -> Vec<(LockId, LockSeat)> {
+    (0..).map(LockId::from_index).zip(translator.borrow().seats().iter().cloned()).collect()
+}
+
+fn as_events(seen: Vec<SeenThread>, at: MonoNanos) -> impl Iterator<Item = Event> {
+    seen.into_iter().flat_map(move |seen| {
+        let named = What::Named(seen.name.into_boxed_str());
+        [What::Seen(seen.sighting), named].map(|what| Event { at, tid: seen.tid, what })
+    })
 }
 
 impl LockProbes {

@@ -1,6 +1,6 @@
 //! Every CPython found on this machine.
 
-use std::process::{Command, Output};
+use std::process::Command;
 
 use gilscope::{model::ids::Tid, target::site::CondFunction};
 
@@ -199,37 +199,4 @@ fn a_full_pool_loses_events_and_says_how_many() {
     println!("  {seen} seen + {} lost, of {all}", starved.lost);
     assert!(starved.lost > 100_000, "{} lost", starved.lost);
     assert!((seen + starved.lost).abs_diff(all) < 50, "{seen} seen, {} lost, {all} in all", starved.lost);
-}
-
-/// Not an assertion but a measurement, in processor time of the program, so that the reader on the other CPU does not
-/// count: `cargo test --release --test preload_live overhead -- --ignored --nocapture`.
-#[test]
-#[ignore = "measures, and wants a quiet machine"]
-fn overhead_of_a_release_and_acquisition() {
-    let script = "
-import os, time
-r, w = os.pipe()
-best = []
-for _ in range(20):
-    begun = time.process_time()
-    for _ in range(20000): os.write(w, b'x'); os.read(r, 1)
-    best.append((time.process_time() - begun) / 40000 * 1e9)
-print(sorted(best)[10])";
-    let cycle = |output: &Output| String::from_utf8_lossy(&output.stdout).trim().parse::<f64>().expect("a number");
-    each_python(|interpreter| {
-        let mut plain = Vec::new();
-        let mut probed = Vec::new();
-        for _ in 0..7 {
-            plain.push(cycle(&interpreter.command_of(script).output().expect("the interpreter runs")));
-            let recording = record(interpreter.command_of(script));
-            recording.lock().assert_alternation();
-            assert_eq!(recording.lost, 0);
-            probed.push(cycle(&recording.output));
-        }
-        let [plain, probed] = [plain, probed].map(|mut values| {
-            values.sort_by(f64::total_cmp);
-            values[3]
-        });
-        println!("  {plain:.0} ns a cycle alone, {probed:.0} with the probe: +{:.0} ns", probed - plain);
-    });
 }
