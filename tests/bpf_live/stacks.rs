@@ -12,12 +12,9 @@ use gilscope::{
 };
 
 use crate::{
-    live::interpreters::interpreters,
+    live::{interpreters::interpreters, ring},
     program::{Observed, Program, skip},
 };
-
-/// How many functions call each other in a ring in `recursion.py`.
-const RING: usize = 7;
 
 /// Threads at different depths that want the lock while the first thread sleeps with it.
 const QUEUE: &str = r#"
@@ -74,27 +71,10 @@ fn no_impossible_chain_comes_out_of_a_running_thread() {
     }
 }
 
-/// Whether the stack begins as every thread's does and then only has calls that the program contains.
+/// Whether the program can be there; the first thread only waits for its standard input.
 fn is_possible(stack: &[Frame]) -> bool {
-    let outer = ["_bootstrap", "_bootstrap_inner", "run", "work"];
-    let plain = |frame: &Frame| frame.function.rsplit('.').next().unwrap_or_default().to_owned();
-    // The first thread only waits for its standard input.
-    if stack.iter().all(|frame| frame.function == "<module>" || plain(frame) == "read" || plain(frame) == "decode") {
-        return true;
-    }
-    let begins = stack.iter().zip(outer).all(|(frame, outer)| plain(frame) == outer);
-    let ring: Vec<_> = stack.iter().skip(outer.len()).map(ring_function).collect();
-    begins && ring.iter().all(Option::is_some) && ring.windows(2).all(|pair| calls(pair[0], pair[1]))
-}
-
-/// The ring and the number of a function such as `equal3`.
-fn ring_function(frame: &Frame) -> Option<(&str, usize)> {
-    let (ring, number) = frame.function.split_at_checked(5)?;
-    Some((ring, number.parse().ok()?))
-}
-
-fn calls(caller: Option<(&str, usize)>, callee: Option<(&str, usize)>) -> bool {
-    caller.zip(callee).is_some_and(|(caller, callee)| caller.0 == callee.0 && callee.1 == (caller.1 + 1) % RING)
+    let waits = |frame: &Frame| frame.function == "<module>" || ["read", "decode"].contains(&ring::plain(frame));
+    stack.iter().all(waits) || ring::is_possible(stack)
 }
 
 #[test]

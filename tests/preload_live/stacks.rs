@@ -31,10 +31,7 @@ use gilscope::{
     },
 };
 
-use crate::{python::each_python, recording::launch};
-
-/// How many functions call each other in a ring in `recursion.py`.
-const RING: usize = 7;
+use crate::{live::ring, python::each_python, recording::launch};
 
 struct Locks(Target, Box<dyn Memory>);
 
@@ -187,25 +184,8 @@ fn no_impossible_chain_is_noted_of_a_running_thread() {
     });
 }
 
-/// Whether the stack begins as a thread's does and then only has calls that the program contains; the main thread and a
-/// call of a lock's method between two of the ring's are possible as well.
+/// Whether the program can be there; the main thread, which is in no ring, can be anywhere.
 fn is_possible(stack: &[Frame]) -> bool {
-    if stack.first().is_some_and(|frame| frame.function == "<module>" || frame.function == "[no script frames]") {
-        return true;
-    }
-    let outer = ["_bootstrap", "_bootstrap_inner", "run", "work"];
-    let plain = |frame: &Frame| frame.function.rsplit('.').next().unwrap_or_default().to_owned();
-    let begins = stack.iter().zip(outer).all(|(frame, outer)| plain(frame) == outer);
-    let ring: Vec<_> = stack.iter().skip(outer.len()).map(ring_function).collect();
-    begins && ring.iter().all(Option::is_some) && ring.windows(2).all(|pair| calls(pair[0], pair[1]))
-}
-
-/// The ring and the number of a function such as `equal3`.
-fn ring_function(frame: &Frame) -> Option<(&str, usize)> {
-    let (ring, number) = frame.function.split_at_checked(5)?;
-    Some((ring, number.parse().ok()?))
-}
-
-fn calls(caller: Option<(&str, usize)>, callee: Option<(&str, usize)>) -> bool {
-    caller.zip(callee).is_some_and(|(caller, callee)| caller.0 == callee.0 && callee.1 == (caller.1 + 1) % RING)
+    let main = |frame: &Frame| ["<module>", "[no script frames]"].contains(&&*frame.function);
+    stack.first().is_some_and(main) || ring::is_possible(stack)
 }

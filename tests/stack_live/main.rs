@@ -15,14 +15,11 @@ use gilscope::{
     stack::{CHANGING, DEEPER, DEEPEST, Motion, StackFailure, python::lines::line_at, reader::StackReader},
     target::{discover::Target, layout::LineTableFormat, memory::ProcessMemory},
 };
-use live::{interpreters::interpreters, running::Running};
+use live::{interpreters::interpreters, ring::is_possible, running::Running};
 use serde::Deserialize;
 
 /// What the interpreter says about its threads: function, file and line of each frame, outermost first.
 type Expected = Vec<(i32, Vec<(String, String, u32)>)>;
-
-/// How many functions call each other in a ring in `recursion.py`.
-const RING: usize = 7;
 
 /// What became of the readings of running threads.
 #[derive(Debug, Default)]
@@ -138,25 +135,6 @@ impl Outcome {
             self.impossible += 1;
         }
     }
-}
-
-/// Whether the stack begins as every thread's does and then only has calls that the program contains.
-fn is_possible(stack: &[Frame]) -> bool {
-    let outer = ["_bootstrap", "_bootstrap_inner", "run", "work"];
-    let plain = |frame: &Frame| frame.function.rsplit('.').next().unwrap_or_default().to_owned();
-    let begins = stack.iter().zip(outer).all(|(frame, outer)| plain(frame) == outer);
-    let ring: Vec<_> = stack.iter().skip(outer.len()).map(ring_function).collect();
-    begins && ring.iter().all(Option::is_some) && ring.windows(2).all(|pair| calls(pair[0], pair[1]))
-}
-
-/// The ring and the number of a function such as `equal3`.
-fn ring_function(frame: &Frame) -> Option<(&str, usize)> {
-    let (ring, number) = frame.function.split_at_checked(5)?;
-    Some((ring, number.parse().ok()?))
-}
-
-fn calls(caller: Option<(&str, usize)>, callee: Option<(&str, usize)>) -> bool {
-    caller.zip(callee).is_some_and(|(caller, callee)| caller.0 == callee.0 && callee.1 == (caller.1 + 1) % RING)
 }
 
 #[test]

@@ -4,5 +4,6 @@ pub mod attached;
 pub mod interpreters;
 pub mod outcome;
 pub mod privilege;
+pub mod ring;
 pub mod running;
 pub mod stolen;
