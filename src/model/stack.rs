@@ -9,9 +9,14 @@ pub enum FrameKind {
     Script,
     /// Machine code of a shared object.
     Native,
+    /// What the kernel does for the thread: a system call by its name, or a `page fault`. Always innermost.
+    Kernel,
     /// A place holder of gilscope's own, shown in square brackets.
     Marker,
 }
+
+/// The [`Frame::kernel`] of a thread for which the kernel brings in memory.
+pub const PAGE_FAULT: &str = "page fault";
 
 /// One level of a call stack.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,11 +36,24 @@ impl Frame {
     pub fn marker(text: &str) -> Self {
         Self { kind: FrameKind::Marker, function: format!("[{text}]"), file: String::new(), line: None }
     }
+
+    /// The function `function`, demangled, of the shared object at `object`, a path as the target sees it.
+    pub fn native(function: &str, object: &str) -> Self {
+        Self { kind: FrameKind::Native, function: function.to_owned(), file: object.to_owned(), line: None }
+    }
+
+    /// The kernel at work for the thread: `what` is the name of a system call, or [`PAGE_FAULT`].
+    pub fn kernel(what: &str) -> Self {
+        Self { kind: FrameKind::Kernel, function: what.to_owned(), file: String::new(), line: None }
+    }
 }
 
-/// `function (file.py:12)`, with the file's last component only.
+/// `function (file.py:12)`, `function (libx.so)`, with the file's last component only; `kernel: read`.
 impl fmt::Display for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kind == FrameKind::Kernel {
+            f.write_str("kernel: ")?;
+        }
         f.write_str(&self.function)?;
         if self.file.is_empty() {
             return Ok(());

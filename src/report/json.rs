@@ -125,6 +125,7 @@ fn frame(frame: &Frame) -> schema::Frame<'_> {
     let kind = match frame.kind {
         FrameKind::Script => "script",
         FrameKind::Native => "native",
+        FrameKind::Kernel => "kernel",
         FrameKind::Marker => "marker",
     };
     schema::Frame { function: &frame.function, file: known(&frame.file), line: frame.line, kind }
