@@ -211,12 +211,15 @@ fn the_json_profile_has_exactly_the_documented_fields() {
     let states = "held_blocked held_preempted held_running outside_blocked outside_preempted outside_running unknown \
                   wait_handoff wait_queued";
     let expected = [
-        ("", "backend blame exact functions locks long_holds quality schema target threads window_ns"),
+        (
+            "",
+            "backend blame exact functions hold_sites locks long_hold_threshold_ns long_holds quality schema target threads window_ns",
+        ),
         ("/target", "command free_threaded pid runtime runtime_version"),
         (
             "/locks/0",
-            "blamed_ns contended_ns forced_releases free_ns handoff_ns held_ns hold_ns holds id interpreter name \
-             unknown_ns wait_ns wait_total_ns wait_unknown_ns waits",
+            "blamed_ns contended_ns forced_releases free_ns handoff_ns held_ns hold_ns holds id interpreter long_holds name \
+             unknown_ns unseen wait_ns wait_total_ns wait_unknown_ns waits",
         ),
         ("/locks/0/hold_ns", "max p50 p90 p99"),
         ("/locks/0/wait_ns", "max p50 p90 p99"),
@@ -224,7 +227,10 @@ fn the_json_profile_has_exactly_the_documented_fields() {
         ("/threads/0/states_ns", states),
         ("/blame/0", "holder_tid lock stack wait_ns waiter_tid"),
         ("/blame/0/stack/0", "file function kind line"),
-        ("/long_holds/0", "duration_ns lock stack start_ns tid waited_ns waiters"),
+        ("/hold_sites/0", "lock stack tally"),
+        ("/hold_sites/0/tally", "contended_ns forced held_ns holds longest_ns"),
+        ("/locks/0/unseen", "contended_ns forced held_ns holds longest_ns"),
+        ("/long_holds/0", "duration_ns lock stack start_ns states_ns tid waited_ns waiters"),
         ("/functions/0", "file function held_ns inflicted_wait_ns states_ns wait_ns"),
         ("/functions/0/states_ns", states),
         (

@@ -135,6 +135,9 @@ pub struct RecordArgs {
     /// Read the threads' stacks this many times a second (0 to 10000); 0 reads none
     #[arg(short, long, value_name = "HZ", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub rate: u32,
+    /// List single holds of the lock that last this long or longer
+    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = duration::parse)]
+    pub long_hold: Duration,
     /// Where lock events come from
     #[arg(long, default_value = "auto", value_parser = backend_words())]
     pub backend: BackendChoice,

@@ -79,6 +79,8 @@ pub struct RecordPlan {
     pub duration: Option<Duration>,
     /// Stack samples a second; `None`: no stacks.
     pub rate: Option<NonZeroU32>,
+    /// Holds at least this long are listed one by one.
+    pub long_hold: Duration,
     /// Where lock events are to come from.
     pub backend: BackendChoice,
     /// How much to say.
@@ -172,6 +174,7 @@ fn record_plan(record: &RecordArgs) -> Result<RecordPlan, PlanError> {
         json,
         duration: record.duration,
         rate: NonZeroU32::new(record.rate),
+        long_hold: record.long_hold,
         backend: record.backend,
         verbosity: verbosity(record),
     })

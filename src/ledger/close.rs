@@ -1,16 +1,17 @@
-//! The end of the books: open intervals are cut off, time is spread over stacks, and the three invariants are checked.
+//! The end of the books: open intervals are cut off, time is spread over stacks, and the invariants are checked.
 
 use crate::{
     ledger::{
         Ledger, LedgerTally,
         apportion::apportion,
         blame::sorted,
+        invariants::Sums,
         lock::LockAccount,
         thread::{Relation, Samples, ThreadAccount},
     },
     model::{
         ids::Tid,
-        profile::{Blame, LockProfile, LongHold, StackTime, ThreadProfile},
+        profile::{Blame, HoldSite, LockProfile, LongHold, StackTime, ThreadProfile},
         stack::StackId,
         state::{State, StateClass},
         time::{MonoNanos, Nanos},
@@ -28,7 +29,11 @@ pub struct Attribution {
     pub threads: Vec<ThreadProfile>,
     /// All blame, largest first.
     pub blame: Vec<Blame>,
-    /// The longest holds above the threshold, longest first.
+    /// The holds that were seen, by lock and stack.
+    pub hold_sites: Vec<HoldSite>,
+    /// Holds at least this long are long.
+    pub long_hold_threshold: Nanos,
+    /// The longest of the long holds, longest first.
     pub long_holds: Vec<LongHold>,
     /// What was counted about the input.
     pub tally: LedgerTally,
@@ -67,15 +72,19 @@ impl Ledger {
         let blame = self
             .blame
             .into_entries(|holder| held_stacks(holder).unwrap_or_else(|| Samples::from_iter([(no_stack, 1)])));
+        let hold_sites: Vec<HoldSite> = self.locks.iter().flat_map(|lock| lock.book.sites(lock.id)).collect();
         let locks: Vec<LockProfile> = self.locks.into_iter().map(lock_profile).collect();
         let threads = self.ended.into_profiles();
-        let invariants_broken = broken_invariants(window, &locks, &threads, &blame);
+        let sums = Sums { window, locks: &locks, threads: &threads, blame: &blame, hold_sites: &hold_sites };
+        let invariants_broken = sums.broken();
         Attribution {
             window,
             unknown: threads.iter().map(|thread| thread.states.get(State::Unknown)).sum(),
             locks,
             threads,
             blame,
+            hold_sites,
+            long_hold_threshold: self.options.long_hold,
             long_holds: self.long_holds.into_list(),
             tally: self.tally,
             invariants_broken,
@@ -152,39 +161,9 @@ fn lock_profile(lock: LockAccount) -> LockProfile {
         holds: lock.holds,
         waits: lock.waits,
         forced_releases: lock.forced_releases,
+        long_holds: lock.long_holds,
+        unseen: lock.book.unseen,
         hold_spread: lock.hold_lengths.spread(),
         wait_spread: lock.wait_lengths.spread(),
     }
-}
-
-/// Checks the invariants in whole nanoseconds, by sums kept independently of each other.
-fn broken_invariants(window: Nanos, locks: &[LockProfile], threads: &[ThreadProfile], blame: &[Blame]) -> Vec<String> {
-    let mut broken = Vec::new();
-    let mut check = |what: String, left: Nanos, right: Nanos| {
-        if left != right {
-            broken.push(format!("{what}: {} ns is not {} ns", left.as_nanos(), right.as_nanos()));
-        }
-    };
-    for thread in threads {
-        let (tid, states) = (thread.tid, thread.states.total());
-        check(format!("thread {tid}: sum of states = lifetime"), states, thread.lifetime);
-        let spread = thread.stacks.iter().map(|part| part.time).sum();
-        check(format!("thread {tid}: sum over stacks = sum of states"), spread, states);
-    }
-    for lock in locks {
-        let (name, known) = (&lock.name, lock.held + lock.free + lock.unknown);
-        check(format!("{name}: held + free + unknown = window"), known, window);
-        let parts = lock.blamed + lock.handoff + lock.wait_unknown;
-        check(format!("{name}: blame + handoff + unknown = waits"), parts, lock.wait_total);
-        let entries = blame.iter().filter(|entry| entry.lock == lock.id).map(|entry| entry.wait).sum();
-        check(format!("{name}: sum of blame entries = blame"), entries, lock.blamed);
-    }
-    // A thread inside is a lock held, unless its CPU part is unknown; then the lock is held for longer.
-    let inside: Nanos = threads.iter().map(|thread| thread.states.class(StateClass::Inside)).sum();
-    let held: Nanos = locks.iter().map(|lock| lock.held).sum();
-    let slack: Nanos = threads.iter().map(|thread| thread.states.get(State::Unknown)).sum();
-    if inside > held || held > inside + slack {
-        broken.push(format!("held time {} ns does not fit the threads' {} ns", held.as_nanos(), inside.as_nanos()));
-    }
-    broken
 }

@@ -20,9 +20,15 @@
 //! ```
 
 use crate::{
-    ledger::{blame::Pair, lock::LockAccount, run_delay::Sleeps, thread::Ownership},
+    ledger::{
+        blame::Pair,
+        lock::{InHold, LockAccount},
+        run_delay::Sleeps,
+        thread::Ownership,
+    },
     model::{
         ids::{LockId, Tid},
+        stack::StackId,
         state::{State, StateTimes},
         time::{MonoNanos, Nanos},
     },
@@ -59,7 +65,9 @@ pub(super) struct GivingWay {
     /// Part of the time in which the lock was held and nobody else waited.
     alone: Nanos,
     /// Part of the time that belongs to the present hold.
-    in_present_hold: Nanos,
+    in_present_hold: InHold,
+    /// What the hold that was released was filed under.
+    held_at: Option<StackId>,
 }
 
 /// How far it has come since the release.
@@ -95,7 +103,13 @@ pub(super) enum Contention {
 }
 
 impl GivingWay {
-    pub(super) fn new(lock: LockId, since: MonoNanos, request: Request, limits: GivingWayLimits) -> Self {
+    /// A thread has released `lock`, after a hold that was filed under `held_at`.
+    pub(super) fn new(
+        (lock, since): (LockId, MonoNanos),
+        request: Request,
+        held_at: Option<StackId>,
+        limits: GivingWayLimits,
+    ) -> Self {
         let progress = match request {
             Request::Made => Progress::Asked,
             Request::None => Progress::Unasked,
@@ -112,7 +126,8 @@ impl GivingWay {
             for_a_mutex: false,
             owners: Vec::new(),
             alone: Nanos::ZERO,
-            in_present_hold: Nanos::ZERO,
+            in_present_hold: InHold::default(),
+            held_at,
         }
     }
 
@@ -154,19 +169,20 @@ impl GivingWay {
         }
         self.waiting.add(ownership.wait_state(), time);
         let Ownership::By(owner) = ownership else {
-            self.in_present_hold = Nanos::ZERO;
+            self.in_present_hold = InHold::default();
             return;
         };
         match self.owners.last_mut().filter(|(last, _)| *last == owner) {
             Some((_, total)) => *total += time,
             None => self.owners.push((owner, time)),
         }
-        self.in_present_hold += time;
+        self.in_present_hold.waited += time;
     }
 
     /// Notes that nobody else waited during a stretch in which the lock was held.
     pub(super) fn note_alone(&mut self, time: Nanos) {
         self.alone += time;
+        self.in_present_hold.contended += time;
     }
 
     /// The part whose state was not known has turned out to be `state`.
@@ -190,8 +206,8 @@ impl GivingWay {
         lock.blamed += self.waiting.get(State::WaitQueued);
         lock.handoff += self.waiting.get(State::WaitHandoff);
         lock.wait_unknown += self.waiting.get(State::Unknown);
-        lock.contended += self.alone;
         lock.forced_releases += 1;
-        lock.add_to_hold(self.in_present_hold);
+        lock.book.count_forced(self.held_at);
+        lock.confirm_forced(self.alone, self.in_present_hold);
     }
 }

@@ -6,12 +6,12 @@ use crate::{
     ledger::{
         blame::{Between, BlameBook, CROWD, LONG},
         giving_way::Request,
+        hold::{Hold, HoldBook},
         spread::Durations,
-        thread::{Ownership, Ownerships, Samples},
+        thread::{Ownership, Ownerships},
     },
     model::{
         ids::{LockId, Tid},
-        profile::LongHold,
         stack::StackId,
         time::{MonoNanos, Nanos},
     },
@@ -43,6 +43,9 @@ pub(super) struct LockAccount {
     pub(super) holds: u64,
     pub(super) waits: u64,
     pub(super) forced_releases: u64,
+    /// The holds that are over.
+    pub(super) book: HoldBook,
+    pub(super) long_holds: u64,
     pub(super) hold_lengths: Durations,
     pub(super) wait_lengths: Durations,
 }
@@ -75,25 +78,21 @@ pub(super) enum Owner {
     Held(Hold),
 }
 
-/// A hold that is going on.
+/// A hold that is over.
 #[derive(Debug)]
-pub(super) struct Hold {
-    pub(super) tid: Tid,
-    pub(super) began: MonoNanos,
-    /// Whether a waiter has asked the owner to give way.
-    pub(super) request: Request,
-    /// Waiting charged to this hold so far.
+pub(super) struct Closed {
+    pub(super) hold: Hold,
+    pub(super) length: Nanos,
+    /// What it was filed under.
+    pub(super) stack: Option<StackId>,
+}
+
+/// The part of a wait found later that belongs to the hold which still goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct InHold {
     pub(super) waited: Nanos,
-    /// Threads that waited at some time during it.
-    pub(super) waiters: u32,
-    /// Stacks sampled during it.
-    pub(super) ticks: Samples,
-    /// The stack that a waiter read last.
-    pub(super) last_read: Option<StackId>,
-    /// Since when, in time that the lock was held.
-    pub(super) read_at: Nanos,
-    /// The stack at its end, if it was read.
-    pub(super) at_release: Option<StackId>,
+    /// The part of it in which nobody else waited.
+    pub(super) contended: Nanos,
 }
 
 impl LockAccount {
@@ -118,6 +117,8 @@ impl LockAccount {
             holds: 0,
             waits: 0,
             forced_releases: 0,
+            book: HoldBook::default(),
+            long_holds: 0,
             hold_lengths: Durations::default(),
             wait_lengths: Durations::default(),
         }
@@ -146,6 +147,7 @@ impl LockAccount {
                     return time;
                 }
                 self.contended += time;
+                hold.contended += time;
             }
         }
         Nanos::ZERO
@@ -165,7 +167,7 @@ impl LockAccount {
         self.waiters_read = true;
         let (held, crowded) = (self.ownerships.held, self.waiters.len() > CROWD);
         let Owner::Held(hold) = &mut self.owner else { return };
-        *hold.ticks.entry(stack).or_default() += 1;
+        hold.seen.add(stack);
         // A crowd reads so often that each stretch would be too short to name those who wait.
         if crowded && hold.last_read.is_some() && held.saturating_sub(hold.read_at) < LONG {
             return;
@@ -196,29 +198,19 @@ impl LockAccount {
 
     /// Makes `tid` the owner; the previous one, if any, must have been closed.
     pub(super) fn open_hold(&mut self, tid: Tid, began: MonoNanos) {
-        let waiters = u32::try_from(self.waiters.len()).unwrap_or(u32::MAX);
-        self.owner = Owner::Held(Hold {
-            tid,
-            began,
-            request: Request::None,
-            waited: Nanos::ZERO,
-            waiters,
-            ticks: Samples::default(),
-            last_read: None,
-            read_at: Nanos::ZERO,
-            at_release: None,
-        });
+        self.owner = Owner::Held(Hold::new(tid, began, self.waiters.len()));
     }
 
-    /// Ends the present hold, leaving the lock free, and counts it.
-    pub(super) fn close_hold(&mut self, ended: MonoNanos) -> Option<(Hold, Nanos)> {
+    /// Ends the present hold, leaving the lock free, counts it, and files it under the stack that is returned with it.
+    pub(super) fn close_hold(&mut self, ended: MonoNanos) -> Option<Closed> {
         let Owner::Held(hold) = std::mem::replace(&mut self.owner, Owner::Free) else {
             return None;
         };
         let length = ended.saturating_since(hold.began);
         self.holds += 1;
         self.hold_lengths.record(length);
-        Some((hold, length))
+        let stack = self.book.file(&hold, length);
+        Some(Closed { hold, length, stack })
     }
 
     pub(super) fn add_waiter(&mut self, tid: Tid) {
@@ -240,11 +232,17 @@ impl LockAccount {
         }
     }
 
-    /// Adds to the waiting that the present hold has caused.
-    pub(super) fn add_to_hold(&mut self, waited: Nanos) {
+    /// A release was forced, and what followed it was a wait: `contended` of it alone, and of that and all its waiting the
+    /// last parts in the present hold, if there is one. What concerns earlier holds, which are filed, counts as unseen.
+    pub(super) fn confirm_forced(&mut self, contended: Nanos, in_hold: InHold) {
+        self.contended += contended;
+        let mut earlier = contended;
         if let Owner::Held(hold) = &mut self.owner {
-            hold.waited += waited;
+            hold.waited += in_hold.waited;
+            hold.contended += in_hold.contended;
+            earlier = contended.saturating_sub(in_hold.contended);
         }
+        self.book.unseen.contended += earlier;
     }
 
     /// Takes the waiter off the list; the owner has been charged with its wait.
@@ -257,45 +255,5 @@ impl LockAccount {
         self.waits += 1;
         self.wait_total += length;
         self.wait_lengths.record(length);
-    }
-}
-
-impl Hold {
-    /// The stack seen most often during the hold, the smallest id among equals; that of its release where none was.
-    pub(super) fn usual_stack(&self) -> Option<StackId> {
-        let usual = self.ticks.iter().max_by_key(|(stack, count)| (**count, std::cmp::Reverse(**stack)));
-        usual.map(|(stack, _)| *stack).or(self.at_release)
-    }
-}
-
-/// The longest holds, at most a fixed number of them.
-#[derive(Debug)]
-pub(super) struct LongHolds {
-    threshold: Nanos,
-    longest: Vec<LongHold>,
-}
-
-/// How many long holds a profile lists.
-const LISTED: usize = 100;
-
-impl LongHolds {
-    pub(super) fn above(threshold: Nanos) -> Self {
-        Self { threshold, longest: Vec::new() }
-    }
-
-    /// Whether a hold of this length would be listed.
-    pub(super) fn admits(&self, length: Nanos) -> bool {
-        length >= self.threshold
-            && (self.longest.len() < LISTED || self.longest.last().is_some_and(|last| length > last.duration))
-    }
-
-    pub(super) fn enter(&mut self, hold: LongHold) {
-        let position = self.longest.partition_point(|other| other.duration >= hold.duration);
-        self.longest.insert(position, hold);
-        self.longest.truncate(LISTED);
-    }
-
-    pub(super) fn into_list(self) -> Vec<LongHold> {
-        self.longest
     }
 }

@@ -17,6 +17,8 @@ mod blame;
 mod close;
 mod ended;
 mod giving_way;
+mod hold;
+mod invariants;
 mod lock;
 mod run_delay;
 mod samples;
@@ -37,7 +39,8 @@ use blame::BlameBook;
 use close::ClosedThread;
 use ended::EndedThreads;
 use giving_way::Contention;
-use lock::{LockAccount, LongHolds, Owner};
+use hold::LongHolds;
+use lock::{LockAccount, Owner};
 use thread::{Cpu, Ownership, Relation, ThreadAccount};
 
 pub use close::Attribution;
@@ -98,7 +101,7 @@ impl Ledger {
     pub fn new(options: LedgerOptions) -> Self {
         Self {
             now: options.start,
-            long_holds: LongHolds::above(options.long_hold),
+            long_holds: LongHolds::default(),
             options,
             locks: Vec::new(),
             threads: FxHashMap::default(),

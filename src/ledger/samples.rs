@@ -86,7 +86,7 @@ impl Ledger {
         }
         if let (Relation::Inside(_), Some(lock)) = (thread.relation, lock) {
             if let Owner::Held(hold) = &mut lock.owner {
-                *hold.ticks.entry(stack).or_default() += 1;
+                hold.seen.add(stack);
             }
             self.blame.sample(lock.id, tid, &lock.waiters, stack);
         }

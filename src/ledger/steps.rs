@@ -4,13 +4,14 @@ use crate::{
     ledger::{
         Ledger,
         giving_way::GivingWay,
-        lock::{LastStep, Owner},
+        lock::{Closed, LastStep, Owner},
         thread::{Relation, ThreadAccount, Wait},
     },
     model::{
         event::LockStep,
         ids::{LockId, Tid},
         profile::LongHold,
+        state::State,
         time::Nanos,
     },
 };
@@ -136,7 +137,7 @@ impl Ledger {
         let now = self.now;
         self.lock(lock).open_hold(tid, now);
         if let Some(thread) = self.threads.get_mut(&tid) {
-            thread.relation = Relation::Inside(lock);
+            thread.go_inside(lock);
         }
     }
 
@@ -167,7 +168,7 @@ impl Ledger {
         let now = self.now;
         self.lock(lock).open_hold(tid, now);
         if let Some(thread) = self.threads.get_mut(&tid) {
-            thread.relation = Relation::Inside(lock);
+            thread.go_inside(lock);
         }
     }
 
@@ -213,29 +214,42 @@ impl Ledger {
     fn end_hold(&mut self, tid: Tid, id: LockId) {
         self.charge_lock(id);
         self.blame_owner(id);
-        let (now, start, limits) = (self.now, self.options.start, self.options.giving_way);
-        let Some((hold, length)) = self.lock(id).close_hold(now) else {
+        let (now, limits) = (self.now, self.options.giving_way);
+        let Some(closed) = self.lock(id).close_hold(now) else {
             return;
         };
-        if self.long_holds.admits(length) {
-            let stack = hold.usual_stack().unwrap_or(self.options.no_stack);
-            self.long_holds.enter(LongHold {
-                lock: id,
-                tid,
-                start: hold.began.saturating_since(start),
-                duration: length,
-                waiters: hold.waiters,
-                waited: hold.waited,
-                stack,
-            });
-        }
+        self.list_if_long(id, &closed);
         self.lock(id).owner = self.owner_after_release();
         self.lock(id).givers.push(tid);
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.holds += 1;
-            thread.giving_way = Some(GivingWay::new(id, now, hold.request, limits));
+            thread.giving_way = Some(GivingWay::new((id, now), closed.hold.request, closed.stack, limits));
         }
         self.set_outside(tid);
+    }
+
+    fn list_if_long(&mut self, id: LockId, closed: &Closed) {
+        let Closed { hold, length, stack } = closed;
+        if *length < self.options.long_hold {
+            return;
+        }
+        self.lock(id).long_holds += 1;
+        if !self.long_holds.admits(*length) {
+            return;
+        }
+        let known = self.threads.get(&hold.tid).map(ThreadAccount::held_states).unwrap_or_default();
+        let mut states = known;
+        states.add(State::Unknown, length.saturating_sub(known.total()));
+        self.long_holds.enter(LongHold {
+            lock: id,
+            tid: hold.tid,
+            start: hold.began.saturating_since(self.options.start),
+            duration: *length,
+            states,
+            waiters: hold.waiters,
+            waited: hold.waited,
+            stack: stack.unwrap_or(self.options.no_stack),
+        });
     }
 
     /// Nobody, unless a thread whose events are missing may have taken the lock meanwhile.

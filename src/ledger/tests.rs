@@ -1,6 +1,8 @@
 //! Tests of the whole ledger: every relation × step, drawn time lines, and a second implementation that counts single
 //! nanoseconds.
 
+mod holds;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::{prop_assert_eq, proptest};

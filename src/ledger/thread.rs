@@ -121,9 +121,14 @@ pub(super) struct ThreadAccount {
     pub(super) ticks: FxHashMap<State, Samples>,
     /// Nanoseconds of waits whose own stack was read, by state.
     pub(super) waited_at: FxHashMap<State, Samples>,
+    /// Time inside when the present hold began, by state.
+    held_before: [Nanos; 3],
     unresolved: Unresolved,
     run_delay: RunDelayAccount,
 }
+
+/// The states of one who owns a lock.
+const HELD: [State; 3] = [State::HeldRunning, State::HeldPreempted, State::HeldBlocked];
 
 /// Time inside and outside whose CPU part awaits the next switch.
 #[derive(Debug, Clone, Copy, Default)]
@@ -149,6 +154,7 @@ impl ThreadAccount {
             giving_way: None,
             ticks: FxHashMap::default(),
             waited_at: FxHashMap::default(),
+            held_before: [Nanos::ZERO; 3],
             unresolved: Unresolved::default(),
             run_delay: RunDelayAccount::default(),
         }
@@ -181,6 +187,21 @@ impl ThreadAccount {
         for (state, time) in [(State::WaitQueued, held), (State::WaitHandoff, free), (State::Unknown, unknown)] {
             self.times.add(state, time);
         }
+    }
+
+    /// The thread owns the lock from now on; time must have been charged up to this moment.
+    pub(super) fn go_inside(&mut self, lock: LockId) {
+        self.relation = Relation::Inside(lock);
+        self.held_before = HELD.map(|state| self.times.get(state));
+    }
+
+    /// What is known by now of the time since it owns the lock.
+    pub(super) fn held_states(&self) -> StateTimes {
+        let mut states = StateTimes::default();
+        for (state, before) in HELD.into_iter().zip(self.held_before) {
+            states.add(state, self.times.get(state).saturating_sub(before));
+        }
+        states
     }
 
     fn pass_time(&mut self, at: MonoNanos) -> Nanos {

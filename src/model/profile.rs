@@ -24,7 +24,11 @@ pub struct Profile {
     pub threads: Vec<ThreadProfile>,
     /// Every waiter's time charged to an owner and to the owner's stack; largest first.
     pub blame: Vec<Blame>,
-    /// The longest single holds above the threshold, longest first.
+    /// The holds that were seen, by lock and stack.
+    pub hold_sites: Vec<HoldSite>,
+    /// Holds at least this long are long.
+    pub long_hold_threshold: Nanos,
+    /// The longest of the long holds, longest first.
     pub long_holds: Vec<LongHold>,
     /// How far to trust the rest.
     pub quality: Quality,
@@ -97,6 +101,10 @@ pub struct LockProfile {
     pub waits: u64,
     /// Releases on demand of a waiter.
     pub forced_releases: u64,
+    /// Holds that lasted the threshold or longer, listed or not.
+    pub long_holds: u64,
+    /// The holds during which no stack was seen. With the `hold_sites` of this lock they are all its holds.
+    pub unseen: HoldTally,
     /// Lengths of holds.
     pub hold_spread: Spread,
     /// Lengths of waits.
@@ -165,7 +173,44 @@ pub struct Blame {
     pub stack: StackId,
 }
 
-/// One hold that was longer than the threshold.
+/// Holds of one lock during which this stack was seen most often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldSite {
+    /// The lock.
+    pub lock: LockId,
+    /// The stack.
+    pub stack: StackId,
+    /// The holds.
+    pub tally: HoldTally,
+}
+
+/// A number of holds, summed up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HoldTally {
+    /// How many.
+    pub holds: u64,
+    /// Their length.
+    pub held: Nanos,
+    /// The longest of them.
+    pub longest: Nanos,
+    /// The part of `held` during which at least one thread waited.
+    pub contended: Nanos,
+    /// How many ended in a forced release.
+    pub forced: u64,
+}
+
+impl HoldTally {
+    /// Adds the holds of `other`.
+    pub fn absorb(&mut self, other: Self) {
+        self.holds += other.holds;
+        self.held += other.held;
+        self.longest = self.longest.max(other.longest);
+        self.contended += other.contended;
+        self.forced += other.forced;
+    }
+}
+
+/// One hold that lasted the threshold or longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LongHold {
     /// The lock.
@@ -176,6 +221,8 @@ pub struct LongHold {
     pub start: Nanos,
     /// Acquisition to release.
     pub duration: Nanos,
+    /// How the owner spent it; the sum is `duration`. `Unknown`: whether it had a CPU is not known.
+    pub states: StateTimes,
     /// How many threads waited during it.
     pub waiters: u32,
     /// The sum of their waiting during it.

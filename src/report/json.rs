@@ -5,7 +5,9 @@ use std::io;
 use crate::{
     model::{
         ids::Tid,
-        profile::{Blame, LockProfile, LongHold, Profile, Quality, Spread, TargetSummary, ThreadProfile},
+        profile::{
+            Blame, HoldSite, HoldTally, LockProfile, LongHold, Profile, Quality, Spread, TargetSummary, ThreadProfile,
+        },
         stack::{Frame, FrameKind, StackId, StackTable},
         time::Nanos,
     },
@@ -39,6 +41,8 @@ fn document(profile: &Profile) -> schema::Document<'_> {
         locks: profile.locks.iter().map(lock).collect(),
         threads: profile.threads.iter().map(thread).collect(),
         blame: profile.blame.iter().map(|part| blame(part, &profile.stacks)).collect(),
+        hold_sites: profile.hold_sites.iter().map(|site| hold_site(site, &profile.stacks)).collect(),
+        long_hold_threshold_ns: profile.long_hold_threshold.as_nanos(),
         long_holds: profile.long_holds.iter().map(|hold| long_hold(hold, &profile.stacks)).collect(),
         functions: function_costs(profile).iter().map(function).collect(),
         quality: quality(&profile.quality),
@@ -71,6 +75,8 @@ fn lock(lock: &LockProfile) -> schema::Lock<'_> {
         holds: lock.holds,
         waits: lock.waits,
         forced_releases: lock.forced_releases,
+        long_holds: lock.long_holds,
+        unseen: tally(lock.unseen),
         hold_ns: spread(lock.holds, lock.hold_spread),
         wait_ns: spread(lock.waits, lock.wait_spread),
     }
@@ -105,12 +111,27 @@ fn blame<'a>(blame: &Blame, stacks: &'a StackTable) -> schema::Blame<'a> {
     }
 }
 
+fn hold_site<'a>(site: &HoldSite, stacks: &'a StackTable) -> schema::HoldSite<'a> {
+    schema::HoldSite { lock: site.lock.index(), tally: tally(site.tally), stack: stack(stacks, site.stack) }
+}
+
+fn tally(tally: HoldTally) -> schema::HoldTally {
+    schema::HoldTally {
+        holds: tally.holds,
+        held_ns: tally.held.as_nanos(),
+        longest_ns: (tally.holds > 0).then_some(tally.longest.as_nanos()),
+        contended_ns: tally.contended.as_nanos(),
+        forced: tally.forced,
+    }
+}
+
 fn long_hold<'a>(hold: &LongHold, stacks: &'a StackTable) -> schema::LongHold<'a> {
     schema::LongHold {
         lock: hold.lock.index(),
         tid: hold.tid.raw(),
         start_ns: hold.start.as_nanos(),
         duration_ns: hold.duration.as_nanos(),
+        states_ns: schema::StatesNs(hold.states),
         waiters: hold.waiters,
         waited_ns: hold.waited.as_nanos(),
         stack: stack(stacks, hold.stack),

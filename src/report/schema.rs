@@ -20,6 +20,8 @@ pub(super) struct Document<'a> {
     pub(super) locks: Vec<Lock<'a>>,
     pub(super) threads: Vec<Thread<'a>>,
     pub(super) blame: Vec<Blame<'a>>,
+    pub(super) hold_sites: Vec<HoldSite<'a>>,
+    pub(super) long_hold_threshold_ns: u64,
     pub(super) long_holds: Vec<LongHold<'a>>,
     pub(super) functions: Vec<Function<'a>>,
     pub(super) quality: Quality<'a>,
@@ -50,6 +52,8 @@ pub(super) struct Lock<'a> {
     pub(super) holds: u64,
     pub(super) waits: u64,
     pub(super) forced_releases: u64,
+    pub(super) long_holds: u64,
+    pub(super) unseen: HoldTally,
     pub(super) hold_ns: Spread,
     pub(super) wait_ns: Spread,
 }
@@ -88,11 +92,28 @@ pub(super) struct Blame<'a> {
 }
 
 #[derive(Debug, Serialize)]
+pub(super) struct HoldSite<'a> {
+    pub(super) lock: u32,
+    pub(super) tally: HoldTally,
+    pub(super) stack: Vec<Frame<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct HoldTally {
+    pub(super) holds: u64,
+    pub(super) held_ns: u64,
+    pub(super) longest_ns: Option<u64>,
+    pub(super) contended_ns: u64,
+    pub(super) forced: u64,
+}
+
+#[derive(Debug, Serialize)]
 pub(super) struct LongHold<'a> {
     pub(super) lock: u32,
     pub(super) tid: i32,
     pub(super) start_ns: u64,
     pub(super) duration_ns: u64,
+    pub(super) states_ns: StatesNs,
     pub(super) waiters: u32,
     pub(super) waited_ns: u64,
     pub(super) stack: Vec<Frame<'a>>,

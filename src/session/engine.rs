@@ -18,8 +18,6 @@ use crate::{
     source::{Source, Tally, calls::SharedTranslator, order::Merger},
 };
 
-/// Holds at least this long are listed one by one.
-const LONG_HOLD: Nanos = Nanos::from_millis(10);
 /// Computing: two system calls, a wake-up's way back through libc, and two hits of uprobes. A step: a wake-up, two mutexes
 /// unlocked, and a hit. Both with room to spare. A sleep: as long as the scheduler may let others run meanwhile.
 const GIVING_WAY: GivingWayLimits = GivingWayLimits {
@@ -70,12 +68,15 @@ pub(super) struct Parts {
     pub(super) lock_start: LockStart,
     /// Start of the window.
     pub(super) start: MonoNanos,
+    /// Holds at least this long are listed one by one.
+    pub(super) long_hold: Nanos,
 }
 
 impl Engine {
     pub(super) fn new(parts: Parts) -> Self {
         let no_stack = no_stack(&mut parts.stacks.borrow_mut());
-        let options = LedgerOptions { start: parts.start, long_hold: LONG_HOLD, giving_way: GIVING_WAY, no_stack };
+        let Parts { start, long_hold, .. } = parts;
+        let options = LedgerOptions { start, long_hold, giving_way: GIVING_WAY, no_stack };
         let mut engine = Self {
             sources: parts.sources,
             translator: parts.translator,

@@ -11,6 +11,8 @@ pub struct RecordOptions {
     pub duration: Option<Duration>,
     /// Stack samples a second and thread; `None` reads no stacks.
     pub rate: Option<NonZeroU32>,
+    /// Holds at least this long are listed one by one.
+    pub long_hold: Duration,
     /// Where to take lock events from.
     pub backend: BackendChoice,
     /// Whether to show how the recording goes.

@@ -67,7 +67,8 @@ impl Recording {
         let Beginning { target, translator, stacks, readings, sources, backend, start, lock_start, mut notes } =
             beginning;
         let sampler = sampler(&target, (options.rate, readings), &mut notes)?;
-        let engine = Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start });
+        let long_hold = nanos(options.long_hold);
+        let engine = Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start, long_hold });
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
         Ok(Self { engine, progress, target, backend, notes, started: start, duration })
     }
@@ -95,7 +96,6 @@ impl Recording {
 
     /// When the wanted duration will be over.
     fn limit(&self) -> Option<MonoNanos> {
-        let nanos = |wanted: Duration| Nanos::from_nanos(u64::try_from(wanted.as_nanos()).unwrap_or(u64::MAX));
         self.duration.map(|wanted| self.started.later_by(nanos(wanted)))
     }
 
@@ -109,6 +109,10 @@ impl Recording {
         self.progress.end();
         summary::profile(recorded, &self.target, self.backend, self.notes)
     }
+}
+
+fn nanos(wanted: Duration) -> Nanos {
+    Nanos::from_nanos(u64::try_from(wanted.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// The sighting of a launched program's first thread: it sleeps until it is let go, and owns nothing if all that it does

@@ -40,6 +40,8 @@ pub(super) fn profile(recorded: Recorded, target: &Target, backend: Backend, mut
         locks: attribution.locks,
         threads: attribution.threads,
         blame: attribution.blame,
+        hold_sites: attribution.hold_sites,
+        long_hold_threshold: attribution.long_hold_threshold,
         long_holds: attribution.long_holds,
         quality,
         stacks,

@@ -4,7 +4,8 @@
 use gilscope::model::{
     ids::{LockId, Pid, Tid},
     profile::{
-        Backend, Blame, LockProfile, LongHold, Profile, Quality, Spread, StackTime, TargetSummary, ThreadProfile,
+        Backend, Blame, HoldSite, HoldTally, LockProfile, LongHold, Profile, Quality, Spread, StackTime, TargetSummary,
+        ThreadProfile,
     },
     stack::{Frame, FrameKind, StackId, StackTable},
     state::{State, StateTimes},
@@ -67,6 +68,11 @@ fn thread(raw: i32, name: &str, counts: (u64, u64, u64), parts: &[(State, StackI
 
 const BOOT: &str = "<module>@app.py:88 main@app.py:71";
 const WORK: &str = "_bootstrap@threading.py:1012 run@threading.py:1049 work@pool.py:31";
+const EXPAND: &str = "_bootstrap@threading.py:1012 run@threading.py:1049 work@pool.py:31 handle@views.py:55 \
+                      render@templates.py:140 _expand@templates.py:201";
+const DUMPS: &str = "_bootstrap@threading.py:1012 run@threading.py:1049 work@pool.py:31 handle@views.py:61 \
+                     to_json@models.py:19 dumps@encoder.py:200";
+const PARSE: &str = "<module>@app.py:88 main@app.py:71 serve_forever@server.py:237 parse_request@http.py:98";
 
 /// The profile.
 pub fn shop() -> Profile {
@@ -89,6 +95,8 @@ pub fn shop() -> Profile {
         locks: vec![lock],
         threads,
         blame,
+        hold_sites: hold_sites(&mut stacks),
+        long_hold_threshold: Nanos::from_millis(10),
         long_holds,
         quality: quality(),
         stacks: stacks.table,
@@ -101,11 +109,11 @@ fn threads(stacks: &mut Stacks) -> Vec<ThreadProfile> {
         WaitHandoff, WaitQueued,
     };
     let accept = stacks.of(&format!("{BOOT} serve_forever@server.py:232 select@selectors.py:415"));
-    let parse = stacks.of(&format!("{BOOT} serve_forever@server.py:237 parse_request@http.py:98"));
-    let render = stacks.of(&format!("{WORK} handle@views.py:55 render@templates.py:140 _expand@templates.py:201"));
+    let parse = stacks.of(PARSE);
+    let render = stacks.of(EXPAND);
     let render_row =
         stacks.of(&format!("{WORK} handle@views.py:55 render@templates.py:140 <listcomp>@templates.py:177"));
-    let dumps = stacks.of(&format!("{WORK} handle@views.py:61 to_json@models.py:19 dumps@encoder.py:200"));
+    let dumps = stacks.of(DUMPS);
     let hashing = stacks.of(&format!("{WORK} etag@views.py:80 sha256@digest.py:12"));
     let query = stacks.of(&format!("{WORK} handle@views.py:48 load@models.py:77 execute@db.py:310"));
     let idle = stacks.of(&format!("{WORK} get@queue.py:171 wait@threading.py:355"));
@@ -182,9 +190,9 @@ fn threads(stacks: &mut Stacks) -> Vec<ThreadProfile> {
 
 /// Nearly all queued waiting charged to a holder; the ten microseconds left are of unknown owners.
 fn blame(stacks: &mut Stacks) -> Vec<Blame> {
-    let render = stacks.of(&format!("{WORK} handle@views.py:55 render@templates.py:140 _expand@templates.py:201"));
-    let dumps = stacks.of(&format!("{WORK} handle@views.py:61 to_json@models.py:19 dumps@encoder.py:200"));
-    let parse = stacks.of(&format!("{BOOT} serve_forever@server.py:237 parse_request@http.py:98"));
+    let render = stacks.of(EXPAND);
+    let dumps = stacks.of(DUMPS);
+    let parse = stacks.of(PARSE);
     let charge = |waiter, holder, stack, us| Blame {
         lock: LockId::from_index(0),
         waiter: Some(tid(waiter)),
@@ -228,19 +236,54 @@ fn lock(threads: &[ThreadProfile], blame: &[Blame]) -> LockProfile {
         holds: threads.iter().map(|thread| thread.holds).sum(),
         waits: threads.iter().map(|thread| thread.waits).sum(),
         forced_releases: threads.iter().map(|thread| thread.forced_releases).sum(),
+        long_holds: 14,
+        unseen: HoldTally {
+            holds: 47_853,
+            held: micros(1_722_001),
+            longest: micros(4_990),
+            contended: micros(803_950),
+            forced: 12,
+        },
         hold_spread: Spread { p50: micros(62), p90: micros(340), p99: micros(5_080), max: micros(48_700) },
         wait_spread: Spread { p50: micros(101), p90: micros(5_060), p99: micros(10_120), max: micros(52_300) },
     }
 }
 
+/// What waiters saw; it fits the lock's totals.
+fn hold_sites(stacks: &mut Stacks) -> Vec<HoldSite> {
+    let mut site = |stack: &str, counts: (u64, u64), held, longest, contended| HoldSite {
+        lock: LockId::from_index(0),
+        stack: stacks.of(stack),
+        tally: HoldTally {
+            holds: counts.0,
+            held: micros(held),
+            longest: micros(longest),
+            contended: micros(contended),
+            forced: counts.1,
+        },
+    };
+    vec![
+        site(EXPAND, (2_100, 1_204), 4_900_000, 31_050, 4_700_030),
+        site(DUMPS, (805, 385), 1_490_700, 48_700, 1_903_020),
+        site(PARSE, (1_083, 3), 549_780, 1_240, 523_100),
+    ]
+}
+
+fn of_one(state: State, time: Nanos) -> StateTimes {
+    let mut states = StateTimes::default();
+    states.add(state, time);
+    states
+}
+
 fn long_holds(stacks: &mut Stacks) -> Vec<LongHold> {
-    let render = stacks.of(&format!("{WORK} handle@views.py:55 render@templates.py:140 _expand@templates.py:201"));
-    let dumps = stacks.of(&format!("{WORK} handle@views.py:61 to_json@models.py:19 dumps@encoder.py:200"));
+    let render = stacks.of(EXPAND);
+    let dumps = stacks.of(DUMPS);
     let hold = |raw, start, duration, waiters, waited, stack| LongHold {
         lock: LockId::from_index(0),
         tid: tid(raw),
         start: micros(start),
         duration: micros(duration),
+        states: of_one(State::HeldRunning, micros(duration)),
         waiters,
         waited: micros(waited),
         stack,

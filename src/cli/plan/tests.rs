@@ -131,11 +131,12 @@ fn the_output_chooses_its_format_unless_forced() {
 #[test]
 fn every_option_reaches_the_plan() {
     let place = Place::new();
-    let words = "attach -o w.svg -d 1.5 -r 250 --backend uprobe --view blame --json p.json -v 4242";
+    let words = "attach -o w.svg -d 1.5 -r 250 --long-hold 2.5ms --backend uprobe --view blame --json p.json -v 4242";
     let Ok(Plan::Attach(plan)) = place.plan(words) else { panic!("no plan") };
     assert_eq!(plan.pid.raw(), 4242);
     assert_eq!(plan.record.duration, Some(Duration::from_millis(1500)));
     assert_eq!(plan.record.rate, NonZeroU32::new(250));
+    assert_eq!(plan.record.long_hold, Duration::from_micros(2500));
     assert_eq!(plan.record.backend, BackendChoice::Only(Backend::Uprobe));
     assert_eq!(plan.record.view, View::Blame);
     assert_eq!(plan.record.json, Some(Destination::File("p.json".into())));
@@ -144,6 +145,7 @@ fn every_option_reaches_the_plan() {
     assert_eq!(place.run("run -q @/x.py").record.verbosity, Verbosity::Quiet);
     let defaults = place.run("run @/x.py").record;
     assert_eq!((defaults.rate, defaults.backend), (NonZeroU32::new(100), BackendChoice::Auto));
+    assert_eq!(defaults.long_hold, Duration::from_millis(10));
     assert_eq!((defaults.duration, defaults.view, defaults.json), (None, View::All, None));
 }
 

@@ -1,14 +1,9 @@
-//! Who made it cost that: functions, pairs of waiter and holder, single long holds.
+//! Who made it cost that: functions, and pairs of waiter and holder.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
 use crate::{
-    model::{
-        ids::Tid,
-        profile::{LongHold, Profile},
-        stack::StackId,
-        time::Nanos,
-    },
+    model::{ids::Tid, profile::Profile, stack::StackId, time::Nanos},
     report::{
         charge::acting_frame,
         functions::{FunctionCost, function_costs},
@@ -117,34 +112,6 @@ fn pairs(profile: &Profile) -> Vec<Pair> {
     let mut pairs: Vec<Pair> = by_pair.into_iter().map(pair).collect();
     pairs.sort_by_key(|pair| Reverse(pair.wait));
     pairs
-}
-
-/// The longest single holds.
-pub(super) fn long_holds_section(profile: &Profile, names: &ThreadNames<'_>, width: u16) -> String {
-    let rows: Vec<_> = profile.long_holds.iter().take(MOST).map(|hold| long_hold_row(profile, names, hold)).collect();
-    if rows.is_empty() {
-        return String::new();
-    }
-    let columns = [
-        ("held", Lean::Right),
-        ("from", Lean::Right),
-        ("waiters", Lean::Right),
-        ("they waited", Lean::Right),
-        ("thread", Lean::Left),
-        ("in", Lean::Left),
-    ];
-    titled("Longest single holds", &columns, rows, width) + &omitted(profile.long_holds.len(), MOST, "long holds")
-}
-
-fn long_hold_row(profile: &Profile, names: &ThreadNames<'_>, hold: &LongHold) -> Vec<String> {
-    vec![
-        hold.duration.to_string(),
-        format!("+{}", hold.start),
-        hold.waiters.to_string(),
-        hold.waited.to_string(),
-        names.label(hold.tid),
-        stack_place(profile, hold.stack),
-    ]
 }
 
 fn stack_place(profile: &Profile, stack: StackId) -> String {

@@ -6,6 +6,7 @@ pub(super) mod words;
 
 mod charges;
 mod locks;
+mod long_holds;
 mod table;
 mod threads;
 mod trust;
@@ -55,7 +56,7 @@ impl Report for Text {
             threads::section(profile, self.width),
             charges::functions_section(profile, self.width),
             charges::blame_section(profile, &names, self.width),
-            charges::long_holds_section(profile, &names, self.width),
+            long_holds::section(profile, &names, self.width),
             trust::section(profile),
         ];
         let text: Vec<String> = sections.into_iter().filter(|section| !section.is_empty()).collect();

@@ -26,7 +26,10 @@ pub(super) fn section(profile: &Profile) -> String {
     lines.push(fact("stacks", &stacks(quality)));
     lines.push(fact("cost of the probe", &probe_cost(profile)));
     if quality.invariants_broken.is_empty() {
-        lines.push(fact("invariants", "all hold: states sum to lifetimes, holds to the window, blame to waits"));
+        lines.push(fact(
+            "invariants",
+            "all hold: states sum to lifetimes, holds to the window, blame to waits, sites to holds",
+        ));
     }
     lines.extend(quality.notes.iter().map(|note| fact("note", &clean(note))));
     lines.join("\n")
