@@ -231,7 +231,7 @@ fn the_json_profile_has_exactly_the_documented_fields() {
         ("/hold_sites/0/tally", "contended_ns forced held_ns holds longest_ns"),
         ("/locks/0/unseen", "contended_ns forced held_ns holds longest_ns"),
         ("/long_holds/0", "duration_ns lock stack start_ns states_ns tid waited_ns waiters"),
-        ("/functions/0", "file function held_ns inflicted_wait_ns states_ns wait_ns"),
+        ("/functions/0", "file function held_ns inflicted_wait_ns seen states_ns wait_ns"),
         ("/functions/0/states_ns", states),
         (
             "/quality",
@@ -279,6 +279,12 @@ fn json_amounts_are_the_profiles() {
     let lock = &json["locks"][0];
     assert_eq!(sum("blame", "/wait_ns"), lock["blamed_ns"].as_u64().unwrap());
     assert_eq!(sum("functions", "/inflicted_wait_ns"), lock["blamed_ns"].as_u64().unwrap());
+    for field in ["holds", "held_ns", "contended_ns"] {
+        let unseen = lock["unseen"][field].as_u64().unwrap();
+        let sites = sum("hold_sites", &format!("/tally/{field}"));
+        assert_eq!(sum("functions", &format!("/seen/{field}")), sites, "{field}");
+        assert_eq!(sites + unseen, lock[field].as_u64().unwrap(), "{field}");
+    }
     assert_eq!(json["threads"][3]["name"], Value::Null);
     assert_eq!(json["threads"][0]["counters"], Value::Null);
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::{
     model::{
-        profile::Profile,
+        profile::{HoldTally, Profile},
         stack::Frame,
-        state::{StateClass, StateTimes},
+        state::{State, StateClass, StateTimes},
         time::Nanos,
     },
     report::charge::{acting_frame, charges},
@@ -23,12 +23,24 @@ pub(super) struct FunctionCost<'a> {
     pub(super) states: StateTimes,
     /// How long others waited while a thread owned the lock in it.
     pub(super) inflicted: Nanos,
+    /// The holds during which it was seen most often.
+    pub(super) seen: HoldTally,
 }
 
 impl FunctionCost<'_> {
     /// Time in the three `held_*` states.
     pub(super) fn held(&self) -> Nanos {
         self.states.class(StateClass::Inside)
+    }
+
+    /// The part of `held` without a CPU.
+    pub(super) fn held_off_cpu(&self) -> Nanos {
+        self.states.get(State::HeldPreempted) + self.states.get(State::HeldBlocked)
+    }
+
+    /// Whether it owned the lock, as far as anybody saw.
+    pub(super) fn owned(&self) -> bool {
+        self.held() > Nanos::ZERO || self.inflicted > Nanos::ZERO || self.seen.holds > 0
     }
 
     /// Time in the two `wait_*` states.
@@ -47,6 +59,9 @@ pub(super) fn function_costs(profile: &Profile) -> Vec<FunctionCost<'_>> {
     for blame in &profile.blame {
         entry(&mut costs, acting_frame(&profile.stacks, Some(blame.stack))).inflicted += blame.wait;
     }
+    for site in &profile.hold_sites {
+        entry(&mut costs, acting_frame(&profile.stacks, Some(site.stack))).seen.absorb(site.tally);
+    }
     let mut costs: Vec<_> = costs.into_values().collect();
     costs.sort_by_key(|cost| std::cmp::Reverse((cost.inflicted, cost.held(), cost.waited())));
     costs
@@ -61,5 +76,6 @@ fn entry<'a, 'b>(
         file: &frame.file,
         states: StateTimes::default(),
         inflicted: Nanos::ZERO,
+        seen: HoldTally::default(),
     })
 }

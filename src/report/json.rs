@@ -159,6 +159,7 @@ fn function<'a>(cost: &FunctionCost<'a>) -> schema::Function<'a> {
         held_ns: cost.held().as_nanos(),
         wait_ns: cost.waited().as_nanos(),
         inflicted_wait_ns: cost.inflicted.as_nanos(),
+        seen: tally(cost.seen),
         states_ns: schema::StatesNs(cost.states),
     }
 }

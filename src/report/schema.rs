@@ -134,6 +134,7 @@ pub(super) struct Function<'a> {
     pub(super) held_ns: u64,
     pub(super) wait_ns: u64,
     pub(super) inflicted_wait_ns: u64,
+    pub(super) seen: HoldTally,
     pub(super) states_ns: StatesNs,
 }
 

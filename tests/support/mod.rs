@@ -79,7 +79,8 @@ pub fn shop() -> Profile {
     let mut stacks = Stacks { table: StackTable::default() };
     let threads = threads(&mut stacks);
     let blame = blame(&mut stacks);
-    let lock = lock(&threads, &blame);
+    let hold_sites = hold_sites(&mut stacks);
+    let lock = lock(&threads, &blame, &hold_sites);
     let long_holds = long_holds(&mut stacks);
     Profile {
         target: TargetSummary {
@@ -95,7 +96,7 @@ pub fn shop() -> Profile {
         locks: vec![lock],
         threads,
         blame,
-        hold_sites: hold_sites(&mut stacks),
+        hold_sites,
         long_hold_threshold: Nanos::from_millis(10),
         long_holds,
         quality: quality(),
@@ -212,7 +213,7 @@ fn blame(stacks: &mut Stacks) -> Vec<Blame> {
     ]
 }
 
-fn lock(threads: &[ThreadProfile], blame: &[Blame]) -> LockProfile {
+fn lock(threads: &[ThreadProfile], blame: &[Blame], sites: &[HoldSite]) -> LockProfile {
     let sum =
         |states: &[State]| threads.iter().flat_map(|thread| states.iter().map(|state| thread.states.get(*state))).sum();
     let window = Nanos::from_nanos(10_000_000_000);
@@ -221,12 +222,15 @@ fn lock(threads: &[ThreadProfile], blame: &[Blame]) -> LockProfile {
     let waited: Nanos = sum(&[State::WaitQueued, State::WaitHandoff]);
     let blamed: Nanos = blame.iter().map(|blame| blame.wait).sum();
     let handoff = sum(&[State::WaitHandoff]);
+    let contended = micros(7_930_100);
+    let mut seen = HoldTally::default();
+    sites.iter().for_each(|site| seen.absorb(site.tally));
     LockProfile {
         id: LockId::from_index(0),
         name: "GIL".to_owned(),
         interpreter: Some(0),
         held,
-        contended: micros(7_930_100),
+        contended,
         free: window.checked_sub(held + unknown).unwrap(),
         unknown,
         handoff,
@@ -238,11 +242,11 @@ fn lock(threads: &[ThreadProfile], blame: &[Blame]) -> LockProfile {
         forced_releases: threads.iter().map(|thread| thread.forced_releases).sum(),
         long_holds: 14,
         unseen: HoldTally {
-            holds: 47_853,
-            held: micros(1_722_001),
+            holds: threads.iter().map(|thread| thread.holds).sum::<u64>() - seen.holds,
+            held: held.checked_sub(seen.held).unwrap(),
             longest: micros(4_990),
-            contended: micros(803_950),
-            forced: 12,
+            contended: contended.checked_sub(seen.contended).unwrap(),
+            forced: threads.iter().map(|thread| thread.forced_releases).sum::<u64>() - seen.forced,
         },
         hold_spread: Spread { p50: micros(62), p90: micros(340), p99: micros(5_080), max: micros(48_700) },
         wait_spread: Spread { p50: micros(101), p90: micros(5_060), p99: micros(10_120), max: micros(52_300) },

@@ -4,9 +4,10 @@
 
 pub(super) mod words;
 
-mod charges;
+mod functions;
 mod locks;
 mod long_holds;
+mod pairs;
 mod table;
 mod threads;
 mod trust;
@@ -54,8 +55,9 @@ impl Report for Text {
             answer(profile),
             locks::section(profile, self.width),
             threads::section(profile, self.width),
-            charges::functions_section(profile, self.width),
-            charges::blame_section(profile, &names, self.width),
+            functions::costs_section(profile, self.width),
+            functions::victims_section(profile, self.width),
+            pairs::section(profile, &names, self.width),
             long_holds::section(profile, &names, self.width),
             trust::section(profile),
         ];

@@ -51,6 +51,14 @@ pub(in crate::report) fn runtime(target: &TargetSummary) -> String {
     format!("{} {}{build}", clean(name), clean(&target.runtime_version)).trim_end().to_owned()
 }
 
+/// `function (file.py)`.
+pub(in crate::report) fn place(function: &str, file: &str) -> String {
+    match file.rsplit('/').next() {
+        Some(file) if !file.is_empty() => clean(&format!("{function} ({file})")),
+        _ => clean(function),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{bare_share, count, share};
