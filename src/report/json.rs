@@ -15,9 +15,13 @@ use crate::{
         Report, ReportError,
         charge::frames_of,
         functions::{FunctionCost, function_costs},
+        matrix::Matrix,
         schema,
     },
 };
+
+/// Waiters and holders in a matrix; squared, that is its size.
+const MOST_IN_MATRIX: usize = 64;
 
 /// The JSON report.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +45,7 @@ fn document(profile: &Profile) -> schema::Document<'_> {
         locks: profile.locks.iter().map(lock).collect(),
         threads: profile.threads.iter().map(thread).collect(),
         blame: profile.blame.iter().map(|part| blame(part, &profile.stacks)).collect(),
+        matrix: profile.locks.iter().map(|lock| matrix(&Matrix::of(profile, lock.id, MOST_IN_MATRIX))).collect(),
         hold_sites: profile.hold_sites.iter().map(|site| hold_site(site, &profile.stacks)).collect(),
         long_hold_threshold_ns: profile.long_hold_threshold.as_nanos(),
         long_holds: profile.long_holds.iter().map(|hold| long_hold(hold, &profile.stacks)).collect(),
@@ -108,6 +113,16 @@ fn blame<'a>(blame: &Blame, stacks: &'a StackTable) -> schema::Blame<'a> {
         holder_tid: blame.holder.map(Tid::raw),
         wait_ns: blame.wait.as_nanos(),
         stack: stack(stacks, blame.stack),
+    }
+}
+
+fn matrix(matrix: &Matrix) -> schema::Matrix {
+    let tids = |threads: &[Option<Tid>]| threads.iter().map(|thread| thread.map(Tid::raw)).collect();
+    schema::Matrix {
+        lock: matrix.lock.index(),
+        waiters: tids(&matrix.waiters),
+        holders: tids(&matrix.holders),
+        wait_ns: matrix.wait.iter().map(|row| row.iter().map(|wait| wait.as_nanos()).collect()).collect(),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod view;
 
 mod charge;
 mod functions;
+mod matrix;
 mod names;
 mod schema;
 

@@ -26,6 +26,19 @@ impl<'a> ThreadNames<'a> {
     }
 }
 
+impl ThreadNames<'_> {
+    /// The same in little room: the name, cut after `limit` characters, `between`, and the tid.
+    pub(super) fn short(&self, tid: Option<Tid>, limit: usize, between: &str) -> String {
+        let Some(tid) = tid else {
+            return "others".to_owned();
+        };
+        match self.0.get(&tid) {
+            Some(name) if !name.is_empty() => format!("{}{between}{tid}", shortened(&clean(name), limit)),
+            _ => format!("tid{between}{tid}"),
+        }
+    }
+}
+
 /// `text` with every character replaced that could steer a terminal, break XML or collide with our own marks.
 pub(super) fn clean(text: &str) -> String {
     text.chars().map(|shown| if is_unsafe(shown) { '\u{fffd}' } else { shown }).collect()

@@ -20,6 +20,7 @@ pub(super) struct Document<'a> {
     pub(super) locks: Vec<Lock<'a>>,
     pub(super) threads: Vec<Thread<'a>>,
     pub(super) blame: Vec<Blame<'a>>,
+    pub(super) matrix: Vec<Matrix>,
     pub(super) hold_sites: Vec<HoldSite<'a>>,
     pub(super) long_hold_threshold_ns: u64,
     pub(super) long_holds: Vec<LongHold<'a>>,
@@ -89,6 +90,14 @@ pub(super) struct Blame<'a> {
     pub(super) holder_tid: Option<i32>,
     pub(super) wait_ns: u64,
     pub(super) stack: Vec<Frame<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Matrix {
+    pub(super) lock: u32,
+    pub(super) waiters: Vec<Option<i32>>,
+    pub(super) holders: Vec<Option<i32>>,
+    pub(super) wait_ns: Vec<Vec<u64>>,
 }
 
 #[derive(Debug, Serialize)]

@@ -32,7 +32,7 @@ fn no_words_at_all_are_answered_with_help() {
 fn a_summary_is_said_unless_quiet_and_reasons_if_verbose() {
     let place = Place::new();
     let usual = place.end("run spin.py 0.2");
-    usual.assert_code(0).assert_said("backend preload").assert_said("Who waited for whom");
+    usual.assert_code(0).assert_said("backend preload").assert_said("Pairs that waited longest");
     usual.assert_said("gilscope: wrote gilscope.svg");
     assert!(!usual.said.contains("lock events come from"), "{}", usual.said);
     assert_eq!(place.end("run -q spin.py 0.2").assert_code(0).said, "");
@@ -53,7 +53,7 @@ fn a_report_on_standard_output_follows_the_programs_own() {
     assert_eq!(profile["schema"], "gilscope/1");
     ended.assert_left(&place, &before);
     let ended = place.end("run -q -o - --json p.json spin.py 0.2");
-    assert!(ended.assert_code(0).out.contains("Who waited for whom"), "{}", ended.out);
+    assert!(ended.assert_code(0).out.contains("Pairs that waited longest"), "{}", ended.out);
     assert!(place.read("p.json").contains("gilscope/1"));
 }
 

@@ -42,7 +42,7 @@ pub(super) fn costs_section(profile: &Profile, width: u16) -> String {
     let heading = "Functions by what they cost: how long others waited for them, how long they held the lock, how much\n\
                    of that without a CPU; and, of the holds they were seen in, number, longest, contended time, releases";
     let rows = owners.iter().take(MOST).map(|cost| row(cost)).collect();
-    titled(heading, &COLUMNS, rows, width) + &omitted(owners.len(), MOST, "functions") + &unseen(profile)
+    titled(heading, &COLUMNS, rows, width) + &omitted(owners.len(), MOST, "function") + &unseen(profile)
 }
 
 fn row(cost: &FunctionCost<'_>) -> Vec<String> {
@@ -93,5 +93,5 @@ pub(super) fn victims_section(profile: &Profile, width: u16) -> String {
     let rows = costs.iter().take(MOST_WAITING).map(row).collect();
     let columns = [("waited", Lean::Right), ("share", Lean::Right), ("function", Lean::Left)];
     titled("Functions that waited for the lock", &columns, rows, width)
-        + &omitted(costs.len(), MOST_WAITING, "functions")
+        + &omitted(costs.len(), MOST_WAITING, "function")
 }

@@ -39,7 +39,7 @@ pub(super) fn section(profile: &Profile, names: &ThreadNames<'_>, width: u16) ->
             let heading =
                 format!("Long holds: {} of {} lasted {threshold} or longer (--long-hold)", count(long), count(all));
             let rows: Vec<_> = profile.long_holds.iter().take(MOST).map(|hold| row(profile, names, hold)).collect();
-            let more = omitted(usize::try_from(long).unwrap_or(usize::MAX), rows.len(), "long holds");
+            let more = omitted(usize::try_from(long).unwrap_or(usize::MAX), rows.len(), "long hold");
             titled(&heading, &COLUMNS, rows, width) + &more
         }
     }

@@ -7,6 +7,7 @@ pub(super) mod words;
 mod functions;
 mod locks;
 mod long_holds;
+mod matrix;
 mod pairs;
 mod table;
 mod threads;
@@ -57,6 +58,7 @@ impl Report for Text {
             threads::section(profile, self.width),
             functions::costs_section(profile, self.width),
             functions::victims_section(profile, self.width),
+            matrix::section(profile, &names, self.width),
             pairs::section(profile, &names, self.width),
             long_holds::section(profile, &names, self.width),
             trust::section(profile),

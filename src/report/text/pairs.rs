@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-/// Rows of each table.
-const MOST: usize = 10;
+/// Rows of the table.
+const MOST: usize = 5;
 
 /// All waiting of one thread for another one.
 struct Pair {
@@ -43,7 +43,7 @@ pub(super) fn section(profile: &Profile, names: &ThreadNames<'_>, width: u16) ->
     let rows: Vec<_> = pairs.iter().take(MOST).map(row).collect();
     match rows.is_empty() {
         true => String::new(),
-        false => titled("Who waited for whom", &columns, rows, width) + &omitted(pairs.len(), MOST, "pairs"),
+        false => titled("Pairs that waited longest", &columns, rows, width) + &omitted(pairs.len(), MOST, "pair"),
     }
 }
 

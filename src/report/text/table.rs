@@ -30,11 +30,12 @@ pub(super) fn titled(heading: &str, columns: &[(&str, Lean)], rows: Vec<Vec<Stri
     format!("{heading}\n{table}")
 }
 
-/// The line that owns up to rows left out; empty when there are none.
-pub(super) fn omitted(total: usize, shown: usize, what: &str) -> String {
+/// The line that owns up to rows left out, of which each is a `noun`; empty when there are none.
+pub(super) fn omitted(total: usize, shown: usize, noun: &str) -> String {
     match total.saturating_sub(shown) {
         0 => String::new(),
-        rest => format!("\n… and {rest} more {what}"),
+        1 => format!("\n… and 1 more {noun}"),
+        rest => format!("\n… and {rest} more {noun}s"),
     }
 }
 

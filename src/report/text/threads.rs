@@ -39,7 +39,7 @@ pub(super) fn section(profile: &Profile, width: u16) -> String {
     let heading = "Threads: share of each one's lifetime, longest waiting first\n\
                    inside: run = on a CPU, pre = runnable without a CPU, blk = asleep; outside: the same\n\
                    waiting: queue = another thread owned the lock, hand = nobody did (handoff)";
-    titled(heading, &COLUMNS, rows, width) + &omitted(threads.len(), MOST, "threads")
+    titled(heading, &COLUMNS, rows, width) + &omitted(threads.len(), MOST, "thread")
 }
 
 fn row(thread: &ThreadProfile) -> Vec<String> {
