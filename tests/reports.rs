@@ -8,7 +8,7 @@ use std::{collections::HashMap, fs, path::Path};
 
 use gilscope::{
     model::{
-        profile::{Blame, Profile, StackTime},
+        profile::{Blame, Profile, StackTime, ThreadProfile},
         stack::{Frame, FrameKind, StackTable},
         state::{State, StateClass, StateTimes},
         time::Nanos,
@@ -166,7 +166,7 @@ fn hostile_names_change_neither_widths_nor_structure() {
     }
     profile.threads = vec![thread];
     let bars = bars(&render_only(&profile, Format::Svg, View::Held));
-    assert_eq!(bars.len(), 3 + hostile.len(), "all, state, thread and one bar a name");
+    assert_eq!(bars.len(), 4 + hostile.len(), "all, state, kind, thread and one bar a name");
     assert!(bars.iter().any(|bar| bar.name == "&lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt;"));
     let mut leaves: Vec<u64> = bars.iter().map(|bar| bar.width).filter(|width| *width < 2_000).collect();
     leaves.sort_unstable();
@@ -213,7 +213,7 @@ fn the_json_profile_has_exactly_the_documented_fields() {
     let expected = [
         (
             "",
-            "backend blame exact functions hold_sites locks long_hold_threshold_ns long_holds matrix quality schema target threads window_ns",
+            "backend blame exact functions hold_sites holds_by_kind locks long_hold_threshold_ns long_holds matrix native quality schema target threads window_ns",
         ),
         ("/target", "command free_threaded pid runtime runtime_version"),
         (
@@ -231,7 +231,11 @@ fn the_json_profile_has_exactly_the_documented_fields() {
         ("/hold_sites/0", "lock stack tally"),
         ("/hold_sites/0/tally", "contended_ns forced held_ns holds longest_ns"),
         ("/locks/0/unseen", "contended_ns forced held_ns holds longest_ns"),
-        ("/long_holds/0", "duration_ns lock stack start_ns states_ns tid waited_ns waiters"),
+        (
+            "/long_holds/0",
+            "detail duration_ns function kind lock object stack start_ns states_ns tid waited_ns waiters",
+        ),
+        ("/holds_by_kind/0", "caller detail function held_ns inflicted_wait_ns kind object"),
         ("/functions/0", "file function held_ns inflicted_wait_ns seen states_ns wait_ns"),
         ("/functions/0/states_ns", states),
         (
@@ -265,6 +269,10 @@ fn every_json_name_is_documented() {
     }
 }
 
+fn inside(thread: &ThreadProfile) -> u64 {
+    thread.states.class(StateClass::Inside).as_nanos()
+}
+
 #[test]
 fn json_amounts_are_the_profiles() {
     let profile = support::shop();
@@ -280,6 +288,8 @@ fn json_amounts_are_the_profiles() {
     let lock = &json["locks"][0];
     assert_eq!(sum("blame", "/wait_ns"), lock["blamed_ns"].as_u64().unwrap());
     assert_eq!(sum("functions", "/inflicted_wait_ns"), lock["blamed_ns"].as_u64().unwrap());
+    assert_eq!(sum("holds_by_kind", "/held_ns"), profile.threads.iter().map(inside).sum::<u64>());
+    assert_eq!(sum("holds_by_kind", "/inflicted_wait_ns"), lock["blamed_ns"].as_u64().unwrap());
     for field in ["holds", "held_ns", "contended_ns"] {
         let unseen = lock["unseen"][field].as_u64().unwrap();
         let sites = sum("hold_sites", &format!("/tally/{field}"));

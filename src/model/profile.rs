@@ -18,6 +18,8 @@ pub struct Profile {
     pub backend: Backend,
     /// Whether all lock events were taken, rather than a sample of them.
     pub exact: bool,
+    /// Whether stacks go on into machine code.
+    pub native: bool,
     /// One entry a lock, in order of discovery.
     pub locks: Vec<LockProfile>,
     /// One entry a thread, in order of first sight.

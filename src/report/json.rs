@@ -15,6 +15,8 @@ use crate::{
         Report, ReportError,
         charge::frames_of,
         functions::{FunctionCost, function_costs},
+        kind::HoldKind,
+        kinds::{KindCost, Kinds, kind_costs},
         matrix::Matrix,
         schema,
     },
@@ -36,19 +38,26 @@ impl Report for Json {
 }
 
 fn document(profile: &Profile) -> schema::Document<'_> {
+    let kinds = Kinds::of(profile);
     schema::Document {
         schema: schema::SCHEMA,
         target: target(&profile.target),
         window_ns: profile.window.as_nanos(),
         backend: profile.backend.name(),
         exact: profile.exact,
+        native: profile.native,
         locks: profile.locks.iter().map(lock).collect(),
         threads: profile.threads.iter().map(thread).collect(),
         blame: profile.blame.iter().map(|part| blame(part, &profile.stacks)).collect(),
         matrix: profile.locks.iter().map(|lock| matrix(&Matrix::of(profile, lock.id, MOST_IN_MATRIX))).collect(),
         hold_sites: profile.hold_sites.iter().map(|site| hold_site(site, &profile.stacks)).collect(),
         long_hold_threshold_ns: profile.long_hold_threshold.as_nanos(),
-        long_holds: profile.long_holds.iter().map(|hold| long_hold(hold, &profile.stacks)).collect(),
+        long_holds: profile
+            .long_holds
+            .iter()
+            .map(|hold| long_hold(hold, &profile.stacks, kinds.long_hold(hold)))
+            .collect(),
+        holds_by_kind: kind_costs(profile).iter().map(held_for).collect(),
         functions: function_costs(profile).iter().map(function).collect(),
         quality: quality(&profile.quality),
     }
@@ -140,17 +149,36 @@ fn tally(tally: HoldTally) -> schema::HoldTally {
     }
 }
 
-fn long_hold<'a>(hold: &LongHold, stacks: &'a StackTable) -> schema::LongHold<'a> {
+fn long_hold<'a>(hold: &LongHold, stacks: &'a StackTable, held_for: HoldKind<'a>) -> schema::LongHold<'a> {
     schema::LongHold {
         lock: hold.lock.index(),
         tid: hold.tid.raw(),
         start_ns: hold.start.as_nanos(),
         duration_ns: hold.duration.as_nanos(),
         states_ns: schema::StatesNs(hold.states),
+        kind: kind(held_for),
         waiters: hold.waiters,
         waited_ns: hold.waited.as_nanos(),
         stack: stack(stacks, hold.stack),
     }
+}
+
+fn held_for<'a>(cost: &KindCost<'a>) -> schema::HeldFor<'a> {
+    schema::HeldFor {
+        kind: kind(cost.kind),
+        caller: cost.caller.map(frame),
+        held_ns: cost.held.as_nanos(),
+        inflicted_wait_ns: cost.inflicted.as_nanos(),
+    }
+}
+
+fn kind(kind: HoldKind<'_>) -> schema::Kind<'_> {
+    let (detail, object, function) = match kind {
+        HoldKind::CCode(code) => (Some(code.innermost), Some(code.object), Some(code.function)),
+        HoldKind::BlockedIn(call) => (call, None, None),
+        _ => (None, None, None),
+    };
+    schema::Kind { kind: kind.name(), detail, object, function }
 }
 
 fn stack(stacks: &StackTable, stack: StackId) -> Vec<schema::Frame<'_>> {

@@ -12,8 +12,11 @@ pub mod view;
 
 mod charge;
 mod functions;
+mod kind;
+mod kinds;
 mod matrix;
 mod names;
+mod native;
 mod schema;
 
 use std::{fmt, io, path::Path};

@@ -17,6 +17,7 @@ pub(super) struct Document<'a> {
     pub(super) window_ns: u64,
     pub(super) backend: &'static str,
     pub(super) exact: bool,
+    pub(super) native: bool,
     pub(super) locks: Vec<Lock<'a>>,
     pub(super) threads: Vec<Thread<'a>>,
     pub(super) blame: Vec<Blame<'a>>,
@@ -24,6 +25,7 @@ pub(super) struct Document<'a> {
     pub(super) hold_sites: Vec<HoldSite<'a>>,
     pub(super) long_hold_threshold_ns: u64,
     pub(super) long_holds: Vec<LongHold<'a>>,
+    pub(super) holds_by_kind: Vec<HeldFor<'a>>,
     pub(super) functions: Vec<Function<'a>>,
     pub(super) quality: Quality<'a>,
 }
@@ -123,9 +125,28 @@ pub(super) struct LongHold<'a> {
     pub(super) start_ns: u64,
     pub(super) duration_ns: u64,
     pub(super) states_ns: StatesNs,
+    #[serde(flatten)]
+    pub(super) kind: Kind<'a>,
     pub(super) waiters: u32,
     pub(super) waited_ns: u64,
     pub(super) stack: Vec<Frame<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Kind<'a> {
+    pub(super) kind: &'static str,
+    pub(super) detail: Option<&'a str>,
+    pub(super) object: Option<&'a str>,
+    pub(super) function: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct HeldFor<'a> {
+    #[serde(flatten)]
+    pub(super) kind: Kind<'a>,
+    pub(super) caller: Option<Frame<'a>>,
+    pub(super) held_ns: u64,
+    pub(super) inflicted_wait_ns: u64,
 }
 
 #[derive(Debug, Serialize)]

@@ -37,6 +37,7 @@ pub(super) fn profile(recorded: Recorded, target: &Target, backend: Backend, mut
         window: attribution.window,
         backend,
         exact: true,
+        native: false,
         locks: attribution.locks,
         threads: attribution.threads,
         blame: attribution.blame,

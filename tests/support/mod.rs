@@ -93,6 +93,7 @@ pub fn shop() -> Profile {
         window: Nanos::from_nanos(10_000_000_000),
         backend: Backend::Preload,
         exact: true,
+        native: false,
         locks: vec![lock],
         threads,
         blame,

@@ -84,7 +84,7 @@ fn blame_column(profile: &Profile) -> Column {
     Column {
         heading: format!("{blamed} of waiting, charged to whoever owned the lock meanwhile"),
         entries: vec![
-            entry(State::HeldRunning, "owned the lock: thread, then its stack at that time"),
+            entry(State::HeldRunning, "owned the lock: for what, which thread, its stack at that time"),
             entry(State::WaitQueued, "waited for it meanwhile"),
         ],
     }

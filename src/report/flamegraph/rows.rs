@@ -1,4 +1,5 @@
-//! What lies under what: state, thread, script frames; for the blame view: holder, its frames, who waited.
+//! What lies under what: state, what the lock was held for (if it was), thread, its frames; for the blame view: what the lock
+//! was held for, holder, its frames, who waited.
 //!
 //! The invariant: the weights sum to the profile's totals of what the view shows, in whole nanoseconds.
 
@@ -8,12 +9,14 @@ use crate::{
     model::{
         profile::Profile,
         stack::{StackId, StackTable},
-        state::State,
+        state::{State, StateClass},
         time::Nanos,
     },
     report::{
         charge::{charges, frames_of},
         flamegraph::paint::{Painted, Tone},
+        kind::HoldKind,
+        kinds::Kinds,
         names::{ThreadNames, clean_frame},
         view::View,
     },
@@ -38,43 +41,53 @@ impl Row {
 
 /// The rows of `view` in the order in which they are to stand, equal stacks merged.
 pub(super) fn rows(profile: &Profile, view: View) -> Vec<Row> {
-    let names = ThreadNames::of(profile);
+    let book = Book { profile, names: ThreadNames::of(profile), kinds: Kinds::of(profile) };
     match view {
-        View::Blame => blame_rows(profile, &names),
-        view => State::ALL
-            .iter()
-            .filter(|state| view.shows(**state))
-            .flat_map(|state| state_rows(profile, &names, *state))
-            .collect(),
-    }
-}
-
-/// States in customary order, threads by first sight, functions by name.
-fn state_rows(profile: &Profile, names: &ThreadNames<'_>, state: State) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for thread in &profile.threads {
-        let mut merged = BTreeMap::new();
-        for charge in charges(thread).filter(|charge| charge.state == state) {
-            let mut frames = vec![base(state.name(), state), base(&names.label(thread.tid), state)];
-            frames.extend(script(&profile.stacks, charge.stack, state));
-            *merged.entry(frames).or_insert(Nanos::ZERO) += charge.time;
+        View::Blame => book.blame_rows(),
+        view => {
+            State::ALL.into_iter().filter(|state| view.shows(*state)).flat_map(|state| book.state_rows(state)).collect()
         }
-        rows.extend(merged.into_iter().map(|(frames, weight)| Row { frames, weight }));
     }
-    rows
 }
 
-/// Culprits wear the colour of owning, their victims, at the ends, the colour of waiting.
-fn blame_rows(profile: &Profile, names: &ThreadNames<'_>) -> Vec<Row> {
-    let mut merged = BTreeMap::new();
-    for blame in profile.blame.iter().filter(|blame| blame.wait > Nanos::ZERO) {
-        let mut frames =
-            vec![base("made others wait", State::HeldRunning), base(&names.label(blame.holder), State::HeldRunning)];
-        frames.extend(script(&profile.stacks, Some(blame.stack), State::HeldRunning));
-        frames.push(base(&format!("waited: {}", names.label(blame.waiter)), State::WaitQueued));
-        *merged.entry(frames).or_insert(Nanos::ZERO) += blame.wait;
+/// What rows are made from.
+struct Book<'a> {
+    profile: &'a Profile,
+    names: ThreadNames<'a>,
+    kinds: Kinds<'a>,
+}
+
+impl Book<'_> {
+    /// States in customary order, then what the lock was held for, if it was; threads by first sight, functions by name.
+    fn state_rows(&self, state: State) -> Vec<Row> {
+        let mut merged = BTreeMap::new();
+        for (order, thread) in self.profile.threads.iter().enumerate() {
+            for charge in charges(thread).filter(|charge| charge.state == state) {
+                let kind = (state.class() == StateClass::Inside).then(|| self.kinds.held(state, charge.stack));
+                let mut frames = vec![base(state.name(), state)];
+                frames.extend(kind.map(|kind| base(&kind.words(), state)));
+                frames.push(base(&self.names.label(thread.tid), state));
+                frames.extend(script(&self.profile.stacks, charge.stack, state));
+                *merged.entry((kind.map(HoldKind::words), order, frames)).or_insert(Nanos::ZERO) += charge.time;
+            }
+        }
+        merged.into_iter().map(|((_, _, frames), weight)| Row { frames, weight }).collect()
     }
-    merged.into_iter().map(|(frames, weight)| Row { frames, weight }).collect()
+
+    /// Culprits wear the colour of owning, their victims, at the ends, the colour of waiting.
+    fn blame_rows(&self) -> Vec<Row> {
+        let mut merged = BTreeMap::new();
+        for blame in &self.profile.blame {
+            for (kind, wait) in self.kinds.inflicted(blame.stack, blame.wait) {
+                let bases = ["made others wait", &kind.words(), &self.names.label(blame.holder)];
+                let mut frames = bases.map(|name| base(name, State::HeldRunning)).to_vec();
+                frames.extend(script(&self.profile.stacks, Some(blame.stack), State::HeldRunning));
+                frames.push(base(&format!("waited: {}", self.names.label(blame.waiter)), State::WaitQueued));
+                *merged.entry(frames).or_insert(Nanos::ZERO) += wait;
+            }
+        }
+        merged.into_iter().map(|(frames, weight)| Row { frames, weight }).collect()
+    }
 }
 
 fn base(name: &str, state: State) -> Painted {

@@ -7,6 +7,7 @@ use crate::{
     },
     report::{
         charge::acting_frame,
+        kinds::Kinds,
         names::{ThreadNames, clean},
         text::{
             table::{Lean, omitted, titled},
@@ -18,11 +19,12 @@ use crate::{
 /// Rows of the table.
 const MOST: usize = 8;
 
-const COLUMNS: [(&str, Lean); 6] = [
+const COLUMNS: [(&str, Lean); 7] = [
     ("at", Lean::Right),
     ("held", Lean::Right),
-    ("kept waiting", Lean::Right),
+    ("kept\nwaiting", Lean::Right),
     ("for", Lean::Right),
+    ("mostly", Lean::Left),
     ("thread", Lean::Left),
     ("in", Lean::Left),
 ];
@@ -38,21 +40,24 @@ pub(super) fn section(profile: &Profile, names: &ThreadNames<'_>, width: u16) ->
         _ => {
             let heading =
                 format!("Long holds: {} of {} lasted {threshold} or longer (--long-hold)", count(long), count(all));
-            let rows: Vec<_> = profile.long_holds.iter().take(MOST).map(|hold| row(profile, names, hold)).collect();
+            let kinds = Kinds::of(profile);
+            let rows: Vec<_> =
+                profile.long_holds.iter().take(MOST).map(|hold| row(&kinds, (profile, names), hold)).collect();
             let more = omitted(usize::try_from(long).unwrap_or(usize::MAX), rows.len(), "long hold");
             titled(&heading, &COLUMNS, rows, width) + &more
         }
     }
 }
 
-fn row(profile: &Profile, names: &ThreadNames<'_>, hold: &LongHold) -> Vec<String> {
+fn row(kinds: &Kinds<'_>, (profile, names): (&Profile, &ThreadNames<'_>), hold: &LongHold) -> Vec<String> {
     let waited = if hold.waited == Nanos::ZERO { "–".to_owned() } else { hold.waited.to_string() };
     vec![
         format!("+{}", hold.start),
         hold.duration.to_string(),
         hold.waiters.to_string(),
         waited,
-        names.label(hold.tid),
+        clean(&kinds.long_hold(hold).words()),
+        names.short(Some(hold.tid), 12, " "),
         clean(&acting_frame(&profile.stacks, Some(hold.stack)).to_string()),
     ]
 }

@@ -5,6 +5,7 @@
 pub(super) mod words;
 
 mod functions;
+mod kinds;
 mod locks;
 mod long_holds;
 mod matrix;
@@ -56,6 +57,7 @@ impl Report for Text {
             answer(profile),
             locks::section(profile, self.width),
             threads::section(profile, self.width),
+            kinds::section(profile, self.width),
             functions::costs_section(profile, self.width),
             functions::victims_section(profile, self.width),
             matrix::section(profile, &names, self.width),

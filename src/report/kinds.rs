@@ -1,0 +1,189 @@
+//! Held time and inflicted waiting by what the lock was held for.
+//!
+//! The invariants: over all kinds held time is the threads' time inside, and inflicted waiting is all blame, in whole nanoseconds.
+//!
+//! A held nanosecond has a state and a stack, which tell its kind. A wait that is charged to a stack has no state, and whoever
+//! reads a holder's stack while waiting sees no machine code; such time goes to the kinds that were seen at the same place, in
+//! the same proportion.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+};
+
+use crate::{
+    model::{
+        profile::{LongHold, Profile},
+        stack::{Frame, FrameKind, StackId},
+        state::{State, StateClass},
+        time::Nanos,
+    },
+    report::{
+        charge::{acting_frame, charges, frames_of},
+        kind::{HoldKind, NativeFrames},
+    },
+};
+
+/// Time by kind.
+type Parts<'a> = BTreeMap<HoldKind<'a>, Nanos>;
+
+/// The kinds seen in a profile, by place.
+#[derive(Debug)]
+pub(super) struct Kinds<'a> {
+    profile: &'a Profile,
+    native: NativeFrames,
+    by_stack: HashMap<StackId, Parts<'a>>,
+    by_line: HashMap<Vec<&'a Frame>, Parts<'a>>,
+    by_function: HashMap<(&'a str, &'a str), Parts<'a>>,
+}
+
+impl<'a> Kinds<'a> {
+    /// What the threads of `profile` held locks for.
+    pub(super) fn of(profile: &'a Profile) -> Self {
+        let native = NativeFrames::of(profile);
+        let (by_stack, by_line, by_function) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let mut kinds = Self { profile, native, by_stack, by_line, by_function };
+        for thread in &profile.threads {
+            for charge in charges(thread).filter(|charge| charge.state.class() == StateClass::Inside) {
+                kinds.note(charge.state, charge.stack, charge.time);
+            }
+        }
+        kinds
+    }
+
+    fn note(&mut self, state: State, stack: Option<StackId>, time: Nanos) {
+        let kind = self.held(state, stack);
+        let (line, function) = (self.line(stack), self.function(stack));
+        let parts = [
+            stack.map(|stack| self.by_stack.entry(stack).or_default()),
+            Some(self.by_line.entry(line).or_default()),
+            Some(self.by_function.entry(function).or_default()),
+        ];
+        for parts in parts.into_iter().flatten() {
+            *parts.entry(kind).or_default() += time;
+        }
+    }
+
+    /// The kind of time held in `state` at `stack`, which is the owner's own.
+    pub(super) fn held(&self, state: State, stack: Option<StackId>) -> HoldKind<'a> {
+        HoldKind::of(state, &frames_of(&self.profile.stacks, stack), self.native)
+    }
+
+    /// The kinds of `wait` charged to an owner at `stack`; the parts sum to it.
+    pub(super) fn inflicted(&self, stack: StackId, wait: Nanos) -> Vec<(HoldKind<'a>, Nanos)> {
+        let line = || self.by_line.get(&self.line(Some(stack)));
+        let function = || self.by_function.get(&self.function(Some(stack)));
+        match self.by_stack.get(&stack).filter(|_| self.is_whole(stack)).or_else(line).or_else(function) {
+            Some(parts) => split(wait, parts),
+            None => vec![(self.unseen(stack), wait)],
+        }
+    }
+
+    /// What most of a long hold was for; where its own stack does not tell, what was seen most often at the same place.
+    pub(super) fn long_hold(&self, hold: &LongHold) -> HoldKind<'a> {
+        let Some((state, _)) = hold.states.iter().max_by_key(|(state, time)| (*time, Reverse(*state))) else {
+            return HoldKind::Unknown;
+        };
+        let by_itself = match state {
+            State::HeldRunning => self.unseen(hold.stack),
+            state => self.held(state, Some(hold.stack)),
+        };
+        if !matches!(by_itself, HoldKind::Interpreter | HoldKind::BlockedIn(None)) {
+            return by_itself;
+        }
+        let seen = self.by_line.get(&self.line(Some(hold.stack)));
+        let fitting = seen.into_iter().flatten().filter(|(kind, _)| fits(state, **kind));
+        fitting.max_by_key(|(_, time)| **time).map_or(by_itself, |(kind, _)| *kind)
+    }
+
+    /// The kind of a stack that nobody but a waiter has seen.
+    fn unseen(&self, stack: StackId) -> HoldKind<'a> {
+        let native = if self.is_whole(stack) { self.native } else { NativeFrames::Hidden };
+        HoldKind::of(State::HeldRunning, &frames_of(&self.profile.stacks, Some(stack)), native)
+    }
+
+    /// Whether the stack shows all there was: it goes on into machine code, or no stack does.
+    fn is_whole(&self, stack: StackId) -> bool {
+        let last = self.profile.stacks.frames(stack).next_back();
+        let deep = last.is_some_and(|frame| matches!(frame.kind, FrameKind::Native | FrameKind::Kernel));
+        deep || self.native == NativeFrames::Hidden
+    }
+
+    /// The stack as far as it is the program's own.
+    fn line(&self, stack: Option<StackId>) -> Vec<&'a Frame> {
+        let mut frames = frames_of(&self.profile.stacks, stack);
+        let own =
+            frames.iter().rposition(|frame| frame.kind == FrameKind::Script).map_or(frames.len(), |last| last + 1);
+        frames.truncate(own);
+        frames
+    }
+
+    fn function(&self, stack: Option<StackId>) -> (&'a str, &'a str) {
+        let frame = acting_frame(&self.profile.stacks, stack);
+        (&frame.function, &frame.file)
+    }
+}
+
+/// Whether time of this kind is spent in this state.
+fn fits(state: State, kind: HoldKind<'_>) -> bool {
+    match kind {
+        HoldKind::BlockedIn(_) | HoldKind::OnOtherLock => state == State::HeldBlocked,
+        HoldKind::PageFault => true,
+        HoldKind::Preempted | HoldKind::Unknown => false,
+        _ => state == State::HeldRunning,
+    }
+}
+
+/// `whole` in proportion to `parts`, which are not all zero; each boundary is rounded once, so that the parts sum to it.
+fn split<'a>(whole: Nanos, parts: &Parts<'a>) -> Vec<(HoldKind<'a>, Nanos)> {
+    let sum: u128 = parts.values().map(|part| u128::from(part.as_nanos())).sum();
+    let (mut passed, mut given) = (0, 0);
+    let mut shares = Vec::with_capacity(parts.len());
+    for (kind, part) in parts {
+        passed += u128::from(part.as_nanos());
+        let until = u64::try_from(u128::from(whole.as_nanos()) * passed / sum.max(1)).unwrap_or(u64::MAX);
+        shares.push((*kind, Nanos::from_nanos(until - given)));
+        given = until;
+    }
+    shares.retain(|(_, share)| *share > Nanos::ZERO);
+    shares
+}
+
+/// A kind, and where the program led to it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KindCost<'a> {
+    /// The kind.
+    pub(super) kind: HoldKind<'a>,
+    /// The innermost function of the program; `None` where it does not matter or is not known.
+    pub(super) caller: Option<&'a Frame>,
+    /// Time held.
+    pub(super) held: Nanos,
+    /// How long others waited meanwhile.
+    pub(super) inflicted: Nanos,
+}
+
+/// All kinds with their costs, longest held first.
+pub(super) fn kind_costs(profile: &Profile) -> Vec<KindCost<'_>> {
+    let kinds = Kinds::of(profile);
+    let mut costs: BTreeMap<_, [Nanos; 2]> = BTreeMap::new();
+    let mut add = |kind, stack, column: usize, time| {
+        costs.entry((kind, caller(profile, kind, stack))).or_default()[column] += time;
+    };
+    for charge in profile.threads.iter().flat_map(charges).filter(|charge| charge.state.class() == StateClass::Inside) {
+        add(kinds.held(charge.state, charge.stack), charge.stack, 0, charge.time);
+    }
+    for blame in &profile.blame {
+        for (kind, wait) in kinds.inflicted(blame.stack, blame.wait) {
+            add(kind, Some(blame.stack), 1, wait);
+        }
+    }
+    let cost = |((kind, caller), [held, inflicted]): (_, [Nanos; 2])| KindCost { kind, caller, held, inflicted };
+    let mut costs: Vec<KindCost<'_>> = costs.into_iter().map(cost).collect();
+    costs.sort_by_key(|cost| Reverse((cost.held, cost.inflicted)));
+    costs
+}
+
+fn caller<'a>(profile: &'a Profile, kind: HoldKind<'_>, stack: Option<StackId>) -> Option<&'a Frame> {
+    let caller = acting_frame(&profile.stacks, stack);
+    (kind.has_caller() && caller.kind == FrameKind::Script).then_some(caller)
+}
