@@ -11,4 +11,5 @@ pub mod lineage;
 pub mod open;
 pub mod record;
 pub mod ring;
+pub mod sampling;
 pub mod stream;

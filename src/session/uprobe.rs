@@ -7,11 +7,12 @@ use crate::{
     model::{
         event::{Event, LostEvents, SeenCpu, What},
         ids::{LockId, Pid, Tid},
+        machine::MachineState,
         profile::Backend,
         recorded::RecordedStack,
         time::{MonoNanos, Nanos},
     },
-    perf::clock,
+    perf::{clock, sampling::Taken},
     session::{
         error::SessionError,
         finder::LiveLocks,
@@ -22,7 +23,7 @@ use crate::{
     },
     source::{
         Source,
-        bpf::{BpfSource, error::BpfSourceError},
+        bpf::{BpfSource, Ticks, error::BpfSourceError},
         calls::{SharedTranslator, Translator},
         scheduler::Scope,
         uprobe::{UprobeOptions, UprobeSource, cost::measure_cost, sweep::Sweeper},
@@ -199,8 +200,8 @@ impl LockProbes {
         let Some((rate, resolver)) = rate.zip(resolver) else { return Ok((source, RunningThreads::Ours)) };
         let mut recorder = Recorder::new(resolver, Rc::clone(stacks));
         let memory = ProcessMemory::open(target.pid)?;
-        let on_stack = Box::new(move |stack: &RecordedStack| recorder.record(stack));
-        let running = match source.read_stacks((target, &memory), rate, on_stack) {
+        let on_stack = Box::new(move |stack: &RecordedStack, _: Option<&MachineState>| recorder.record(stack));
+        let running = match source.read_stacks((target, &memory), Ticks { rate, taken: Taken::MachineState }, on_stack) {
             Ok(true) => RunningThreads::OfSource,
             Ok(false) => RunningThreads::Ours,
             Err(why) => {
