@@ -4,5 +4,8 @@
 //! be found out is left unsaid.
 
 pub mod bytes;
+pub mod merge;
 pub mod object;
+pub mod stacks;
 pub mod symbols;
+pub mod unwind;

@@ -120,6 +120,18 @@ impl Object {
         &self.ranges
     }
 
+    /// The `length` bytes of code at a live address.
+    pub fn code_at(&self, address: u64, length: u64) -> Option<&[u8]> {
+        let elf = Elf::parse(self.bytes()).ok()?;
+        let (endian, stated) = (elf.endian(), address.wrapping_sub(self.bias));
+        elf.elf_program_headers().iter().find_map(|header| {
+            let into = stated.checked_sub(header.p_vaddr(endian))?;
+            let fits = header.p_type(endian) == PT_LOAD && into.checked_add(length)? <= header.p_filesz(endian);
+            let start = usize::try_from(header.p_offset(endian).checked_add(into)?).ok().filter(|_| fits)?;
+            self.bytes().get(start..start.checked_add(usize::try_from(length).ok()?)?)
+        })
+    }
+
     /// The id that the linker gave the build, if any.
     pub fn build_id(&self) -> Option<&[u8]> {
         self.build_id.as_deref()

@@ -4,7 +4,6 @@
 //! object ends a stack: past it everything would be guesswork.
 
 use std::{
-    ops::Range,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -20,7 +19,7 @@ use crate::{
     native::{
         merge::{NativeFrame, Role},
         object::Object,
-        symbols::{Symbols, jit::PerfMap},
+        symbols::Symbols,
         unwind::{End, Unwinder},
     },
     target::maps::{FileIdentity, MemoryMap},
@@ -42,7 +41,6 @@ pub struct NativeStacks {
     unwinder: Unwinder,
     mapped: Vec<Mapped>,
     refreshed: Option<Instant>,
-    generated: PerfMap,
     named: FxHashMap<u64, Rc<[NativeFrame]>>,
     addresses: Vec<u64>,
 }
@@ -80,7 +78,6 @@ impl NativeStacks {
             unwinder: Unwinder::default(),
             mapped: Vec::new(),
             refreshed: None,
-            generated: PerfMap::of(pid),
             named: FxHashMap::default(),
             addresses: Vec::new(),
         }
@@ -185,11 +182,7 @@ impl NativeStacks {
         }
         let named: Rc<[NativeFrame]> = match self.place(address) {
             Some(place) => self.mapped[place].name(address).into(),
-            None => {
-                let generated = self.generated.at(address);
-                let frame = |name: String| NativeFrame { frame: Frame::native(&name, GENERATED), role: Role::Other };
-                generated.map(frame).into_iter().collect()
-            }
+            None => Rc::new([]),
         };
         if self.named.len() >= REMEMBERED {
             self.named.clear();
@@ -199,17 +192,13 @@ impl NativeStacks {
     }
 }
 
-/// The object of code that the program has generated.
-const GENERATED: &str = "[generated code]";
-
 impl Mapped {
     fn name(&mut self, address: u64) -> Vec<NativeFrame> {
         let stated = address.wrapping_sub(self.object.bias());
         let functions = self.symbols.at(stated);
         let path = self.object.path();
         if functions.is_empty() {
-            let start = self.symbols.function_start(stated).unwrap_or(stated);
-            return vec![NativeFrame { frame: Frame::native(&format!("{start:#x}"), path), role: self.role("") }];
+            return vec![NativeFrame { frame: Frame::native(&format!("{stated:#x}"), path), role: self.role("") }];
         }
         functions
             .iter()

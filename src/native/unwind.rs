@@ -55,6 +55,12 @@ impl Deref for Part {
     }
 }
 
+impl Default for Part {
+    fn default() -> Self {
+        Self { bytes: SharedBytes::of_memory(Vec::new()), range: 0..0 }
+    }
+}
+
 impl Unwinder {
     /// Knows no object yet.
     pub fn new() -> Self {
@@ -65,6 +71,13 @@ impl Unwinder {
     pub fn add(&mut self, object: &Object) {
         if let Some(module) = module_of(object) {
             self.modules.add_module(module);
+        }
+    }
+
+    /// Forgets an object's.
+    pub fn remove(&mut self, object: &Object) {
+        if let Some(start) = object.ranges().iter().map(|range| range.start).min() {
+            self.modules.remove_module(start);
         }
     }
 

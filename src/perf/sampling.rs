@@ -124,7 +124,7 @@ fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use perf_event_open_sys::bindings;
-    use proptest::prelude::{any, proptest};
+    use proptest::prelude::{Strategy, any, proptest};
 
     use super::{decode, split_record};
     use crate::model::machine::{Mode, Registers};
