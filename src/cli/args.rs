@@ -135,6 +135,9 @@ pub struct RecordArgs {
     /// Read the threads' stacks this many times a second (0 to 10000); 0 reads none
     #[arg(short, long, value_name = "HZ", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub rate: u32,
+    /// Show machine code in the stacks, too: which C, C++ or Rust function of which library, below the Python lines
+    #[arg(short, long)]
+    pub native: bool,
     /// Where lock events come from
     #[arg(long, default_value = "auto", value_parser = backend_words())]
     pub backend: BackendChoice,

@@ -93,7 +93,8 @@ fn toy_vm(plan: ToyVmPlan) -> anyhow::Result<Exit> {
 fn options(plan: &RecordPlan) -> RecordOptions {
     let progress = if plan.verbosity == Verbosity::Quiet { ProgressLine::Hidden } else { ProgressLine::OnTerminal };
     let notes = if plan.verbosity == Verbosity::Verbose { NoteDetail::Full } else { NoteDetail::Brief };
-    RecordOptions { duration: plan.duration, rate: plan.rate, backend: plan.backend, progress, notes }
+    let (rate, frames) = (plan.rate, plan.frames);
+    RecordOptions { duration: plan.duration, rate, frames, backend: plan.backend, progress, notes }
 }
 
 /// Where the reports go; opened before anything starts, so that a bad path fails in the first second.

@@ -13,7 +13,7 @@ use crate::{
     report::{Format, Report, outlet::Destination, view::View},
 };
 
-pub use crate::{cli::error::PlanError, session::options::BackendChoice};
+pub use crate::{cli::error::PlanError, session::options::{BackendChoice, FrameDetail}};
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +79,8 @@ pub struct RecordPlan {
     pub duration: Option<Duration>,
     /// Stack samples a second; `None`: no stacks.
     pub rate: Option<NonZeroU32>,
+    /// Which frames stacks have.
+    pub frames: FrameDetail,
     /// Where lock events are to come from.
     pub backend: BackendChoice,
     /// How much to say.
@@ -172,9 +174,18 @@ fn record_plan(record: &RecordArgs) -> Result<RecordPlan, PlanError> {
         json,
         duration: record.duration,
         rate: NonZeroU32::new(record.rate),
+        frames: frames_of(record)?,
         backend: record.backend,
         verbosity: verbosity(record),
     })
+}
+
+fn frames_of(record: &RecordArgs) -> Result<FrameDetail, PlanError> {
+    match (record.native, record.rate) {
+        (true, 0) => Err(PlanError::NativeWithoutStacks),
+        (true, _) => Ok(FrameDetail::ScriptAndNative),
+        (false, _) => Ok(FrameDetail::Script),
+    }
 }
 
 fn format_of(record: &RecordArgs) -> Result<Format, PlanError> {

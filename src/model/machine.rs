@@ -21,17 +21,19 @@ pub struct MachineState {
     pub registers: Registers,
     /// The bytes from [`Registers::stack`] on, as many as were copied.
     pub stack: Box<[u8]>,
-    /// Where the processor was.
-    pub mode: Mode,
+    /// What the kernel did for the thread; `None` when its own code ran.
+    pub kernel: Option<KernelWork>,
 }
 
-/// Whose code the processor executed.
+/// What the kernel does for a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// The program's.
-    Program,
-    /// The kernel's, for the program: a system call, a page fault, an interrupt.
-    Kernel,
+pub enum KernelWork {
+    /// The system call with this number.
+    Call(u32),
+    /// It brings in memory, or has stopped the thread.
+    Fault,
+    /// That is not known, only that the processor was in the kernel.
+    Unknown,
 }
 
 /// A state that a sampling clock has found.

@@ -58,15 +58,29 @@ pub enum Fit {
     Tail,
 }
 
-/// Merges stacks given innermost first; `whole` is whether the native one leads to where the thread began.
-pub fn merge(native: &[NativeFrame], whole: bool, script: &[ScriptFrame]) -> Merged {
-    let (tail, rest) = native.split_at(called_by_script(native, whole, script));
+/// Whether a stack's outermost frames are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Extent {
+    /// They are.
+    Whole,
+    /// They are missing.
+    Cut,
+}
+
+/// Merges stacks given innermost first.
+pub fn merge((native, extent): (&[NativeFrame], Extent), (script, script_extent): (&[ScriptFrame], Extent)) -> Merged {
+    let (tail, rest) = native.split_at(called_by_script(native, extent, script));
     let loops = native.iter().filter(|frame| frame.role == Role::Loop).count();
     let entries = script.iter().filter(|frame| frame.is_entry).count();
-    let fits = if whole { loops == entries } else { loops <= entries };
+    let fits = match (extent, script_extent) {
+        (Extent::Whole, Extent::Whole) => loops == entries,
+        (Extent::Cut, Extent::Whole) => loops <= entries,
+        (Extent::Whole, Extent::Cut) => loops >= entries,
+        (Extent::Cut, Extent::Cut) => true,
+    };
     let mut frames: Vec<Frame> = Vec::with_capacity(native.len() + script.len() + 1);
     frames.extend(tail.iter().map(|native| native.frame.clone()));
-    if rest.is_empty() && !whole {
+    if rest.is_empty() && extent == Extent::Cut {
         frames.push(Frame::marker(CUT));
     }
     let mut script_frames = script.iter();
@@ -85,10 +99,11 @@ pub fn merge(native: &[NativeFrame], whole: bool, script: &[ScriptFrame]) -> Mer
 }
 
 /// How many of the innermost native frames the innermost script frame has called.
-fn called_by_script(native: &[NativeFrame], whole: bool, script: &[ScriptFrame]) -> usize {
+fn called_by_script(native: &[NativeFrame], extent: Extent, script: &[ScriptFrame]) -> usize {
     let first = |role: Role| native.iter().position(|frame| frame.role == role);
     // Of an interpreter whose loop has no name, all code may be the loop.
-    let unnamed_loop = || if whole && !script.is_empty() { first(Role::Interpreter) } else { None };
+    let is_unnamed = extent == Extent::Whole && !script.is_empty();
+    let unnamed_loop = || if is_unnamed { first(Role::Interpreter) } else { None };
     first(Role::Loop).or_else(unnamed_loop).unwrap_or(native.len())
 }
 
@@ -106,7 +121,7 @@ fn of_one_loop(script: &mut std::slice::Iter<'_, ScriptFrame>) -> Vec<Frame> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fit, NativeFrame, Role, ScriptFrame, merge};
+    use super::{Extent, Fit, NativeFrame, Role, ScriptFrame, merge};
     use crate::model::stack::{Frame, FrameKind};
 
     /// `LOOP`, `in:function` of the interpreter, `function` of another object; innermost first.
@@ -130,7 +145,8 @@ mod tests {
     }
 
     fn merged(native_words: &str, whole: bool, script_words: &str) -> (String, Fit) {
-        let merged = merge(&native(native_words), whole, &script(script_words));
+        let extent = if whole { Extent::Whole } else { Extent::Cut };
+        let merged = merge((&native(native_words), extent), (&script(script_words), Extent::Whole));
         let names: Vec<&str> = merged.frames.iter().map(|frame| frame.function.as_str()).collect();
         (names.join(" "), merged.fit)
     }

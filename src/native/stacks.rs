@@ -13,16 +13,19 @@ use rustc_hash::FxHashMap;
 use crate::{
     model::{
         ids::Pid,
-        machine::{MachineState, Mode},
+        machine::{KernelWork, MachineState},
         stack::{Frame, PAGE_FAULT},
     },
     native::{
-        merge::{NativeFrame, Role},
+        merge::{Extent, NativeFrame, Role},
         object::Object,
         symbols::Symbols,
-        unwind::{End, Unwinder},
+        unwind::Unwinder,
     },
-    target::maps::{FileIdentity, MemoryMap},
+    target::{
+        maps::{FileIdentity, MemoryMap},
+        parked::name_of_call,
+    },
 };
 
 /// The map is not read more often than this.
@@ -67,7 +70,7 @@ pub struct NativeStack {
     /// Its frames, innermost first.
     pub frames: Vec<NativeFrame>,
     /// Whether it leads to where the thread began.
-    pub is_whole: bool,
+    pub extent: Extent,
 }
 
 impl NativeStacks {
@@ -89,24 +92,24 @@ impl NativeStacks {
             self.refresh();
         }
         let mut addresses = std::mem::take(&mut self.addresses);
-        let mut end = self.unwinder.follow(state, &mut addresses);
-        if end == End::Cut && addresses.last().is_some_and(|last| !self.knows(*last)) && self.refresh() {
-            end = self.unwinder.follow(state, &mut addresses);
+        let mut extent = self.unwinder.follow(state, &mut addresses);
+        if extent == Extent::Cut && addresses.last().is_some_and(|last| !self.knows(*last)) && self.refresh() {
+            extent = self.unwinder.follow(state, &mut addresses);
         }
         let mut frames = Vec::with_capacity(addresses.len() + 1);
-        if self.is_page_fault(state) {
-            frames.push(NativeFrame { frame: Frame::kernel(PAGE_FAULT), role: Role::Other });
+        if let Some(frame) = self.kernel_frame(state) {
+            frames.push(NativeFrame { frame, role: Role::Other });
         }
         for address in addresses.iter().copied() {
             let named = self.name(address);
             if named.is_empty() {
-                end = End::Cut;
+                extent = Extent::Cut;
                 break;
             }
             frames.extend(named.iter().cloned());
         }
         self.addresses = addresses;
-        NativeStack { frames, is_whole: end == End::Outermost }
+        NativeStack { frames, extent }
     }
 
     fn knows(&self, address: u64) -> bool {
@@ -117,10 +120,16 @@ impl NativeStacks {
         self.mapped.iter().position(|mapped| mapped.object.ranges().iter().any(|range| range.contains(&address)))
     }
 
-    /// In the kernel, but not by a system call: for a fault, or for a moment of the kernel's own.
-    fn is_page_fault(&self, state: &MachineState) -> bool {
-        let before = || self.code_before(state.registers.instruction);
-        state.mode == Mode::Kernel && before().is_some_and(|code| code != SYSTEM_CALL)
+    /// In the kernel without a system call, a thread is there for a fault. Which call it is, the frame below tells where
+    /// the number is not known.
+    fn kernel_frame(&self, state: &MachineState) -> Option<Frame> {
+        match state.kernel? {
+            KernelWork::Unknown => {
+                let before = self.code_before(state.registers.instruction)?;
+                (before != SYSTEM_CALL).then(|| Frame::kernel(PAGE_FAULT))
+            }
+            known => kernel_frame(known),
+        }
     }
 
     /// The two bytes before `address`.
@@ -212,6 +221,17 @@ impl Mapped {
             (_, Belongs::Interpreter) => Role::Interpreter,
             (_, Belongs::Others) => Role::Other,
         }
+    }
+}
+
+/// What the kernel does, as a frame; `None` when that is not known.
+pub fn kernel_frame(work: KernelWork) -> Option<Frame> {
+    match work {
+        KernelWork::Call(number) => {
+            Some(name_of_call(number).map_or_else(|| Frame::kernel(&format!("call {number}")), Frame::kernel))
+        }
+        KernelWork::Fault => Some(Frame::kernel(PAGE_FAULT)),
+        KernelWork::Unknown => None,
     }
 }
 

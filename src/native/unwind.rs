@@ -19,6 +19,7 @@ use crate::{
     model::machine::MachineState,
     native::{
         bytes::SharedBytes,
+        merge::Extent,
         object::{Elf, Object},
     },
 };
@@ -30,15 +31,6 @@ const DEEPEST: usize = 512;
 pub struct Unwinder {
     modules: UnwinderX86_64<Part>,
     cache: CacheX86_64,
-}
-
-/// How far a stack could be followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// To the function in which the thread began.
-    Outermost,
-    /// The copy ended before, or the way was lost.
-    Cut,
 }
 
 /// One section of an object.
@@ -83,7 +75,7 @@ impl Unwinder {
 
     /// The addresses in code of the calls under way, innermost first: where the next instruction is, and then within the
     /// instruction of each call.
-    pub fn follow(&mut self, state: &MachineState, into: &mut Vec<u64>) -> End {
+    pub fn follow(&mut self, state: &MachineState, into: &mut Vec<u64>) -> Extent {
         into.clear();
         let registers = &state.registers;
         let start = UnwindRegsX86_64::new(registers.instruction, registers.stack, registers.frame);
@@ -92,11 +84,11 @@ impl Unwinder {
         while into.len() < DEEPEST {
             match frames.next() {
                 Ok(Some(frame)) => into.push(frame.address_for_lookup()),
-                Ok(None) => return End::Outermost,
-                Err(_) => return End::Cut,
+                Ok(None) => return Extent::Whole,
+                Err(_) => return Extent::Cut,
             }
         }
-        End::Cut
+        Extent::Cut
     }
 }
 

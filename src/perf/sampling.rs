@@ -14,7 +14,7 @@ use perf_event_open_sys::bindings;
 use crate::{
     model::{
         ids::Tid,
-        machine::{MachineSample, MachineState, Mode, Registers},
+        machine::{KernelWork, MachineSample, MachineState, Registers},
         time::{MonoNanos, Nanos},
     },
     perf::{limits::page_size, ring::Ring},
@@ -97,10 +97,7 @@ fn decode(record: &[u8]) -> Option<MachineSample> {
         return None;
     }
     let misc = u32::from(u16::from_ne_bytes(array_at(record, 4)?));
-    let mode = match misc & bindings::PERF_RECORD_MISC_CPUMODE_MASK {
-        bindings::PERF_RECORD_MISC_KERNEL => Mode::Kernel,
-        _ => Mode::Program,
-    };
+    let in_kernel = misc & bindings::PERF_RECORD_MISC_CPUMODE_MASK == bindings::PERF_RECORD_MISC_KERNEL;
     let word = |at| array_at(record, at).map(u64::from_ne_bytes);
     let tid = Tid::from_raw(i32::from_ne_bytes(array_at(record, 12)?))?;
     let at = MonoNanos::from_monotonic(word(16)?);
@@ -114,7 +111,8 @@ fn decode(record: &[u8]) -> Option<MachineSample> {
         _ => usize::try_from(word(64_usize.checked_add(reserved)?)?).ok()?.min(reserved),
     };
     let stack = record.get(64..64 + copied)?.into();
-    Some(MachineSample { at, tid, state: MachineState { registers, stack, mode } })
+    let kernel = in_kernel.then_some(KernelWork::Unknown);
+    Some(MachineSample { at, tid, state: MachineState { registers, stack, kernel } })
 }
 
 fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -127,7 +125,7 @@ mod tests {
     use proptest::prelude::{Strategy, any, proptest};
 
     use super::{decode, split_record};
-    use crate::model::machine::{Mode, Registers};
+    use crate::model::machine::{KernelWork, Registers};
 
     fn sample(misc: u16, rest: &[u64], stack: &[u8], copied: u64) -> Vec<u8> {
         let mut body: Vec<u8> = [7_u32, 8].iter().flat_map(|word| word.to_ne_bytes()).collect();
@@ -148,7 +146,7 @@ mod tests {
         assert!(rest.is_empty());
         assert_eq!((sample.at.as_nanos(), sample.tid.raw()), (1000, 8));
         assert_eq!(sample.state.registers, Registers { frame: 11, stack: 22, instruction: 33 });
-        assert_eq!((sample.state.stack.len(), sample.state.mode), (16, Mode::Kernel));
+        assert_eq!((sample.state.stack.len(), sample.state.kernel), (16, Some(KernelWork::Unknown)));
         assert_eq!(sample.state.word(30), Some(0x0505_0505_0505_0505));
         assert_eq!((sample.state.word(31), sample.state.word(21)), (None, None));
     }

@@ -12,6 +12,7 @@ pub mod libc;
 pub mod lock;
 pub mod maps;
 pub mod memory;
+pub mod parked;
 pub mod process;
 pub mod runtime;
 pub mod sighting;

@@ -58,13 +58,13 @@ mod tests {
     use super::MachineStates;
     use crate::model::{
         ids::Tid,
-        machine::{MachineSample, MachineState, Mode, Registers},
+        machine::{MachineSample, MachineState, Registers},
         time::MonoNanos,
     };
 
     fn sample(raw: i32, at: u64) -> MachineSample {
         let registers = Registers { instruction: at, stack: 0, frame: 0 };
-        let state = MachineState { registers, stack: Box::new([]), mode: Mode::Program };
+        let state = MachineState { registers, stack: Box::new([]), kernel: None };
         MachineSample { at: MonoNanos::from_monotonic(at), tid: Tid::from_raw(raw).unwrap(), state }
     }
 
