@@ -7,6 +7,7 @@ pub mod clock;
 mod cpu;
 pub mod error;
 pub mod limits;
+mod machine;
 pub mod lineage;
 pub mod open;
 pub mod record;

@@ -14,19 +14,20 @@ use perf_event_open_sys::bindings;
 use crate::{
     model::{
         ids::Tid,
-        machine::{KernelWork, MachineSample, MachineState, Registers},
+        machine::MachineSample,
         time::{MonoNanos, Nanos},
     },
-    perf::{limits::page_size, ring::Ring},
+    perf::{
+        limits::page_size,
+        machine::{self, REGISTERS},
+        ring::Ring,
+    },
 };
 
 /// Bytes of stack that are copied. An evaluation loop of CPython takes 300 to 500 of them with all that leads to the next.
 const STACK_COPIED: u32 = 24 << 10;
 /// Bytes of a CPU's ring: samples of a tenth of a second at a thousand a second.
 const RING_BYTES: usize = 4 << 20;
-/// x86-64, numbered as in `perf_regs.h`: frame pointer, stack pointer, instruction pointer. They come in this order.
-const REGISTERS: u64 = 1 << 6 | 1 << 7 | 1 << 8;
-
 /// What a tick takes along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Taken {
@@ -96,23 +97,12 @@ fn decode(record: &[u8]) -> Option<MachineSample> {
     if u32::from_ne_bytes(array_at(record, 0)?) != bindings::PERF_RECORD_SAMPLE {
         return None;
     }
-    let misc = u32::from(u16::from_ne_bytes(array_at(record, 4)?));
-    let in_kernel = misc & bindings::PERF_RECORD_MISC_CPUMODE_MASK == bindings::PERF_RECORD_MISC_KERNEL;
     let word = |at| array_at(record, at).map(u64::from_ne_bytes);
     let tid = Tid::from_raw(i32::from_ne_bytes(array_at(record, 12)?))?;
     let at = MonoNanos::from_monotonic(word(16)?);
-    if word(24)? == u64::from(bindings::PERF_SAMPLE_REGS_ABI_NONE) {
-        return None;
-    }
-    let registers = Registers { frame: word(32)?, stack: word(40)?, instruction: word(48)? };
-    let reserved = usize::try_from(word(56)?).ok()?;
-    let copied = match reserved {
-        0 => 0,
-        _ => usize::try_from(word(64_usize.checked_add(reserved)?)?).ok()?.min(reserved),
-    };
-    let stack = record.get(64..64 + copied)?.into();
-    let kernel = in_kernel.then_some(KernelWork::Unknown);
-    Some(MachineSample { at, tid, state: MachineState { registers, stack, kernel } })
+    let misc = u16::from_ne_bytes(array_at(record, 4)?);
+    let state = machine::decode(record.get(24..)?, misc)?;
+    Some(MachineSample { at, tid, state })
 }
 
 fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
