@@ -19,13 +19,11 @@ use crate::{
         address::LiveAddress,
         event::{Event, LostEvents, SampleCause, StackSample, What},
         ids::{Pid, Tid},
-        recorded::RecordedStack,
-        stack::StackId,
         time::{MonoNanos, Nanos},
     },
     perf::{limits::online_cpus, stream::threads_of},
     source::{
-        Source, Tally,
+        OnStack, Source, Tally,
         bpf::{
             config::Config,
             error::BpfSourceError,
@@ -41,9 +39,6 @@ use crate::{
         site::{Site, SiteMeaning},
     },
 };
-
-/// Turns a recorded stack into one of the table; `None` when it cannot be believed.
-pub type OnStack = Box<dyn FnMut(&RecordedStack) -> Option<StackId>>;
 
 /// How often a record that is being written is waited for; its writer may have lost its CPU.
 const PATIENCE: usize = 20;
