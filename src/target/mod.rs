@@ -17,6 +17,5 @@ pub mod process;
 pub mod runtime;
 pub mod sighting;
 pub mod site;
-pub mod trail;
 pub mod usdt;
 pub mod version;

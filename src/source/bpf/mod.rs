@@ -47,7 +47,7 @@ use crate::{
 
 /// Turns a recorded stack, and what the processor was doing at that moment where that was taken along, into a stack of the
 /// table; `None` when it cannot be believed.
-pub type OnStack = Box<dyn FnMut(&RecordedStack, Option<&MachineState>) -> Option<StackId>>;
+pub type OnMoment = Box<dyn FnMut(&RecordedStack, Option<&MachineState>) -> Option<StackId>>;
 
 /// How running threads are sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub struct BpfSource {
     scheduler: SchedulerSource,
     pid: Pid,
     translator: SharedTranslator,
-    on_stack: OnStack,
+    on_stack: OnMoment,
     decoder: Decoder,
     machine: MachineStates,
     /// Read, but newer than the watermark.
@@ -112,7 +112,7 @@ impl BpfSource {
         &mut self,
         (target, memory): (&Target, &dyn Memory),
         ticks: Ticks,
-        on_stack: OnStack,
+        on_stack: OnMoment,
     ) -> Result<bool, BpfSourceError> {
         let Some(config) = Config::of(target) else { return Ok(false) };
         self.on_stack = on_stack;
