@@ -16,6 +16,7 @@ pub mod bpf;
 pub mod cli;
 pub mod ledger;
 pub mod model;
+pub mod native;
 pub mod perf;
 pub mod report;
 pub mod session;

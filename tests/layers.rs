@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("target", &["model"]),
+    ("native", &["model", "target"]),
     ("perf", &["model"]),
     ("bpf", &["model"]),
     ("ledger", &["model"]),
@@ -13,7 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("stack", &["model", "target"]),
     ("source", &["model", "target", "perf", "bpf"]),
     ("toyvm", &[]),
-    ("session", &["model", "target", "perf", "bpf", "source", "stack", "ledger", "report"]),
+    ("session", &["model", "target", "perf", "bpf", "native", "source", "stack", "ledger", "report"]),
     ("cli", &["model", "report", "session", "toyvm"]),
 ];
 

@@ -189,7 +189,10 @@ int on_call(struct pt_regs *registers)
 	return 0;
 }
 
-/* Ticks come twice as often as wanted and count by the toss of a coin, so that they cannot fall into step with the program. */
+/*
+ * Ticks come twice as often as wanted and count by the toss of a coin, so that they cannot fall into step with the program.
+ * For one that counts the kernel then takes along what the clock was opened for, such as the native stack.
+ */
 SEC("perf_event")
 int on_tick(void *context)
 {
@@ -202,7 +205,8 @@ int on_tick(void *context)
 	if (!c || !c->runtime || id >> 32 != c->process || random_number() & 1)
 		return 0;
 	stack = map_lookup(&ticking, &zero);
-	if (stack)
-		send_stack(c, map_lookup(&threads, &tid), stack, tid, TICK);
-	return 0;
+	if (!stack)
+		return 0;
+	send_stack(c, map_lookup(&threads, &tid), stack, tid, TICK);
+	return 1;
 }

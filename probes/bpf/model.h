@@ -33,6 +33,8 @@ static long (*ring_output)(void *ring, void *data, u64 size, u64 flags) = (void 
 #define LARGEST_HEAD 128
 /* An offset in `config` that does not exist. */
 #define NONE (~0ULL)
+/* In the name of a frame, which is the address of no program: it is the outermost of its call of the evaluation loop. */
+#define OUTERMOST (1ULL << 63)
 
 /* What the cookie of a probe says: the libc function, or the step that the runtime itself reports. */
 enum { SIGNAL, TIMED_WAIT, WAIT, STEPS = 4 };
@@ -72,6 +74,10 @@ struct config {
 	u64 shim_owners;
 	u64 executing;
 	u64 executing_value;
+	/* The byte that tells that a frame is the outermost of its call of the evaluation loop; without it, those are the
+	 * frames called by shims, or all where there are no shims. */
+	u64 entry;
+	u64 entry_value;
 	/* In a code object: pointer to the name. */
 	u64 name;
 	/* Toy VM, in a thread record: how many frames there are, and where. */
@@ -95,7 +101,7 @@ struct frame {
 	u64 code;
 	/* Pointer, or index; or a line. */
 	u64 instruction;
-	/* By which user space knows that the code object is still the same. */
+	/* By which user space knows that the code object is still the same; with OUTERMOST. */
 	u64 name;
 };
 

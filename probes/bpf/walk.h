@@ -49,16 +49,24 @@ inlined int executes(const struct config *c, const u8 *head)
 	return c->executing == NONE || byte_in(head, c->executing) == (u8)c->executing_value;
 }
 
+/* Whether the frame itself tells that it is the outermost of its call of the evaluation loop. */
+inlined int is_outermost(const struct config *c, const u8 *head)
+{
+	return c->entry == NONE ? !c->shim_owners : byte_in(head, c->entry) == (u8)c->entry_value;
+}
+
 /* Copies what matters of one frame; the code object's name pointer tells later whether it is still the same object. */
 inlined u64 keep_python(const struct config *c, const u8 *head, struct frame *frame)
 {
-	u64 code = word_in(head, c->code) & ~3ULL;
+	u64 code = word_in(head, c->code) & ~3ULL, name = 0, unread;
 
 	frame->instruction = c->instruction_wide ? word_in(head, c->instruction) : half_in(head, c->instruction);
 	frame->code = code;
 	if (c->bytecode_copy != NONE)
 		frame->code |= (u64)half_in(head, c->bytecode_copy) << 48;
-	return word_at(code + c->name, &frame->name);
+	unread = word_at(code + c->name, &name);
+	frame->name = is_outermost(c, head) ? name | OUTERMOST : name;
+	return unread;
 }
 
 /* The frames of a Python thread. One that does not execute is being entered or left, and can only be the innermost. */
@@ -89,6 +97,8 @@ inlined void walk_python(const struct config *c, struct stack *stack, u64 state)
 			} else if (stack->visits) {
 				goto broken;
 			}
+		} else if (count) {
+			stack->frames[below_deepest(count - 1)].name |= OUTERMOST;
 		}
 		at = word_in(stack->head, c->previous);
 	}

@@ -73,7 +73,7 @@ impl Loaded {
     }
 
     /// Makes `program` run whenever `event` overflows.
-    pub(super) fn link_event(&self, program: &str, event: &impl AsRawFd, cpu: u32) -> Result<Link, BpfError> {
+    pub fn link_event(&self, program: &str, event: &impl AsRawFd, cpu: u32) -> Result<Link, BpfError> {
         let linked = syscall::link_event(self.program(program)?, event);
         Ok(Link { _descriptor: linked.map_err(|source| BpfError::Clock { cpu, source })? })
     }

@@ -138,6 +138,9 @@ pub struct RecordArgs {
     /// List single holds of the lock that last this long or longer
     #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = duration::parse)]
     pub long_hold: Duration,
+    /// Show machine code in the stacks, too: which C, C++ or Rust function of which library, below the Python lines
+    #[arg(short, long)]
+    pub native: bool,
     /// Where lock events come from
     #[arg(long, default_value = "auto", value_parser = backend_words())]
     pub backend: BackendChoice,

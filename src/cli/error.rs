@@ -59,6 +59,9 @@ pub enum PlanError {
         /// The file as typed.
         path: PathBuf,
     },
+    /// Native frames, and no stacks that could have them.
+    #[error("--native has no meaning with --rate 0, which reads no stacks")]
+    NativeWithoutStacks,
     /// The in-target probe must be there from the start.
     #[error("the backend preload cannot attach to a running process")]
     PreloadCannotAttach,
@@ -73,6 +76,7 @@ impl PlanError {
             | Self::UnknownFormat { .. }
             | Self::NoViews { .. }
             | Self::SameFileTwice { .. }
+            | Self::NativeWithoutStacks
             | Self::PreloadCannotAttach => true,
             Self::NoScript { .. }
             | Self::NoCommand { .. }
@@ -97,6 +101,7 @@ impl PlanError {
             Self::NoInterpreter { .. } => Some("--python takes a path or a name to be found in PATH".to_owned()),
             Self::UnknownFormat { .. } => Some(format!("use {}, or -f {}", extensions(), names())),
             Self::NoViews { .. } => Some("views are for the formats svg and folded".to_owned()),
+            Self::NativeWithoutStacks => Some("leave --rate out, or give it a number above 0".to_owned()),
             Self::PreloadCannotAttach => {
                 Some("leave --backend out, or start the program with `gilscope run`".to_owned())
             }

@@ -13,7 +13,7 @@ use crate::{
     report::{Format, Report, outlet::Destination, view::View},
 };
 
-pub use crate::{cli::error::PlanError, session::options::BackendChoice};
+pub use crate::{cli::error::PlanError, session::options::{BackendChoice, FrameDetail}};
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +81,8 @@ pub struct RecordPlan {
     pub rate: Option<NonZeroU32>,
     /// Holds at least this long are listed one by one.
     pub long_hold: Duration,
+    /// Which frames stacks have.
+    pub frames: FrameDetail,
     /// Where lock events are to come from.
     pub backend: BackendChoice,
     /// How much to say.
@@ -175,9 +177,18 @@ fn record_plan(record: &RecordArgs) -> Result<RecordPlan, PlanError> {
         duration: record.duration,
         rate: NonZeroU32::new(record.rate),
         long_hold: record.long_hold,
+        frames: frames_of(record)?,
         backend: record.backend,
         verbosity: verbosity(record),
     })
+}
+
+fn frames_of(record: &RecordArgs) -> Result<FrameDetail, PlanError> {
+    match (record.native, record.rate) {
+        (true, 0) => Err(PlanError::NativeWithoutStacks),
+        (true, _) => Ok(FrameDetail::ScriptAndNative),
+        (false, _) => Ok(FrameDetail::Script),
+    }
 }
 
 fn format_of(record: &RecordArgs) -> Result<Format, PlanError> {

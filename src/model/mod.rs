@@ -6,6 +6,7 @@
 pub mod address;
 pub mod event;
 pub mod ids;
+pub mod machine;
 pub mod profile;
 pub mod recorded;
 pub mod stack;

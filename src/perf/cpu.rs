@@ -57,7 +57,7 @@ impl CpuRing {
     pub(crate) fn watch(&self, subject: Subject, tid: Tid, manner: Manner) -> Result<OpenEvent, PerfError> {
         let cpu = self.cpu;
         let tracepoint = match subject {
-            Subject::Scheduling => None,
+            Subject::Scheduling | Subject::MachineState { .. } => None,
             Subject::Probe { tracepoint, .. } => Some(tracepoint),
         };
         let event = watch(subject, tid, cpu, manner).map_err(|source| refusal(source, tid, cpu, tracepoint))?;

@@ -12,7 +12,13 @@ use perf_event::{
 };
 use perf_event_open_sys::ioctls;
 
-use crate::model::ids::Tid;
+use crate::{
+    model::{ids::Tid, time::Nanos},
+    perf::machine::REGISTERS,
+};
+
+/// Bytes of stack copied at a sample. All users' rings together may be small.
+const STACK_COPIED: u32 = 8 << 10;
 
 /// What an event reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +32,23 @@ pub enum Subject {
         /// The one user register to take along, numbered as in `perf_regs.h`.
         register: u8,
     },
+    /// What the processor does for a thread, every so often of the time that it runs: registers and the innermost part of
+    /// the stack.
+    MachineState {
+        /// Between two looks, of the thread's own CPU time.
+        period: Nanos,
+        /// Whether the kernel's code for the thread is looked at, too, and not only the thread's own.
+        code: CodeSampled,
+    },
+}
+
+/// In whose code a thread is sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CodeSampled {
+    /// The program's own alone, which every user may do.
+    Program,
+    /// The kernel's as well.
+    ProgramAndKernel,
 }
 
 /// Who else is watched when a watched thread begets another.
@@ -101,6 +124,7 @@ fn builder(subject: Subject, manner: Manner) -> Builder<'static> {
     let mut builder = match subject {
         Subject::Scheduling => Builder::new(Software::DUMMY),
         Subject::Probe { tracepoint, .. } => Builder::new(Tracepoint::with_id(tracepoint)),
+        Subject::MachineState { .. } => Builder::new(Software::CPU_CLOCK),
     };
     builder
         .sample(SampleFlag::TID | SampleFlag::TIME | SampleFlag::IDENTIFIER)
@@ -115,6 +139,13 @@ fn builder(subject: Subject, manner: Manner) -> Builder<'static> {
         Subject::Probe { register, .. } => {
             builder.sample(SampleFlag::REGS_USER).sample_regs_user(1 << register).sample_period(1)
         }
+        Subject::MachineState { period, code } => builder
+            .sample(SampleFlag::REGS_USER | SampleFlag::STACK_USER)
+            .sample_regs_user(REGISTERS)
+            .sample_stack_user(STACK_COPIED)
+            .sample_period(period.as_nanos().max(1))
+            .exclude_kernel(code == CodeSampled::Program)
+            .wakeup_events(1),
     };
     builder
 }

@@ -7,16 +7,22 @@ use std::ops::Range;
 
 use perf_event_open_sys::bindings;
 
-use crate::model::{
-    address::LiveAddress,
-    event::OffCpu,
-    ids::{Pid, Tid},
-    time::MonoNanos,
+use crate::{
+    model::{
+        address::LiveAddress,
+        event::OffCpu,
+        ids::{Pid, Tid},
+        machine::MachineState,
+        time::MonoNanos,
+    },
+    perf::machine,
 };
 
 const HEADER: usize = 8;
 /// Thread, time and event id behind every record that is not a sample.
 const STAMP: usize = 24;
+/// Bytes behind the header of a hit.
+const LONGEST_HIT: usize = 40;
 
 /// The kernel's number for an open event; children inherit that of the event they were copied from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,6 +75,8 @@ pub enum Body {
         /// The register asked for; `None` when the kernel had no user registers.
         register: Option<u64>,
     },
+    /// The thread ran, and this is what it did.
+    Sampled(MachineState),
     /// Records are missing before this one because the ring was full.
     Lost {
         /// How many.
@@ -168,7 +176,7 @@ fn decode(record: &[u8]) -> Option<Kind> {
     let kind = u32_at(record, 0)?;
     let misc = u16_at(record, 4)?;
     if kind == bindings::PERF_RECORD_SAMPLE {
-        return decode_sample(&record[HEADER..]).map(Kind::Known);
+        return decode_sample(&record[HEADER..], misc).map(Kind::Known);
     }
     let stamp_at = record.len().checked_sub(STAMP).filter(|at| *at >= HEADER)?;
     let (body, stamp) = (&record[HEADER..stamp_at], &record[stamp_at..]);
@@ -185,13 +193,18 @@ fn decode(record: &[u8]) -> Option<Kind> {
     Some(Kind::Known(RawRecord { event: EventId(u64_at(stamp, 16)?), at, pid, tid, body }))
 }
 
-/// `IDENTIFIER, TID, TIME, REGS_USER` with one register.
-fn decode_sample(body: &[u8]) -> Option<RawRecord> {
+/// `IDENTIFIER, TID, TIME, REGS_USER` with one register for a hit; with three, and `STACK_USER`, for a look at the
+/// processor, which is longer by more than that.
+fn decode_sample(body: &[u8], misc: u16) -> Option<RawRecord> {
     let event = EventId(u64_at(body, 0)?);
     let at = MonoNanos::from_monotonic(u64_at(body, 16)?);
-    let has_registers = u64_at(body, 24)? != u64::from(bindings::PERF_SAMPLE_REGS_ABI_NONE);
-    let register = if has_registers { Some(u64_at(body, 32)?) } else { None };
-    Some(RawRecord { event, at, pid: pid_at(body, 8), tid: tid_at(body, 12), body: Body::Hit { register } })
+    let what = if body.len() > LONGEST_HIT {
+        Body::Sampled(machine::decode(body.get(24..)?, misc)?)
+    } else {
+        let has_registers = u64_at(body, 24)? != u64::from(bindings::PERF_SAMPLE_REGS_ABI_NONE);
+        Body::Hit { register: if has_registers { Some(u64_at(body, 32)?) } else { None } }
+    };
+    Some(RawRecord { event, at, pid: pid_at(body, 8), tid: tid_at(body, 12), body: what })
 }
 
 fn switched(misc: u16) -> Body {

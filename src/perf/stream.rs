@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use crate::{
     model::{
         ids::{Pid, Tid},
+        machine::MachineSample,
         time::{MonoNanos, Nanos},
     },
     perf::{
@@ -19,7 +20,7 @@ use crate::{
         error::PerfError,
         limits::{RingSize, allow_more_files},
         lineage::{Lineage, RootId},
-        open::{Manner, Subject},
+        open::{CodeSampled, Manner, Subject},
         record::{Body, EventId, Naming, RawRecord, Records},
     },
 };
@@ -69,6 +70,7 @@ pub struct PerfStream {
     ready: Vec<Record>,
     watermark: MonoNanos,
     bytes: Vec<u8>,
+    samples: Vec<MachineSample>,
     malformed: u64,
 }
 
@@ -109,6 +111,7 @@ impl PerfStream {
             ready: Vec::new(),
             watermark: MonoNanos::from_monotonic(0),
             bytes: Vec::new(),
+            samples: Vec::new(),
             malformed: 0,
         };
         let scheduling = (Subject::Scheduling, None);
@@ -122,6 +125,24 @@ impl PerfStream {
             return Ok(());
         }
         self.watch_family(probes.iter().map(subject).collect())
+    }
+
+    /// Looks at what the threads' processors do, once in `period` of each thread's CPU time; see
+    /// [`PerfStream::take_samples`].
+    pub fn sample(&mut self, period: Nanos) -> Result<(), PerfError> {
+        let subject = |code| (Subject::MachineState { period, code }, None);
+        // Looking at the kernel's code needs a privilege, or a system that is lenient.
+        let with_kernel = self.watch_family(vec![subject(CodeSampled::ProgramAndKernel)]);
+        with_kernel.or_else(|_| {
+            self.families.pop();
+            self.watch_family(vec![subject(CodeSampled::Program)])
+        })
+    }
+
+    /// What has been sampled since the last call, as soon as it has been read: in no order, and without waiting for the
+    /// watermark.
+    pub fn take_samples(&mut self) -> Vec<MachineSample> {
+        std::mem::take(&mut self.samples)
     }
 
     /// Appends to `out` all records up to the returned watermark, in order of time. `now` is the time just before the call.
@@ -220,6 +241,10 @@ impl PerfStream {
                     cpu.lost += count;
                 }
                 let before = std::mem::replace(&mut cpu.last, raw.at);
+                if let Body::Sampled(_) = raw.body {
+                    self.samples.extend(sample(raw, self.pid, (&self.roles, &self.families)));
+                    continue;
+                }
                 self.pending.extend(pending(raw, before.max(self.watermark), self.pid, &self.roles));
             }
         }
@@ -283,6 +308,18 @@ fn pending(raw: RawRecord, since: MonoNanos, pid: Pid, roles: &FxHashMap<EventId
     let role = roles.get(&event)?;
     let record = Record { at, tid: tid.filter(|_| of == Some(pid))?, body, probe: role.probe };
     Some(Pending { record, from: Some((role.family, role.root)) })
+}
+
+/// A look at a thread of the target, by the event that is its own.
+fn sample(raw: RawRecord, pid: Pid, (roles, families): (&FxHashMap<EventId, Role>, &[Family])) -> Option<MachineSample> {
+    let RawRecord { event, at, pid: of, tid, body } = raw;
+    let (role, tid) = (roles.get(&event)?, tid?);
+    match body {
+        Body::Sampled(state) if of == Some(pid) && families[role.family].lineage.believes(role.root, tid) => {
+            Some(MachineSample { at, tid, state })
+        }
+        _ => None,
+    }
 }
 
 fn subject(probe: &Probe) -> (Subject, Option<usize>) {

@@ -1,53 +1,55 @@
-//! Names for the stacks that the in-target probe notes: read from the target's memory as soon as a stack arrives, and
-//! again now and then, since code objects die and their addresses are used again.
-
-use std::time::{Duration, Instant};
+//! Names for recorded stacks: read from the target's memory as soon as a stack arrives, and again now and then, since code
+//! objects die and their addresses are used again.
 
 use rustc_hash::FxHashMap;
 
 use crate::{
-    model::stack::StackId,
+    model::{
+        recorded::RecordedStack,
+        stack::StackId,
+        time::{MonoNanos, Nanos},
+    },
+    perf::clock,
     session::stacks::{SharedStacks, keep},
-    source::{calls::SharedTranslator, preload::NameStacks},
-    stack::reader::StackReader,
-    target::{lock::LockSeat, trail::Trail},
+    stack::resolver::Resolver,
 };
 
-/// Names are believed that long.
-const BELIEVED: Duration = Duration::from_millis(50);
-/// Stacks remembered at the most.
-const REMEMBERED: usize = 1 << 14;
+/// Recorded stacks remembered at a time.
+const REMEMBERED: usize = 20_000;
+/// How long what was found out about a recorded stack is believed without looking again at its code objects.
+const BELIEVED: Nanos = Nanos::from_millis(20);
 
-/// Gives names to stacks of one target.
+/// Puts recorded stacks of one target into the table.
+#[derive(Debug)]
 pub(super) struct Namer {
-    reader: StackReader,
+    resolver: Resolver,
     stacks: SharedStacks,
-    translator: SharedTranslator,
-    named: FxHashMap<Trail, (Option<StackId>, Instant)>,
+    known: FxHashMap<RecordedStack, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// `None` if it could not be believed.
+    stack: Option<StackId>,
+    until: MonoNanos,
 }
 
 impl Namer {
-    pub(super) fn new(reader: StackReader, stacks: SharedStacks, translator: SharedTranslator) -> Self {
-        Self { reader, stacks, translator, named: FxHashMap::default() }
+    pub(super) fn new(resolver: Resolver, stacks: SharedStacks) -> Self {
+        Self { resolver, stacks, known: FxHashMap::default() }
     }
-}
 
-impl NameStacks for Namer {
-    fn name(&mut self, trail: &Trail) -> Option<StackId> {
-        let now = Instant::now();
-        let known = self.named.get(trail).filter(|(_, when)| now.duration_since(*when) < BELIEVED);
-        if let Some((stack, _)) = known {
-            return *stack;
+    /// The place of `recorded`; `None` when it cannot be believed.
+    pub(super) fn name(&mut self, recorded: &RecordedStack) -> Option<StackId> {
+        let now = clock::now();
+        if let Some(known) = self.known.get(recorded).filter(|known| now < known.until) {
+            return known.stack;
         }
-        let stack = keep(self.reader.name(trail), &mut self.stacks.borrow_mut());
-        if self.named.len() >= REMEMBERED {
-            self.named.clear();
+        let stack = keep(self.resolver.resolve(recorded), &mut self.stacks.borrow_mut());
+        if self.known.len() >= REMEMBERED {
+            self.known.clear();
         }
-        self.named.insert(trail.clone(), (stack, now));
+        self.known.insert(recorded.clone(), Known { stack, until: now.later_by(BELIEVED) });
         stack
-    }
-
-    fn locks_after(&self, known: usize) -> Vec<LockSeat> {
-        self.translator.borrow().seats().get(known..).unwrap_or_default().to_vec()
     }
 }

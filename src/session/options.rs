@@ -13,12 +13,24 @@ pub struct RecordOptions {
     pub rate: Option<NonZeroU32>,
     /// Holds at least this long are listed one by one.
     pub long_hold: Duration,
+    /// Which frames stacks have.
+    pub frames: FrameDetail,
     /// Where to take lock events from.
     pub backend: BackendChoice,
     /// Whether to show how the recording goes.
     pub progress: ProgressLine,
     /// How much to say about how the recording came about.
     pub notes: NoteDetail,
+}
+
+/// Which frames stacks have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum FrameDetail {
+    /// Those of the script.
+    #[default]
+    Script,
+    /// Those of machine code as well.
+    ScriptAndNative,
 }
 
 /// Where lock events are to come from.

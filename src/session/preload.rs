@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     ledger::LockStart,
-    model::{event::SeenCpu, ids::Pid, profile::Backend, time::MonoNanos},
+    model::{event::SeenCpu, ids::Pid, profile::Backend, recorded::RecordedStack, time::MonoNanos},
     perf::{clock, error::PerfError},
     session::{
         error::SessionError,
@@ -25,7 +25,7 @@ use crate::{
         preload::Prepared,
         scheduler::{SchedulerSource, Scope},
     },
-    stack::reader::StackReader,
+    stack::resolver::Resolver,
     target::{discover::Target, launch::Program, memory::ProcessMemory},
 };
 
@@ -84,9 +84,10 @@ impl PreloadWatch {
             self.prepared.into_source(target.pid, Box::new(move |call, out| calls.borrow_mut().translate(call, out)));
         let stacks = SharedStacks::default();
         let mut wait_stacks = WaitStacks::Read;
-        if let Some(reader) = reader(&target, options)? {
-            let namer = Namer::new(reader, Rc::clone(&stacks), Rc::clone(&translator));
-            source.note_stacks(&target.runtime, Box::new(namer));
+        if let Some(resolver) = resolver(&target, options)? {
+            let mut namer = Namer::new(resolver, Rc::clone(&stacks));
+            let on_stack = Box::new(move |stack: &RecordedStack| namer.name(stack));
+            source.note_stacks(&target.runtime, Rc::clone(&translator), on_stack);
             wait_stacks = WaitStacks::Brought;
         }
         let mut sources: Vec<Box<dyn Source>> = vec![Box::new(source)];
@@ -115,9 +116,9 @@ impl PreloadWatch {
 }
 
 /// What gives names to the stacks that the probe notes; `None` when stacks are not wanted or not readable.
-fn reader(target: &Target, options: RecordOptions) -> Result<Option<StackReader>, SessionError> {
+fn resolver(target: &Target, options: RecordOptions) -> Result<Option<Resolver>, SessionError> {
     if options.rate.is_none() {
         return Ok(None);
     }
-    Ok(StackReader::new(target, Box::new(ProcessMemory::open(target.pid)?)))
+    Ok(Resolver::new(target, Box::new(ProcessMemory::open(target.pid)?)))
 }

@@ -7,27 +7,29 @@ use crate::{
     model::{
         event::{Event, LostEvents, SeenCpu, What},
         ids::{LockId, Pid, Tid},
+        machine::MachineState,
         profile::Backend,
         recorded::RecordedStack,
         time::{MonoNanos, Nanos},
     },
-    perf::clock,
+    perf::{clock, sampling::Taken},
     session::{
         error::SessionError,
         finder::LiveLocks,
+        namer::Namer,
         options::{NoteDetail, RecordOptions},
         recording::{Beginning, Recording, first_thread},
         sampler::{Readings, RunningThreads},
-        stacks::{Recorder, SharedStacks, WaitStacks},
+        stacks::{SharedStacks, WaitStacks},
     },
     source::{
         Source,
-        bpf::{BpfSource, error::BpfSourceError},
+        bpf::{BpfSource, Ticks, error::BpfSourceError},
         calls::{SharedTranslator, Translator},
         scheduler::Scope,
         uprobe::{UprobeOptions, UprobeSource, cost::measure_cost, sweep::Sweeper},
     },
-    stack::recorded::Resolver,
+    stack::resolver::Resolver,
     target::{
         discover::Target, libc::CondLibrary, lock::LockSeat, memory::ProcessMemory, sighting::SeenThread, site::Site,
     },
@@ -197,10 +199,10 @@ impl LockProbes {
         };
         let resolver = Resolver::new(target, Box::new(ProcessMemory::open(target.pid)?));
         let Some((rate, resolver)) = rate.zip(resolver) else { return Ok((source, RunningThreads::Ours)) };
-        let mut recorder = Recorder::new(resolver, Rc::clone(stacks));
+        let mut namer = Namer::new(resolver, Rc::clone(stacks));
         let memory = ProcessMemory::open(target.pid)?;
-        let on_stack = Box::new(move |stack: &RecordedStack| recorder.record(stack));
-        let running = match source.read_stacks((target, &memory), rate, on_stack) {
+        let on_stack = Box::new(move |stack: &RecordedStack, _: Option<&MachineState>| namer.name(stack));
+        let running = match source.read_stacks((target, &memory), Ticks { rate, taken: Taken::MachineState }, on_stack) {
             Ok(true) => RunningThreads::OfSource,
             Ok(false) => RunningThreads::Ours,
             Err(why) => {

@@ -12,8 +12,13 @@ use std::fmt;
 
 use crate::model::{
     event::Event,
+    recorded::RecordedStack,
+    stack::StackId,
     time::{MonoNanos, Nanos},
 };
+
+/// Turns a recorded stack into one of the table; `None` when it cannot be believed.
+pub type OnStack = Box<dyn FnMut(&RecordedStack) -> Option<StackId>>;
 
 /// A stream of events about one target.
 pub trait Source: fmt::Debug {

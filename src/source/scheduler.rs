@@ -4,14 +4,16 @@
 //! has the records in its own stream; [`SchedulerSource`] is the source that has nothing else. Invariant: nothing is
 //! reported about threads of other processes.
 
-use std::fs;
+use std::{fmt, fs};
 
 use rustc_hash::FxHashMap;
 
 use crate::{
     model::{
-        event::{Event, LostEvents, OffCpu, What},
+        event::{Event, LostEvents, OffCpu, SampleCause, StackSample, What},
         ids::{Pid, Tid},
+        machine::MachineSample,
+        stack::StackId,
         time::{MonoNanos, Nanos},
     },
     perf::{
@@ -43,24 +45,45 @@ pub enum RingContent {
 }
 
 /// The scheduler as the only source of events.
-#[derive(Debug)]
 pub struct SchedulerSource {
     stream: PerfStream,
     threads: ThreadWatch,
     records: Vec<Record>,
+    on_sample: Option<OnSample>,
 }
+
+/// Turns what a running thread's processor did a moment ago into a stack; `None` when that cannot be believed.
+pub type OnSample = Box<dyn FnMut(&MachineSample) -> Option<StackId>>;
 
 impl SchedulerSource {
     /// Watches every thread of `pid`, and those it will create.
     pub fn open(pid: Pid, scope: Scope) -> Result<Self, PerfError> {
         let stream = PerfStream::open(pid, &[], RingSize::Ordinary)?;
         let threads = ThreadWatch::begin(pid, scope, RingContent::Scheduling)?;
-        Ok(Self { stream, threads, records: Vec::new() })
+        Ok(Self { stream, threads, records: Vec::new(), on_sample: None })
+    }
+
+    /// Samples threads that run, once in `period` of each one's CPU time.
+    pub fn sample(&mut self, period: Nanos, on_sample: OnSample) -> Result<(), PerfError> {
+        self.stream.sample(period)?;
+        self.on_sample = Some(on_sample);
+        Ok(())
     }
 
     /// When the process last executed a new program since watching began.
     pub fn executed(&self) -> Option<MonoNanos> {
         self.threads.executed()
+    }
+
+    /// Before all else: what goes with a sample is to be read at once.
+    fn deliver_samples(&mut self, out: &mut Vec<Event>) {
+        let samples = self.stream.take_samples();
+        let Some(on_sample) = &mut self.on_sample else { return };
+        for sample in samples {
+            let (at, tid) = (sample.at, sample.tid);
+            let what = StackSample { until: clock::now(), stack: on_sample(&sample), cause: SampleCause::Tick };
+            out.push(Event { at, tid, what: What::Stack(what) });
+        }
     }
 
     fn deliver(&mut self, out: &mut Vec<Event>) {
@@ -74,6 +97,7 @@ impl SchedulerSource {
 impl Source for SchedulerSource {
     fn drain(&mut self, now: MonoNanos, out: &mut Vec<Event>) -> MonoNanos {
         let watermark = self.stream.drain(now, &mut self.records);
+        self.deliver_samples(out);
         self.deliver(out);
         watermark
     }
@@ -85,6 +109,15 @@ impl Source for SchedulerSource {
 
     fn tally(&self) -> Tally {
         Tally { unmatched: self.stream.malformed(), ..Tally::default() }
+    }
+}
+
+impl fmt::Debug for SchedulerSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SchedulerSource")
+            .field("stream", &self.stream)
+            .field("threads", &self.threads)
+            .finish_non_exhaustive()
     }
 }
 
@@ -156,7 +189,7 @@ impl ThreadWatch {
             Body::Forked { child_pid, child } if child_pid == self.pid => self.on_created(at, tid, child, out),
             Body::Exited => self.on_exited(at, tid, out),
             Body::Lost { count } => self.on_lost(at, count, out),
-            Body::Named { .. } | Body::Forked { .. } | Body::Hit { .. } => {}
+            Body::Named { .. } | Body::Forked { .. } | Body::Hit { .. } | Body::Sampled(_) => {}
         }
     }
 

@@ -4,10 +4,12 @@
 
 pub mod python;
 pub mod reader;
-pub mod recorded;
+pub mod resolver;
 #[cfg(test)]
 mod scene;
 pub mod toyvm;
+
+use crate::model::{recorded::Entry, stack::Frame};
 
 /// How often the stack of a running thread is tried before it counts as torn.
 const ATTEMPTS: usize = 8;
@@ -20,6 +22,27 @@ pub const CHANGING: &str = "changing";
 
 /// The marker in the place of the outermost frames of a stack that is too deep.
 pub const DEEPER: &str = "deeper frames";
+
+/// A frame of a script, and whether it is the outermost of its call of the evaluation loop: what is needed to put a
+/// script's frames between those of machine code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScriptFrame {
+    /// The frame.
+    pub frame: Frame,
+    /// Its place in its call of the evaluation loop.
+    pub entry: Entry,
+}
+
+impl ScriptFrame {
+    /// A place holder.
+    fn marker(text: &str) -> Self {
+        Self { frame: Frame::marker(text), entry: Entry::Unknown }
+    }
+}
+
+fn plain(frames: Vec<ScriptFrame>) -> Vec<Frame> {
+    frames.into_iter().map(|script| script.frame).collect()
+}
 
 /// Whether a thread may change its stack while it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,12 +9,11 @@ use std::{
 
 use crate::{
     model::{address::LiveAddress, ids::Tid, stack::Frame},
-    stack::{CHANGING, Motion, StackFailure, python::PythonStacks, toyvm::ToyStacks},
+    stack::{CHANGING, Motion, ScriptFrame, StackFailure, plain, python::PythonStacks, toyvm::ToyStacks},
     target::{
         discover::Target,
         memory::Memory,
         runtime::{Runtime, RuntimeError},
-        trail::Trail,
     },
 };
 
@@ -96,6 +95,11 @@ impl StackReader {
 
     /// The stack of `tid`, outermost frame first.
     pub fn read(&mut self, tid: Tid, motion: Motion) -> Result<Vec<Frame>, StackFailure> {
+        self.read_script(tid, motion).map(plain)
+    }
+
+    /// The same, with each frame's place in its call of the evaluation loop.
+    pub fn read_script(&mut self, tid: Tid, motion: Motion) -> Result<Vec<ScriptFrame>, StackFailure> {
         self.tally.reads += 1;
         let mut stack = self.read_known(tid, motion);
         if matches!(stack, Err(StackFailure::UnknownThread)) && self.may_refresh() {
@@ -106,7 +110,7 @@ impl StackReader {
                 .and_then(|()| self.read_known(tid, motion));
         }
         match &stack {
-            Ok(frames) if frames.last() == Some(&Frame::marker(CHANGING)) => self.tally.changing += 1,
+            Ok(frames) if frames.last() == Some(&ScriptFrame::marker(CHANGING)) => self.tally.changing += 1,
             Err(StackFailure::Torn) => self.tally.torn += 1,
             Err(StackFailure::Unreadable) => self.tally.unreadable += 1,
             Ok(_) | Err(StackFailure::NoFrames | StackFailure::UnknownThread) => {}
@@ -114,20 +118,12 @@ impl StackReader {
         stack
     }
 
-    /// The stack that the in-target probe has noted, outermost frame first.
-    pub fn name(&mut self, trail: &Trail) -> Result<Vec<Frame>, StackFailure> {
-        match &mut self.stacks {
-            Stacks::Python(stacks) => stacks.name(&*self.memory, trail),
-            Stacks::ToyVm(stacks) => stacks.name(&*self.memory, trail),
-        }
-    }
-
     fn may_refresh(&self) -> bool {
         self.refreshed.is_none_or(|refreshed| refreshed.elapsed() >= REFRESH_PAUSE)
     }
 
     /// A thread that works in several interpreters has a state in each; the newest one that has frames counts.
-    fn read_known(&mut self, tid: Tid, motion: Motion) -> Result<Vec<Frame>, StackFailure> {
+    fn read_known(&mut self, tid: Tid, motion: Motion) -> Result<Vec<ScriptFrame>, StackFailure> {
         let mut failure = StackFailure::UnknownThread;
         let memory = &*self.memory;
         for seat in self.threads.get(&tid).into_iter().flatten().rev() {
@@ -151,7 +147,12 @@ impl Stacks {
         }
     }
 
-    fn read(&mut self, memory: &dyn Memory, state: LiveAddress, motion: Motion) -> Result<Vec<Frame>, StackFailure> {
+    fn read(
+        &mut self,
+        memory: &dyn Memory,
+        state: LiveAddress,
+        motion: Motion,
+    ) -> Result<Vec<ScriptFrame>, StackFailure> {
         match self {
             Self::Python(stacks) => stacks.read(memory, state, motion),
             Self::ToyVm(stacks) => stacks.read(memory, state, motion),

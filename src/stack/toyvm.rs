@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use crate::{
     model::{
         address::LiveAddress,
+        recorded::Entry,
         stack::{Frame, FrameKind},
     },
-    stack::{ATTEMPTS, DEEPER, DEEPEST, Motion, StackFailure},
+    stack::{ATTEMPTS, DEEPER, DEEPEST, Motion, ScriptFrame, StackFailure},
     target::{
         memory::{Memory, MemoryError},
         runtime::toyvm::ToyLayout,
-        trail::{Step, Trail},
     },
 };
 
@@ -60,24 +60,12 @@ impl ToyStacks {
         memory: &dyn Memory,
         thread: LiveAddress,
         motion: Motion,
-    ) -> Result<Vec<Frame>, StackFailure> {
+    ) -> Result<Vec<ScriptFrame>, StackFailure> {
         let mut chain = self.chain(memory, thread)?;
         if motion == Motion::Moving {
             chain = self.confirmed(memory, thread, chain)?;
         }
         self.resolve(memory, &chain).map_err(|_| StackFailure::Unreadable)
-    }
-
-    /// The stack that the in-target probe has noted, outermost frame first.
-    pub fn name(&mut self, memory: &dyn Memory, trail: &Trail) -> Result<Vec<Frame>, StackFailure> {
-        let number = |word: u64| u32::try_from(word).map_err(|_| StackFailure::Unreadable);
-        let frame = |step: &Step| Ok(RawFrame { function: number(step.code.raw())?, line: number(step.instruction)? });
-        let frames: Vec<RawFrame> = trail.frames.iter().rev().map(frame).collect::<Result<_, _>>()?;
-        if frames.is_empty() {
-            return Err(StackFailure::NoFrames);
-        }
-        let depth = if trail.cut { u64::MAX } else { 0 };
-        self.resolve(memory, &Chain { depth, frames }).map_err(|_| StackFailure::Unreadable)
     }
 
     /// Two readings in a row that agree on everything but the innermost frame's line.
@@ -121,13 +109,14 @@ impl ToyStacks {
         Some(RawFrame { function: half(self.layout.frame_function)?, line: half(self.layout.frame_line)? })
     }
 
-    fn resolve(&mut self, memory: &dyn Memory, chain: &Chain) -> Result<Vec<Frame>, MemoryError> {
+    fn resolve(&mut self, memory: &dyn Memory, chain: &Chain) -> Result<Vec<ScriptFrame>, MemoryError> {
         let mut frames = Vec::with_capacity(chain.frames.len() + 1);
         if chain.depth > u64::try_from(DEEPEST).unwrap_or(u64::MAX) {
-            frames.push(Frame::marker(DEEPER));
+            frames.push(ScriptFrame::marker(DEEPER));
         }
         for raw in &chain.frames {
-            frames.push(self.frame(memory, raw.function, raw.line)?);
+            let frame = self.frame(memory, raw.function, raw.line)?;
+            frames.push(ScriptFrame { frame, entry: Entry::Unknown });
         }
         Ok(frames)
     }
@@ -242,7 +231,7 @@ mod tests {
 
     fn read(memory: &Changing) -> Result<Vec<String>, StackFailure> {
         let stack = ToyStacks::new(&layout()).read(memory, LiveAddress::in_target(THREAD), Motion::Moving)?;
-        Ok(stack.iter().map(ToString::to_string).collect())
+        Ok(stack.iter().map(|script| script.frame.to_string()).collect())
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Image {
 /// Opens the file of a mapping: through the mapping itself, which needs a capability but never fails to be the right
 /// file; or through the target's root directory, after comparing identities; or, when it has no name any more but is the
 /// program itself, through the link to that.
-fn open_mapped(pid: Pid, mapping: &Mapping) -> Result<(PathBuf, File), ImageError> {
+pub fn open_mapped(pid: Pid, mapping: &Mapping) -> Result<(PathBuf, File), ImageError> {
     let direct = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start.raw(), mapping.end.raw());
     if let Ok(file) = File::open(&direct) {
         return Ok((PathBuf::from(direct), file));

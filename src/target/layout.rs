@@ -104,16 +104,19 @@ pub struct FrameLayout {
     /// (free-threaded builds from 3.14 on).
     pub local_bytecode_index: Option<u64>,
     /// One byte that tells whether the frame executes (up to 3.10, where an ended frame forgets its caller).
-    pub executing: Option<Executing>,
+    pub executing: Option<ByteField>,
+    /// One byte that tells whether the frame is the outermost of its call of the evaluation loop (3.11). Later, those
+    /// are the frames whose caller is a shim; before, all are.
+    pub entry: Option<ByteField>,
 }
 
-/// How a frame says that it executes.
+/// A byte of a frame that says yes or no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Executing {
+pub struct ByteField {
     /// Offset of the byte in the frame.
     pub offset: u64,
-    /// Its value while the frame executes.
+    /// The value that means yes.
     pub value: u8,
 }
 

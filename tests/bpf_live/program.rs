@@ -16,17 +16,18 @@ use gilscope::{
     model::{
         event::Event,
         ids::Pid,
+        machine::MachineState,
         recorded::RecordedStack,
         stack::{Frame, StackTable},
     },
-    perf::clock,
+    perf::{clock, sampling::Taken},
     source::{
         Source,
-        bpf::{BpfSource, error::BpfSourceError},
+        bpf::{BpfSource, Ticks, error::BpfSourceError},
         calls::{FindLocks, Translator},
         scheduler::Scope,
     },
-    stack::{StackFailure, recorded::Resolver},
+    stack::{ScriptFrame, StackFailure, resolver::Resolver},
     target::{
         discover::Target,
         lock::LockSeat,
@@ -39,6 +40,8 @@ use crate::live::interpreters::Interpreter;
 /// A running program, ended when dropped.
 pub struct Program {
     pub child: Child,
+    /// The first line it wrote.
+    pub ready: String,
     _folder: tempfile::TempDir,
 }
 
@@ -53,7 +56,7 @@ impl Program {
         let mut child = command.spawn().unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
-        Self { child, _folder: folder }
+        Self { child, ready, _folder: folder }
     }
 
     pub fn pid(&self) -> Pid {
@@ -90,6 +93,8 @@ pub struct Observed {
     pub events: Vec<Event>,
     /// The frames of every stack, by their id.
     pub table: Rc<RefCell<StackTable>>,
+    /// Every stack, with the marks of its frames.
+    pub scripts: Rc<RefCell<Vec<Vec<ScriptFrame>>>>,
     /// Stacks that could not be believed.
     pub failures: Rc<RefCell<Vec<StackFailure>>>,
 }
@@ -104,18 +109,23 @@ impl Observed {
         let mut source = BpfSource::arm(target.pid, Scope::Running, &sites, translator)?;
         let table = Rc::new(RefCell::new(StackTable::default()));
         let failures = Rc::new(RefCell::new(Vec::new()));
-        let (into, failed) = (Rc::clone(&table), Rc::clone(&failures));
+        let scripts = Rc::new(RefCell::new(Vec::new()));
+        let (into, failed, marked) = (Rc::clone(&table), Rc::clone(&failures), Rc::clone(&scripts));
         let mut resolver = Resolver::new(&target, Box::new(program.memory())).unwrap();
-        let on_stack = move |stack: &RecordedStack| match resolver.resolve(stack) {
-            Ok(frames) => Some(into.borrow_mut().intern(&frames)),
+        let on_stack = move |stack: &RecordedStack, _: Option<&MachineState>| match resolver.resolve_script(stack) {
+            Ok(script) => {
+                let frames: Vec<Frame> = script.iter().map(|script| script.frame.clone()).collect();
+                marked.borrow_mut().push(script);
+                Some(into.borrow_mut().intern(&frames))
+            }
             Err(why) => {
                 failed.borrow_mut().push(why);
                 None
             }
         };
-        let rate = NonZeroU32::new(rate).unwrap();
-        assert!(source.read_stacks((&target, &memory), rate, Box::new(on_stack))?);
-        Ok(Self { source, events: Vec::new(), table, failures })
+        let ticks = Ticks { rate: NonZeroU32::new(rate).unwrap(), taken: Taken::Nothing };
+        assert!(source.read_stacks((&target, &memory), ticks, Box::new(on_stack))?);
+        Ok(Self { source, events: Vec::new(), table, scripts, failures })
     }
 
     pub fn watch(&mut self, duration: Duration) {

@@ -6,6 +6,7 @@ use gilscope::{
     model::{
         event::{Event, LockStep, SampleCause, What},
         ids::Tid,
+        recorded::Entry,
         stack::Frame,
     },
     stack::{DEEPER, Motion, reader::StackReader},
@@ -75,6 +76,31 @@ fn no_impossible_chain_comes_out_of_a_running_thread() {
 fn is_possible(stack: &[Frame]) -> bool {
     let waits = |frame: &Frame| frame.function == "<module>" || ["read", "decode"].contains(&ring::plain(frame));
     stack.iter().all(waits) || ring::is_possible(stack)
+}
+
+#[test]
+fn what_c_code_called_is_marked() {
+    for interpreter in interpreters() {
+        let source = include_str!("../stack_live/entries.py").replace("time.sleep(1000)", "while True: pass");
+        let program = Program::start(&interpreter, &source);
+        let (_, expected): (i32, Vec<(String, bool)>) = serde_json::from_str(&program.ready).unwrap();
+        let mut observed = match Observed::begin(&program, 100) {
+            Ok(observed) => observed,
+            Err(why) => return skip(&why),
+        };
+        observed.watch(Duration::from_millis(500));
+        let scripts = observed.scripts.borrow();
+        let of_thread = scripts.iter().filter(|script| script.last().is_some_and(|last| last.frame.function == "leaf"));
+        let mut compared = 0;
+        for script in of_thread {
+            let inner = script[script.len() - expected.len()..].iter();
+            let marks = inner.map(|script| (ring::plain(&script.frame).to_owned(), script.entry == Entry::Outermost));
+            assert_eq!(marks.collect::<Vec<_>>(), expected, "{}", interpreter.name);
+            compared += 1;
+        }
+        println!("{}: {compared} stacks compared", interpreter.name);
+        assert!(compared > 10, "{}", interpreter.name);
+    }
 }
 
 #[test]

@@ -14,32 +14,26 @@ use gilscope::{
     model::{
         event::{Event, LockStep, SampleCause, What},
         ids::{Pid, Tid},
-        stack::{Frame, StackId, StackTable},
+        recorded::RecordedStack,
+        stack::{Frame, StackTable},
         time::MonoNanos,
     },
     source::{
         Source,
         calls::{FindLocks, Translator},
-        preload::{NameStacks, PreloadSource, Prepared},
+        preload::{PreloadSource, Prepared},
     },
-    stack::{Motion, reader::StackReader},
+    stack::{Motion, reader::StackReader, resolver::Resolver},
     target::{
         discover::Target,
         lock::LockSeat,
         memory::{Memory, ProcessMemory},
-        trail::Trail,
     },
 };
 
 use crate::{live::ring, python::each_python, recording::launch};
 
 struct Locks(Target, Box<dyn Memory>);
-
-struct Namer {
-    reader: StackReader,
-    table: Rc<RefCell<StackTable>>,
-    translator: Rc<RefCell<Translator>>,
-}
 
 /// A program under the probe, which notes stacks.
 struct Watched {
@@ -56,17 +50,6 @@ impl FindLocks for Locks {
     }
 }
 
-impl NameStacks for Namer {
-    fn name(&mut self, trail: &Trail) -> Option<StackId> {
-        let frames = self.reader.name(trail).ok()?;
-        Some(self.table.borrow_mut().intern(&frames))
-    }
-
-    fn locks_after(&self, known: usize) -> Vec<LockSeat> {
-        self.translator.borrow().seats().get(known..).unwrap_or_default().to_vec()
-    }
-}
-
 impl Watched {
     fn start(mut command: Command) -> Self {
         let prepared = Prepared::new().expect("memory files can be made");
@@ -79,16 +62,20 @@ impl Watched {
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid")).expect("a pid");
         let target = Target::discover(pid).expect("an interpreter");
         let memory = || Box::new(ProcessMemory::open(pid).expect("its memory"));
-        let reader = || StackReader::new(&target, memory()).expect("a layout that is right");
         let locks: Box<dyn FindLocks> = Box::new(Locks(target.clone(), memory()));
         let translator = Rc::new(RefCell::new(Translator::new(None)));
         translator.borrow_mut().find_with(locks);
         let (calls, table) = (Rc::clone(&translator), Rc::new(RefCell::new(StackTable::default())));
         let on_call = Box::new(move |call, out: &mut Vec<Event>| calls.borrow_mut().translate(call, out));
         let mut source = prepared.into_source(pid, on_call);
-        let namer = Namer { reader: reader(), table: Rc::clone(&table), translator };
-        source.note_stacks(&target.runtime, Box::new(namer));
-        let outside = reader();
+        let mut resolver = Resolver::new(&target, memory()).expect("a layout that is right");
+        let into = Rc::clone(&table);
+        let on_stack = Box::new(move |stack: &RecordedStack| {
+            let frames = resolver.resolve(stack).ok()?;
+            Some(into.borrow_mut().intern(&frames))
+        });
+        source.note_stacks(&target.runtime, translator, on_stack);
+        let outside = StackReader::new(&target, memory()).expect("a layout that is right");
         child.stdin.as_mut().expect("its input is a pipe").write_all(b"\n").expect("the program reads a line");
         Self { child, source, table, events: Vec::new(), outside }
     }

@@ -11,8 +11,10 @@ use std::{
 };
 
 use gilscope::{
-    model::{ids::Tid, stack::Frame},
-    stack::{CHANGING, DEEPER, DEEPEST, Motion, StackFailure, python::lines::line_at, reader::StackReader},
+    model::{ids::Tid, recorded::Entry, stack::Frame},
+    stack::{
+        CHANGING, DEEPER, DEEPEST, Motion, ScriptFrame, StackFailure, python::lines::line_at, reader::StackReader,
+    },
     target::{discover::Target, layout::LineTableFormat, memory::ProcessMemory},
 };
 use live::{interpreters::interpreters, ring::is_possible, running::Running};
@@ -67,6 +69,21 @@ fn threads_that_stand_still_are_read_exactly() {
             assert!(functions.contains(function), "{}: no {function}", interpreter.name);
         }
         eprintln!("{}: {} threads, {} functions", interpreter.name, expected.len(), functions.len());
+    }
+}
+
+#[test]
+fn what_c_code_called_is_marked() {
+    for interpreter in interpreters() {
+        let mut program = interpreter.start_script(include_str!("entries.py"));
+        let (tid, expected): (i32, Vec<(String, bool)>) = serde_json::from_str(&program.line()).unwrap();
+        let stack = reader(&program).read_script(Tid::from_raw(tid).unwrap(), Motion::Still).unwrap();
+        let name = |script: &ScriptFrame| script.frame.function.rsplit('.').next().unwrap_or_default().to_owned();
+        let marked: Vec<_> = stack.iter().map(|script| (name(script), script.entry == Entry::Outermost)).collect();
+        let inner = &marked[marked.len() - expected.len()..];
+        assert_eq!(inner, expected, "{}", interpreter.name);
+        assert!(marked[0].1, "{}: C code starts a thread", interpreter.name);
+        eprintln!("{}: {} calls of the loop", interpreter.name, marked.iter().filter(|(_, entry)| *entry).count());
     }
 }
 

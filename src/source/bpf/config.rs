@@ -34,6 +34,8 @@ pub(super) struct Config {
     shim_owners: u64,
     executing: u64,
     executing_value: u64,
+    entry: u64,
+    entry_value: u64,
     name: u64,
     depth: u64,
     frames: u64,
@@ -67,7 +69,7 @@ impl Config {
         let mut fields = vec![(frame.previous, 8), (frame.code, 8), (instruction, size)];
         fields.extend(frame.owner.map(|offset| (offset, 1)));
         fields.extend(frame.local_bytecode_index.map(|offset| (offset, 4)));
-        fields.extend(frame.executing.map(|byte| (byte.offset, 1)));
+        fields.extend([frame.executing, frame.entry].iter().flatten().map(|byte| (byte.offset, 1)));
         let head = Head::around(&fields)?;
         let (top, top_inner) = match layout.thread.frame {
             TopFrame::Direct(offset) => (offset, NONE),
@@ -91,6 +93,8 @@ impl Config {
             shim_owners: owners(&frame.shim_owners)?,
             executing: within(frame.executing.map(|byte| byte.offset)),
             executing_value: frame.executing.map_or(0, |byte| u64::from(byte.value)),
+            entry: within(frame.entry.map(|byte| byte.offset)),
+            entry_value: frame.entry.map_or(0, |byte| u64::from(byte.value)),
             name: layout.code.name,
             ..Self::default()
         })
@@ -133,6 +137,8 @@ impl Config {
             self.shim_owners,
             self.executing,
             self.executing_value,
+            self.entry,
+            self.entry_value,
             self.name,
             self.depth,
             self.frames,

@@ -8,6 +8,7 @@
 mod config;
 pub mod cost;
 pub mod error;
+mod machine;
 mod programs;
 mod record;
 
@@ -19,16 +20,18 @@ use crate::{
         address::LiveAddress,
         event::{Event, LostEvents, SampleCause, StackSample, What},
         ids::{Pid, Tid},
+        machine::MachineState,
         recorded::RecordedStack,
         stack::StackId,
         time::{MonoNanos, Nanos},
     },
-    perf::{limits::online_cpus, stream::threads_of},
+    perf::{limits::online_cpus, sampling::Taken, stream::threads_of},
     source::{
         Source, Tally,
         bpf::{
             config::Config,
             error::BpfSourceError,
+            machine::MachineStates,
             programs::Programs,
             record::{CallHit, Decoder, Hit, HitKind},
         },
@@ -42,8 +45,18 @@ use crate::{
     },
 };
 
-/// Turns a recorded stack into one of the table; `None` when it cannot be believed.
-pub type OnStack = Box<dyn FnMut(&RecordedStack) -> Option<StackId>>;
+/// Turns a recorded stack, and what the processor was doing at that moment where that was taken along, into a stack of the
+/// table; `None` when it cannot be believed.
+pub type OnMoment = Box<dyn FnMut(&RecordedStack, Option<&MachineState>) -> Option<StackId>>;
+
+/// How running threads are sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticks {
+    /// Samples a second and thread.
+    pub rate: NonZeroU32,
+    /// What is taken along.
+    pub taken: Taken,
+}
 
 /// How often a record that is being written is waited for; its writer may have lost its CPU.
 const PATIENCE: usize = 20;
@@ -55,8 +68,9 @@ pub struct BpfSource {
     scheduler: SchedulerSource,
     pid: Pid,
     translator: SharedTranslator,
-    on_stack: OnStack,
+    on_stack: OnMoment,
     decoder: Decoder,
+    machine: MachineStates,
     /// Read, but newer than the watermark.
     pending: Vec<Hit>,
     /// Everything earlier has been read.
@@ -77,8 +91,9 @@ impl BpfSource {
             scheduler: SchedulerSource::open(pid, scope)?,
             pid,
             translator,
-            on_stack: Box::new(|_| None),
+            on_stack: Box::new(|_, _| None),
             decoder: Decoder::default(),
+            machine: MachineStates::default(),
             pending: Vec::new(),
             read_until: MonoNanos::from_monotonic(0),
             losses: 0,
@@ -91,20 +106,20 @@ impl BpfSource {
         self.programs.watch(sites, self.pid)
     }
 
-    /// From now on reads stacks and tells `on_stack`, and samples running threads `rate` times a second. Says whether
-    /// the target's stacks can be read at all.
+    /// From now on reads stacks and tells `on_stack`, and samples running threads at `ticks`. Says whether the target's
+    /// stacks can be read at all.
     pub fn read_stacks(
         &mut self,
         (target, memory): (&Target, &dyn Memory),
-        rate: NonZeroU32,
-        on_stack: OnStack,
+        ticks: Ticks,
+        on_stack: OnMoment,
     ) -> Result<bool, BpfSourceError> {
         let Some(config) = Config::of(target) else { return Ok(false) };
         self.on_stack = on_stack;
         self.programs.know_target(config, &target.threads(memory)?, memory)?;
         self.programs.enter_locks(self.translator.borrow().seats())?;
-        let period = Nanos::from_nanos(1_000_000_000 / u64::from(rate.get()));
-        self.programs.start_clocks(&online_cpus()?, period)?;
+        let period = Nanos::from_nanos(1_000_000_000 / u64::from(ticks.rate.get()));
+        self.programs.start_clocks(&online_cpus()?, period, ticks.taken)?;
         Ok(true)
     }
 
@@ -136,6 +151,9 @@ impl BpfSource {
     }
 
     fn deliver(&mut self, out: &mut Vec<Event>) {
+        let mut taken = Vec::new();
+        self.programs.take_machine_samples(&mut taken);
+        self.machine.add(taken);
         self.pending.sort_by_key(|hit| hit.at);
         let ready = self.pending.partition_point(|hit| hit.at < self.read_until);
         let later = self.pending.split_off(ready);
@@ -143,20 +161,22 @@ impl BpfSource {
             let Hit { at, tid, what } = hit;
             match what {
                 HitKind::Tick(stack) => {
-                    let stack = (self.on_stack)(&stack);
+                    let machine = self.machine.at_tick(tid, at);
+                    let stack = (self.on_stack)(&stack, machine.as_ref());
                     let sample = StackSample { until: at, stack, cause: SampleCause::Tick };
                     out.push(Event { at, tid, what: What::Stack(sample) });
                 }
                 HitKind::Call(call) => self.deliver_call((at, tid), call, out),
             }
         }
+        self.machine.forget_before(self.read_until);
     }
 
     /// The stack of a wait counts from the moment it began, that of a hold up to the moment it ended.
     fn deliver_call(&mut self, (at, tid): (MonoNanos, Tid), hit: CallHit, out: &mut Vec<Event>) {
         self.tally.lock_events += 1;
         // A stack that cannot be believed is left out: there are other ways to get one.
-        let stack = hit.stack.and_then(|read| Some((read.cause, (self.on_stack)(&read.stack)?)));
+        let stack = hit.stack.and_then(|read| Some((read.cause, (self.on_stack)(&read.stack, None)?)));
         let sample = |wanted| {
             let stack = stack.filter(|(cause, _)| *cause == wanted);
             stack.map(|(cause, stack)| StackSample { until: at, stack: Some(stack), cause })
@@ -203,7 +223,9 @@ impl Source for BpfSource {
     }
 
     fn finish(&mut self, out: &mut Vec<Event>) {
-        self.programs.stop();
+        let mut taken = Vec::new();
+        self.programs.stop(&mut taken);
+        self.machine.add(taken);
         let before = self.read_until;
         self.read_ring(MonoNanos::from_monotonic(u64::MAX));
         self.report_losses(before, out);

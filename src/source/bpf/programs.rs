@@ -2,7 +2,7 @@
 
 use crate::{
     bpf::{
-        clock::Clock,
+        error::BpfError,
         image::Image,
         kernel,
         loaded::{Link, Loaded, Place},
@@ -12,8 +12,10 @@ use crate::{
     model::{
         address::LiveAddress,
         ids::{Pid, Tid},
+        machine::MachineSample,
         time::Nanos,
     },
+    perf::sampling::{SamplingClock, Taken},
     source::bpf::{config::Config, error::BpfSourceError, record::cookie},
     target::{
         lock::{InterpreterThread, LockSeat},
@@ -40,7 +42,7 @@ const WHOLE_LOCK: u32 = 2;
 #[derive(Debug)]
 pub(super) struct Programs {
     // Before what they use.
-    clocks: Vec<Clock>,
+    clocks: Vec<(Link, SamplingClock)>,
     links: Vec<Link>,
     loaded: Loaded,
     /// Locks that the programs know.
@@ -52,7 +54,7 @@ impl Programs {
     pub(super) fn load() -> Result<(Self, Ring), BpfSourceError> {
         kernel::check()?;
         if OBJECT.is_empty() {
-            return Err(crate::bpf::error::BpfError::NoObject.into());
+            return Err(BpfError::NoObject.into());
         }
         let loaded = Loaded::load(&Image::parse(OBJECT)?)?;
         let ring = Ring::map(loaded.map("events")?)?;
@@ -102,13 +104,19 @@ impl Programs {
     }
 
     /// Samples whatever thread of the target runs on `cpus`, every `period` on average.
-    pub(super) fn start_clocks(&mut self, cpus: &[u32], period: Nanos) -> Result<(), BpfSourceError> {
+    pub(super) fn start_clocks(&mut self, cpus: &[u32], period: Nanos, taken: Taken) -> Result<(), BpfSourceError> {
         // The program tosses a coin at every tick.
         let half = Nanos::from_nanos(period.as_nanos() / 2);
-        for cpu in cpus {
-            self.clocks.push(Clock::start(&self.loaded, ON_TICK, *cpu, half)?);
+        for cpu in cpus.iter().copied() {
+            let clock = SamplingClock::start(cpu, half, taken).map_err(|source| BpfError::Clock { cpu, source })?;
+            self.clocks.push((self.loaded.link_event(ON_TICK, &clock, cpu)?, clock));
         }
         Ok(())
+    }
+
+    /// Appends what the clocks have taken along.
+    pub(super) fn take_machine_samples(&mut self, out: &mut Vec<MachineSample>) {
+        self.clocks.iter_mut().for_each(|(_, clock)| clock.take(out));
     }
 
     /// Tells the programs of the locks that are new.
@@ -144,9 +152,12 @@ impl Programs {
         Ok(value.first_chunk().copied().map_or(0, u64::from_ne_bytes))
     }
 
-    /// Ends everything that runs.
-    pub(super) fn stop(&mut self) {
-        self.clocks.clear();
+    /// Ends everything that runs; what the clocks have taken along by then is appended.
+    pub(super) fn stop(&mut self, out: &mut Vec<MachineSample>) {
+        for (link, mut clock) in self.clocks.drain(..) {
+            drop(link);
+            clock.take(out);
+        }
         self.links.clear();
     }
 }

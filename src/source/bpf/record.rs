@@ -1,5 +1,7 @@
 //! Records of the programs, decoded: calls, each with the stack that was read at it, and ticks.
 
+use std::num::NonZeroU64;
+
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -7,7 +9,7 @@ use crate::{
         address::LiveAddress,
         event::{LockStep, SampleCause},
         ids::Tid,
-        recorded::{RecordedFrame, RecordedStack, Walk},
+        recorded::{Entry, RecordedFrame, RecordedStack, Walk},
         time::MonoNanos,
     },
     target::site::{CondFunction, SiteMeaning},
@@ -18,6 +20,9 @@ const RECORD: usize = 24;
 const FRAME: usize = 24;
 /// The bits of a code object's address; the number of the bytecode's copy lies above them.
 const ADDRESS_BITS: u32 = 48;
+/// In the word of a frame's name, which no address of a program has: the frame is the outermost of its call of the
+/// evaluation loop.
+const OUTERMOST: u64 = 1 << 63;
 
 /// Meanings in the order of their cookies; between the calls and the steps there is room.
 const CALLS: [CondFunction; 3] = [CondFunction::Signal, CondFunction::TimedWait, CondFunction::Wait];
@@ -141,12 +146,19 @@ fn stack(bytes: &[u8], flags: u8) -> Option<RecordedStack> {
 }
 
 fn frame(bytes: &[u8]) -> Option<RecordedFrame> {
-    let code = word(bytes, 0)?;
+    let (code, last) = (word(bytes, 0)?, word(bytes, 16)?);
+    let name = NonZeroU64::new(last & !OUTERMOST);
+    let entry = match name {
+        None => Entry::Unknown,
+        Some(_) if last & OUTERMOST != 0 => Entry::Outermost,
+        Some(_) => Entry::Inner,
+    };
     Some(RecordedFrame {
         code: code & ((1 << ADDRESS_BITS) - 1),
-        bytecode_copy: u16::try_from(code >> ADDRESS_BITS).ok()?,
+        bytecode_copy: u32::try_from(code >> ADDRESS_BITS).ok()?,
         instruction: word(bytes, 8)?,
-        name: word(bytes, 16)?,
+        name,
+        entry,
     })
 }
 
@@ -166,7 +178,7 @@ mod tests {
     use crate::{
         model::{
             event::{LockStep, SampleCause},
-            recorded::Walk,
+            recorded::{Entry, Walk},
         },
         target::site::{CondFunction, SiteMeaning},
     };
@@ -191,6 +203,15 @@ mod tests {
         assert_eq!((meaning, stack.cause), (SiteMeaning::Libc(CondFunction::Signal), SampleCause::AtRelease));
         assert_eq!((stack.stack.walk, stack.stack.frames[0].bytecode_copy), (Walk::Cut, 3));
         assert_eq!(decoder.malformed(), 0);
+    }
+
+    #[test]
+    fn the_highest_bit_of_a_name_marks_an_entry() {
+        let frames = [[1, 2, 0x30], [1, 2, 1 << 63 | 0x30], [1, 2, 0]];
+        let tick = Decoder::default().decode(&record(1, 18, 0, &frames)).unwrap();
+        let HitKind::Tick(stack) = tick.what else { panic!("{tick:?}") };
+        let read: Vec<_> = stack.frames.iter().map(|frame| (frame.name.map(|name| name.get()), frame.entry)).collect();
+        assert_eq!(read, [(Some(0x30), Entry::Inner), (Some(0x30), Entry::Outermost), (None, Entry::Unknown)]);
     }
 
     #[test]

@@ -22,7 +22,6 @@ use std::io;
 pub use self::{
     prepared::Prepared,
     reading::{CallSink, PreloadSource},
-    stacks::NameStacks,
 };
 
 /// Why the probe cannot be prepared.

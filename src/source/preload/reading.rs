@@ -12,14 +12,14 @@ use crate::{
         time::{MonoNanos, Nanos},
     },
     source::{
-        Source, Tally,
-        calls::{Call, Verdict},
+        OnStack, Source, Tally,
+        calls::{Call, SharedTranslator, Verdict},
         preload::{
             clock::{RawTime, Timeline},
             layout::{CHUNKS, COST_EMISSIONS},
             reader::{Entry, Harvest, Recorded, SlotReader, is_at_rest},
             ring::SharedRing,
-            stacks::{NameStacks, Naming, describe},
+            stacks::{KnownLocks, Naming, describe},
             tasks::Tasks,
         },
     },
@@ -58,6 +58,7 @@ pub struct PreloadSource {
     tasks: Tasks,
     calls: CallSink,
     naming: Naming,
+    locks: KnownLocks,
     readers: Vec<SlotReader>,
     /// Read and not yet passed by the watermark.
     pending: Vec<Entry>,
@@ -76,6 +77,7 @@ impl PreloadSource {
             tasks: Tasks::of(pid),
             calls,
             naming: Naming::default(),
+            locks: KnownLocks::default(),
             readers: Vec::new(),
             pending: Vec::new(),
             watermark: start,
@@ -84,21 +86,23 @@ impl PreloadSource {
         }
     }
 
-    /// Has the probe note stacks from now on, of a target with this runtime; `namer` makes out what they mean.
-    pub fn note_stacks(&mut self, runtime: &Runtime, namer: Box<dyn NameStacks>) {
+    /// Has the probe note stacks from now on, of a target with this runtime whose locks `locks` finds; `on_stack` makes
+    /// out what they mean.
+    pub fn note_stacks(&mut self, runtime: &Runtime, locks: SharedTranslator, on_stack: OnStack) {
         let now = self.timeline.advance();
         let ticks = |time| now.since(self.timeline.earlier(now, time));
         let walk = &self.ring.header().walk;
         walk.spacing.store(ticks(READ_SPACING), Ordering::Relaxed);
         walk.long_hold.store(ticks(LONG_HOLD), Ordering::Relaxed);
         describe(walk, runtime);
-        self.name_with(namer);
+        self.name_with(on_stack);
+        self.locks.found = Some(locks);
+        self.locks.tell(&self.ring.header().locks);
     }
 
-    /// Tells the probe the locks, and has `namer` make out what stacks mean.
-    pub(super) fn name_with(&mut self, namer: Box<dyn NameStacks>) {
-        self.naming = Naming::by(namer);
-        self.naming.tell_locks(&self.ring.header().locks);
+    /// Has `on_stack` make out what stacks mean.
+    pub(super) fn name_with(&mut self, on_stack: OnStack) {
+        self.naming = Naming::by(on_stack);
     }
 
     /// Reads every slot; `true` when all records before `now`, less the margin, have been read.
@@ -200,7 +204,7 @@ impl Source for PreloadSource {
         let complete = self.poll(now);
         let reached = if complete { self.timeline.earlier(now, MARGIN).max(self.watermark) } else { self.watermark };
         self.deliver(reached, out);
-        self.naming.tell_locks(&self.ring.header().locks);
+        self.locks.tell(&self.ring.header().locks);
         self.timeline.convert(reached)
     }
 

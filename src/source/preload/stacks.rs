@@ -3,17 +3,23 @@
 use std::{fmt, rc::Rc, sync::atomic::Ordering};
 
 use crate::{
-    model::event::SampleCause,
-    model::{address::LiveAddress, stack::StackId},
-    source::preload::layout::{
-        ABSENT, CODE_BITS, FRAMES, LOCKS, Lock, REMEMBERED, RUNTIME_ARRAY, RUNTIME_LINKED, Record, STACK_CUT,
-        STACK_FAILED, STACK_KNOWN, STACK_OF_HOLDER, STACK_OF_RELEASER, STACK_OF_WAITER, Walk, memory_index,
+    model::{
+        event::SampleCause,
+        recorded::{self, Entry, RecordedFrame, RecordedStack},
+        stack::StackId,
+    },
+    source::{
+        OnStack,
+        calls::SharedTranslator,
+        preload::layout::{
+            ABSENT, CODE_BITS, FRAMES, LOCKS, Lock, REMEMBERED, RUNTIME_ARRAY, RUNTIME_LINKED, Record, STACK_CUT,
+            STACK_FAILED, STACK_KNOWN, STACK_OF_HOLDER, STACK_OF_RELEASER, STACK_OF_WAITER, Walk, memory_index,
+        },
     },
     target::{
         layout::{Instruction, PythonLayout, TopFrame},
         lock::LockSeat,
         runtime::{Runtime, toyvm::ToyLayout},
-        trail::{Step, Trail},
     },
 };
 
@@ -22,43 +28,41 @@ const COUNT: u64 = STACK_OF_RELEASER - 1;
 /// The bits that tell whose stack it is.
 const SUBJECT: u64 = STACK_OF_RELEASER | STACK_OF_HOLDER;
 
-/// Gives names to what the probe notes.
-pub trait NameStacks {
-    /// The stack that `trail` stands for now; `None` when it cannot be made out.
-    fn name(&mut self, trail: &Trail) -> Option<StackId>;
-
-    /// The locks found so far, but for the first `known` ones.
-    fn locks_after(&self, known: usize) -> Vec<LockSeat>;
-}
-
 /// Whoever gives names, and nobody when no stacks are to be read.
 #[derive(Default)]
-pub struct Naming {
-    namer: Option<Box<dyn NameStacks>>,
+pub struct Naming(Option<OnStack>);
+
+/// The locks that the probe is told of, and how many it has been told.
+#[derive(Debug, Default)]
+pub struct KnownLocks {
+    /// Whoever finds them; nobody while no stacks are to be read.
+    pub found: Option<SharedTranslator>,
     told: usize,
 }
 
 /// The stacks that one thread has noted and may refer to.
 #[derive(Debug, Default)]
 pub struct Memory {
-    entries: [Option<(u64, Rc<Trail>)>; REMEMBERED],
+    entries: [Option<(u64, Rc<RecordedStack>)>; REMEMBERED],
 }
 
-impl Naming {
-    /// Names come from `namer`.
-    pub fn by(namer: Box<dyn NameStacks>) -> Self {
-        Self { namer: Some(namer), told: 0 }
-    }
-
-    /// Tells the probe of locks it does not know yet.
-    pub fn tell_locks(&mut self, locks: &[Lock; LOCKS]) {
-        let Some(namer) = &self.namer else { return };
-        for seat in namer.locks_after(self.told) {
+impl KnownLocks {
+    /// Tells the probe of those it does not know yet.
+    pub fn tell(&mut self, locks: &[Lock; LOCKS]) {
+        let Some(translator) = &self.found else { return };
+        for seat in translator.borrow().seats().iter().skip(self.told) {
             if let Some(entry) = locks.get(self.told) {
-                describe_lock(entry, &seat);
+                describe_lock(entry, seat);
             }
             self.told += 1;
         }
+    }
+}
+
+impl Naming {
+    /// Names come from `on_stack`.
+    pub fn by(on_stack: OnStack) -> Self {
+        Self(Some(on_stack))
     }
 
     /// Why a stack was noted and which one it is: `print` and `operand` are its record, and `frames` all that follows it
@@ -71,13 +75,13 @@ impl Naming {
             STACK_OF_HOLDER => Some(SampleCause::Contended),
             _ => None,
         };
-        let trail = match frames.get(..count) {
+        let recorded = match frames.get(..count) {
             Some(_) if operand & STACK_FAILED != 0 => None,
             Some(_) if operand & STACK_KNOWN != 0 => memory.recall(print),
-            Some(frames) => Some(memory.keep(print, Trail { frames: steps(frames), cut: operand & STACK_CUT != 0 })),
+            Some(frames) => Some(memory.keep(print, stack(frames, operand))),
             None => None,
         };
-        let stack = trail.and_then(|trail| self.namer.as_mut()?.name(&trail));
+        let stack = recorded.and_then(|recorded| self.0.as_mut()?(&recorded));
         Noted { cause, stack, records: count }
     }
 }
@@ -94,28 +98,32 @@ pub struct Noted {
 }
 
 impl Memory {
-    fn keep(&mut self, print: u64, trail: Trail) -> Rc<Trail> {
-        let trail = Rc::new(trail);
-        self.entries[memory_index(print) % REMEMBERED] = Some((print, Rc::clone(&trail)));
-        trail
+    fn keep(&mut self, print: u64, stack: RecordedStack) -> Rc<RecordedStack> {
+        let stack = Rc::new(stack);
+        self.entries[memory_index(print) % REMEMBERED] = Some((print, Rc::clone(&stack)));
+        stack
     }
 
-    fn recall(&self, print: u64) -> Option<Rc<Trail>> {
+    fn recall(&self, print: u64) -> Option<Rc<RecordedStack>> {
         let entry = self.entries[memory_index(print) % REMEMBERED].as_ref();
-        entry.filter(|(known, _)| *known == print).map(|(_, trail)| Rc::clone(trail))
+        entry.filter(|(known, _)| *known == print).map(|(_, stack)| Rc::clone(stack))
     }
 }
 
-fn steps(frames: &[Record]) -> Vec<Step> {
-    let step = |record: &Record| {
-        let code = record.time.load(Ordering::Relaxed);
-        Step {
-            code: LiveAddress::in_target(code & ((1 << CODE_BITS) - 1)),
-            instruction: record.word.load(Ordering::Relaxed),
-            bytecode_copy: u32::try_from(code >> CODE_BITS).unwrap_or(0),
-        }
-    };
-    frames.iter().map(step).collect()
+fn stack(frames: &[Record], operand: u64) -> RecordedStack {
+    let walk = if operand & STACK_CUT != 0 { recorded::Walk::Cut } else { recorded::Walk::Complete };
+    RecordedStack { frames: frames.iter().map(frame).collect(), walk }
+}
+
+fn frame(record: &Record) -> RecordedFrame {
+    let code = record.time.load(Ordering::Relaxed);
+    RecordedFrame {
+        code: code & ((1 << CODE_BITS) - 1),
+        bytecode_copy: u32::try_from(code >> CODE_BITS).unwrap_or(0),
+        instruction: record.word.load(Ordering::Relaxed),
+        name: None,
+        entry: Entry::Unknown,
+    }
 }
 
 fn describe_lock(entry: &Lock, seat: &LockSeat) {
@@ -200,6 +208,6 @@ fn set(word: &std::sync::atomic::AtomicU32, value: u64) {
 
 impl fmt::Debug for Naming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Naming").field("told", &self.told).finish_non_exhaustive()
+        f.debug_struct("Naming").finish_non_exhaustive()
     }
 }

@@ -11,14 +11,15 @@ use crate::{
     model::{
         event::{Event, LostEvents, SampleCause, What},
         ids::{Pid, Tid},
+        recorded::RecordedStack,
         stack::{Frame, StackId, StackTable},
         time::MonoNanos,
     },
     source::{
-        Source,
+        OnStack, Source,
         calls::Verdict,
         preload::{
-            NameStacks, PreloadSource,
+            PreloadSource,
             clock::{ProbeClock, Timeline},
             file,
             layout::{
@@ -28,7 +29,6 @@ use crate::{
             ring::SharedRing,
         },
     },
-    target::{lock::LockSeat, trail::Trail},
 };
 
 /// A source and a second view of its memory, through which the test plays the probe.
@@ -169,17 +169,9 @@ fn the_end_delivers_everything_and_silences_the_probe() {
 }
 
 /// Names a stack by how many frames it has.
-#[derive(Default)]
-struct Counting(StackTable);
-
-impl NameStacks for Counting {
-    fn name(&mut self, trail: &Trail) -> Option<StackId> {
-        Some(self.0.intern(&vec![Frame::marker("frame"); trail.frames.len()]))
-    }
-
-    fn locks_after(&self, _known: usize) -> Vec<LockSeat> {
-        Vec::new()
-    }
+fn counting() -> OnStack {
+    let mut table = StackTable::default();
+    Box::new(move |stack: &RecordedStack| Some(table.intern(&vec![Frame::marker("frame"); stack.frames.len()])))
 }
 
 /// What was delivered: calls by their order, stacks by their cause and the id of one with so many frames.
@@ -194,7 +186,7 @@ fn stacks(events: &[Event]) -> Vec<(SampleCause, Option<StackId>)> {
 #[test]
 fn stacks_follow_their_call_and_are_remembered_by_their_print() {
     let mut stage = stage();
-    stage.source.name_with(Box::new(Counting::default()));
+    stage.source.name_with(counting());
     stage.claim(own_pid().raw()).first.store(1, Ordering::Relaxed);
     let (print, other) = (5, u64::MAX);
     let records = [
@@ -242,7 +234,7 @@ fn below(seed: &mut u64, limit: usize) -> u32 {
 #[test]
 fn a_ring_full_of_rubbish_neither_panics_nor_blocks() {
     let mut stage = stage();
-    stage.source.name_with(Box::new(Counting::default()));
+    stage.source.name_with(counting());
     let seed = &mut 1;
     for _ in 0..20 {
         let header = stage.probe.header();

@@ -31,6 +31,9 @@ const LARGEST_HEAD: usize = 256;
 pub struct Code {
     function: String,
     file: String,
+    /// Whether one object is both, as in the code that the interpreter has for its own use (from 3.13 on, to call
+    /// `__init__`).
+    file_is_name: bool,
     first_line: i32,
     line_table: Vec<u8>,
     line_table_format: LineTableFormat,
@@ -58,14 +61,14 @@ struct Entry {
 }
 
 impl Code {
-    /// The frame of this function whose execution is at byte `offset` of the bytecode.
-    pub fn frame_at(&self, offset: i64) -> Frame {
-        Frame {
-            kind: FrameKind::Script,
-            function: self.function.clone(),
-            file: self.file.clone(),
-            line: line_at(self.line_table_format, &self.line_table, self.first_line, offset),
+    /// The frame of this function whose execution is at byte `offset` of the bytecode; `None` if the function is the
+    /// interpreter's own, which its tracebacks leave out as well.
+    pub fn frame_at(&self, offset: i64) -> Option<Frame> {
+        let line = line_at(self.line_table_format, &self.line_table, self.first_line, offset);
+        if self.file_is_name && line.is_none() {
+            return None;
         }
+        Some(Frame { kind: FrameKind::Script, function: self.function.clone(), file: self.file.clone(), line })
     }
 }
 
@@ -144,6 +147,7 @@ impl CodeCache {
         Ok(Code {
             function: read_text(memory, &self.object, name)?,
             file: read_text(memory, &self.object, pointer(self.code.filename))?,
+            file_is_name: pointer(self.code.filename) == pointer(self.code.name),
             first_line: i32::from_le_bytes(self.field(head, self.code.first_line)),
             line_table: read_bytes(memory, &self.object, pointer(self.code.line_table))?,
             line_table_format: self.code.line_table_format,

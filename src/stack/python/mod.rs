@@ -7,6 +7,7 @@
 pub mod bytecode;
 pub mod code;
 pub mod lines;
+pub mod names;
 pub mod objects;
 pub mod pages;
 pub mod reading;
@@ -15,29 +16,23 @@ mod tests;
 pub mod walk;
 
 use crate::{
-    model::{address::LiveAddress, stack::Frame},
+    model::address::LiveAddress,
     stack::{
-        ATTEMPTS, CHANGING, DEEPER, Motion, StackFailure,
-        python::{
-            bytecode::byte_offset,
-            code::CodeCache,
-            reading::Reading,
-            walk::{RawFrame, Walker},
-        },
+        ATTEMPTS, CHANGING, DEEPER, Motion, ScriptFrame, StackFailure,
+        python::{names::PythonNames, reading::Reading, walk::Walker},
     },
     target::{
-        layout::{PythonLayout, TopFrame},
+        layout::{PythonLayout, ThreadLayout, TopFrame},
         memory::Memory,
-        trail::{Step, Trail},
     },
 };
 
 /// A reader of CPython stacks with what it has learned about the target.
 #[derive(Debug)]
 pub struct PythonStacks {
-    layout: PythonLayout,
+    thread: ThreadLayout,
     walker: Walker,
-    codes: CodeCache,
+    names: PythonNames,
     first: Reading,
     second: Reading,
 }
@@ -56,8 +51,8 @@ impl PythonStacks {
     pub fn new(layout: &PythonLayout) -> Option<Self> {
         Some(Self {
             walker: Walker::new(&layout.frame)?,
-            codes: CodeCache::new(&layout.code, &layout.object)?,
-            layout: layout.clone(),
+            names: PythonNames::new(layout)?,
+            thread: layout.thread.clone(),
             first: Reading::default(),
             second: Reading::default(),
         })
@@ -65,9 +60,9 @@ impl PythonStacks {
 
     /// The word in a thread state that tells whose it is: a state may be freed and given to another thread.
     pub fn owner(&self, memory: &dyn Memory, state: LiveAddress) -> Option<u64> {
-        match self.layout.thread.native_thread_id {
+        match self.thread.native_thread_id {
             Some(offset) => memory.read_u64(state.plus(offset)).ok(),
-            None => memory.read_u64(state.plus(self.layout.thread.pthread)).ok(),
+            None => memory.read_u64(state.plus(self.thread.pthread)).ok(),
         }
     }
 
@@ -77,28 +72,14 @@ impl PythonStacks {
         memory: &dyn Memory,
         state: LiveAddress,
         motion: Motion,
-    ) -> Result<Vec<Frame>, StackFailure> {
+    ) -> Result<Vec<ScriptFrame>, StackFailure> {
         match motion {
             Motion::Still => self.read_still(memory, state),
             Motion::Moving => self.read_moving(memory, state),
         }
     }
 
-    /// The stack that the in-target probe has noted, outermost frame first. Its code may be gone by now.
-    pub fn name(&mut self, memory: &dyn Memory, trail: &Trail) -> Result<Vec<Frame>, StackFailure> {
-        let frame = |step: &Step| RawFrame {
-            address: LiveAddress::in_target(0),
-            code: step.code,
-            instruction: step.instruction,
-            bytecode_copy: step.bytecode_copy,
-        };
-        self.first.chain.frames.clear();
-        self.first.chain.frames.extend(trail.frames.iter().map(frame));
-        self.first.chain.cut = trail.cut;
-        self.resolve(memory)
-    }
-
-    fn read_still(&mut self, memory: &dyn Memory, state: LiveAddress) -> Result<Vec<Frame>, StackFailure> {
+    fn read_still(&mut self, memory: &dyn Memory, state: LiveAddress) -> Result<Vec<ScriptFrame>, StackFailure> {
         let top = self.top(memory, state)?;
         self.first.walk(&self.walker, memory, top)?;
         let frames = self.resolve(memory)?;
@@ -106,15 +87,15 @@ impl PythonStacks {
         if self.top(memory, state)? == top { Ok(frames) } else { Err(StackFailure::Torn) }
     }
 
-    fn read_moving(&mut self, memory: &dyn Memory, state: LiveAddress) -> Result<Vec<Frame>, StackFailure> {
+    fn read_moving(&mut self, memory: &dyn Memory, state: LiveAddress) -> Result<Vec<ScriptFrame>, StackFailure> {
         let mut failure = StackFailure::Torn;
         for attempt in 1..=ATTEMPTS {
             let wanted = if attempt < ATTEMPTS { Wanted::Whole } else { Wanted::OuterPart };
-            let learned = self.codes.learned();
+            let learned = self.names.learned();
             match self.attempt(memory, state, wanted) {
                 // Names that were read after the stack had been confirmed may be those of a successor; now that they
                 // are known, confirm it again.
-                Ok(_) if self.codes.learned() != learned => {}
+                Ok(_) if self.names.learned() != learned => {}
                 Ok(frames) => return Ok(frames),
                 Err(error) => failure = error,
             }
@@ -122,7 +103,12 @@ impl PythonStacks {
         Err(failure)
     }
 
-    fn attempt(&mut self, memory: &dyn Memory, state: LiveAddress, wanted: Wanted) -> Result<Vec<Frame>, StackFailure> {
+    fn attempt(
+        &mut self,
+        memory: &dyn Memory,
+        state: LiveAddress,
+        wanted: Wanted,
+    ) -> Result<Vec<ScriptFrame>, StackFailure> {
         let top = self.top(memory, state)?;
         self.first.walk(&self.walker, memory, top)?;
         let second_top = self.top(memory, state)?;
@@ -141,7 +127,7 @@ impl PythonStacks {
 
     /// The innermost frame.
     fn top(&self, memory: &dyn Memory, state: LiveAddress) -> Result<LiveAddress, StackFailure> {
-        let top = match self.layout.thread.frame {
+        let top = match self.thread.frame {
             TopFrame::Direct(offset) => memory.read_pointer(state.plus(offset)),
             TopFrame::ThroughCframe { cframe, frame } => {
                 memory.read_pointer(state.plus(cframe)).and_then(|cframe| memory.read_pointer(cframe.plus(frame)))
@@ -155,35 +141,33 @@ impl PythonStacks {
     }
 
     /// Names and lines for the first reading.
-    fn resolve(&mut self, memory: &dyn Memory) -> Result<Vec<Frame>, StackFailure> {
+    fn resolve(&mut self, memory: &dyn Memory) -> Result<Vec<ScriptFrame>, StackFailure> {
         self.resolve_outermost(memory, self.first.chain.frames.len())
     }
 
     /// Names and lines for the outer frames that both readings saw, and a marker for the rest.
-    fn resolve_outer_part(&mut self, memory: &dyn Memory) -> Result<Vec<Frame>, StackFailure> {
+    fn resolve_outer_part(&mut self, memory: &dyn Memory) -> Result<Vec<ScriptFrame>, StackFailure> {
         let stable = self.first.stable_outer(&self.second);
         if stable == 0 {
             return Err(StackFailure::Torn);
         }
         let mut frames = self.resolve_outermost(memory, stable)?;
-        frames.push(Frame::marker(CHANGING));
+        frames.push(ScriptFrame::marker(CHANGING));
         Ok(frames)
     }
 
-    fn resolve_outermost(&mut self, memory: &dyn Memory, count: usize) -> Result<Vec<Frame>, StackFailure> {
+    fn resolve_outermost(&mut self, memory: &dyn Memory, count: usize) -> Result<Vec<ScriptFrame>, StackFailure> {
         let chain = &self.first.chain;
         if chain.frames.is_empty() {
             return Err(StackFailure::NoFrames);
         }
-        self.codes.begin_reading();
+        self.names.begin_reading();
         let mut frames = Vec::with_capacity(count + 2);
         if chain.cut {
-            frames.push(Frame::marker(DEEPER));
+            frames.push(ScriptFrame::marker(DEEPER));
         }
         for raw in chain.frames.iter().rev().take(count) {
-            let offset = byte_offset(memory, &self.layout, raw).map_err(|_| StackFailure::Unreadable)?;
-            let code = self.codes.code(memory, raw.code).map_err(|_| StackFailure::Unreadable)?;
-            frames.push(code.frame_at(offset));
+            frames.extend(self.names.name(memory, &raw.frame)?);
         }
         Ok(frames)
     }

@@ -42,7 +42,7 @@ impl Reading {
             return mine.is_empty() && others.is_empty();
         };
         inner.address == other_inner.address
-            && inner.code == other_inner.code
+            && inner.frame.code == other_inner.frame.code
             && mine[1..] == others[1..]
             && mine.windows(2).all(|pair| self.agrees_in_full(other, pair[1].address, pair[0].address))
     }

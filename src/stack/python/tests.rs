@@ -5,9 +5,9 @@ use std::cell::Cell;
 use proptest::prelude::{ProptestConfig, any, prop, prop_assert, proptest};
 
 use crate::{
-    model::{address::LiveAddress, stack::Frame},
+    model::{address::LiveAddress, recorded::Entry},
     stack::{
-        CHANGING, Motion, StackFailure,
+        CHANGING, Motion, ScriptFrame, StackFailure,
         python::PythonStacks,
         scene::{Changing, Scene},
     },
@@ -62,8 +62,8 @@ fn thread(numbers: &[u64]) -> Scene {
     scene
 }
 
-fn names(stack: &[Frame]) -> Vec<&str> {
-    stack.iter().map(|frame| &*frame.function).collect()
+fn names(stack: &[ScriptFrame]) -> Vec<&str> {
+    stack.iter().map(|script| &*script.frame.function).collect()
 }
 
 #[test]
@@ -72,8 +72,22 @@ fn frames_come_outermost_first() {
     for motion in [Motion::Still, Motion::Moving] {
         let stack = stacks.read(&thread(&[1, 2, 3]), LiveAddress::in_target(STATE), motion).unwrap();
         assert_eq!(names(&stack), ["f1", "f2", "f3"]);
-        assert_eq!((&*stack[0].file, stack[0].line), ("a.py", Some(100)));
+        assert_eq!((&*stack[0].frame.file, stack[0].frame.line), ("a.py", Some(100)));
     }
+}
+
+#[test]
+fn what_a_shim_called_is_the_outermost_of_its_loop() {
+    let mut scene = thread(&[1, 2, 3, 4]);
+    let shim = FRAMES - 0x200;
+    // f1 and f3 were called by shims; the second shim was called by f2.
+    scene.word(frame(0) + 8, shim).text(shim + 70, &[3]);
+    scene.word(frame(2) + 8, shim + 0x70).word(shim + 0x78, frame(1)).text(shim + 0x70 + 70, &[3]);
+    let mut stacks = PythonStacks::new(&layout()).unwrap();
+    let stack = stacks.read(&scene, LiveAddress::in_target(STATE), Motion::Still).unwrap();
+    let entries: Vec<_> = stack.iter().map(|script| script.entry).collect();
+    assert_eq!(names(&stack), ["f1", "f2", "f3", "f4"]);
+    assert_eq!(entries, [Entry::Outermost, Entry::Inner, Entry::Outermost, Entry::Inner]);
 }
 
 /// ```text
@@ -83,7 +97,7 @@ fn frames_come_outermost_first() {
 #[test]
 fn a_change_at_any_moment_never_gives_a_mixture() {
     let (before, after) = (thread(&[1, 2, 3, 4]), thread(&[1, 5, 6, 4]));
-    let marker = Frame::marker(CHANGING).function;
+    let marker = ScriptFrame::marker(CHANGING).frame.function;
     for left in 0..60 {
         let memory = Changing { before: before.clone(), after: after.clone(), left: Cell::new(left) };
         let mut stacks = PythonStacks::new(&layout()).unwrap();
@@ -118,7 +132,7 @@ fn a_code_object_that_replaces_another_is_read_anew() {
     stacks.read(&scene, LiveAddress::in_target(STATE), Motion::Still).unwrap();
     scene.word(code(1) + 128, code(2) + 0x200).half(code(1) + 68, 7);
     let stack = stacks.read(&scene, LiveAddress::in_target(STATE), Motion::Still).unwrap();
-    assert_eq!((&*stack[0].function, stack[0].line), ("f2", Some(7)));
+    assert_eq!((&*stack[0].frame.function, stack[0].frame.line), ("f2", Some(7)));
 }
 
 proptest! {

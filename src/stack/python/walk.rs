@@ -4,7 +4,10 @@
 //! a chain that bites its own tail is an error. Whether a walk can be believed is the caller's affair.
 
 use crate::{
-    model::address::LiveAddress,
+    model::{
+        address::LiveAddress,
+        recorded::{Entry, RecordedFrame},
+    },
     stack::{DEEPEST, python::pages::Pages},
     target::{
         layout::{FrameLayout, Instruction},
@@ -26,12 +29,8 @@ const TAG_BITS: u64 = 0b11;
 pub struct RawFrame {
     /// Its own address.
     pub address: LiveAddress,
-    /// The code object it runs.
-    pub code: LiveAddress,
-    /// Where it is, as [`Instruction`] describes it.
-    pub instruction: u64,
-    /// Which copy of the bytecode it runs; 0 is the code object's own.
-    pub bytecode_copy: u32,
+    /// What it says; the name of its code object is not looked at.
+    pub frame: RecordedFrame,
 }
 
 /// A chain of frames, innermost first.
@@ -81,7 +80,7 @@ impl Walker {
         let mut fields = vec![(layout.previous, 8), (layout.code, 8), instruction];
         fields.extend(layout.owner.map(|offset| (offset, 1)));
         fields.extend(layout.local_bytecode_index.map(|offset| (offset, 4)));
-        fields.extend(layout.executing.map(|byte| (byte.offset, 1)));
+        fields.extend([layout.executing, layout.entry].iter().flatten().map(|byte| (byte.offset, 1)));
         let start = fields.iter().map(|(offset, _)| *offset).min()?;
         let end = fields.iter().filter_map(|(offset, size)| offset.checked_add(*size)).max()?;
         let length = usize::try_from(end.checked_sub(start)?).ok().filter(|length| *length <= LARGEST_HEAD)?;
@@ -122,6 +121,8 @@ impl Walker {
             if self.is_script(&head) {
                 self.check_executing(&head, at)?;
                 chain.frames.push(self.raw_frame(&head, at));
+            } else if let Some(called) = chain.frames.last_mut() {
+                called.frame.entry = Entry::Outermost;
             }
             at = LiveAddress::in_target(head.word(self.layout.previous));
         }
@@ -145,12 +146,23 @@ impl Walker {
             Instruction::Index { offset, .. } => u64::from(head.half(offset)),
             Instruction::Pointer { offset } => head.word(offset),
         };
-        RawFrame {
-            address,
-            code: LiveAddress::in_target(head.word(self.layout.code) & !TAG_BITS),
+        let frame = RecordedFrame {
+            code: head.word(self.layout.code) & !TAG_BITS,
             instruction,
             bytecode_copy: self.layout.local_bytecode_index.map_or(0, |offset| head.half(offset)),
-        }
+            name: None,
+            entry: self.entry(head),
+        };
+        RawFrame { address, frame }
+    }
+
+    /// What the frame itself tells; if a shim has called it, that is found at the shim.
+    fn entry(&self, head: &Head<'_>) -> Entry {
+        let outermost = match self.layout.entry {
+            Some(byte) => head.byte(byte.offset) == byte.value,
+            None => self.layout.shim_owners.is_empty(),
+        };
+        if outermost { Entry::Outermost } else { Entry::Inner }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::target::{
     dwarf::structure::Structures,
     layout::{
-        CodeLayout, Executing, FrameLayout, Instruction, InterpreterLayout, LineTableFormat, ObjectLayout,
+        ByteField, CodeLayout, FrameLayout, Instruction, InterpreterLayout, LineTableFormat, ObjectLayout,
         PythonLayout, RuntimeLayout, ThreadLayout, TopFrame,
     },
     lock::LockLayout,
@@ -84,14 +84,15 @@ fn frame(types: &Structures<'_>) -> Option<FrameLayout> {
         shim_owners: types.enumerators("_frameowner", &["CSTACK", "INTERPRETER"]).unwrap_or_default(),
         local_bytecode_index: types.offset(FRAME, "tlbc_index"),
         executing: None,
+        entry: types.offset(FRAME, "is_entry").map(|offset| ByteField { offset, value: 1 }),
     })
 }
 
 /// The frame up to 3.10, an object.
 fn object_frame(types: &Structures<'_>) -> Option<FrameLayout> {
-    let flag = types.offset("_frame", "f_executing").map(|offset| Executing { offset, value: 1 });
+    let flag = types.offset("_frame", "f_executing").map(|offset| ByteField { offset, value: 1 });
     // In 3.10 the last instruction counts in units of two bytes, and the flag became one of several states.
-    let state = types.offset("_frame", "f_state").map(|offset| Executing { offset, value: 0 });
+    let state = types.offset("_frame", "f_state").map(|offset| ByteField { offset, value: 0 });
     let scale = if flag.is_some() { 1 } else { 2 };
     Some(FrameLayout {
         previous: types.offset("_frame", "f_back")?,
@@ -101,6 +102,7 @@ fn object_frame(types: &Structures<'_>) -> Option<FrameLayout> {
         shim_owners: Vec::new(),
         local_bytecode_index: None,
         executing: flag.or(state),
+        entry: None,
     })
 }
 

@@ -1,0 +1,167 @@
+//! One ELF file that the target has mapped, or its vDSO: the bytes, and where in the target they are.
+//!
+//! The file is opened as the target's other images are, so that it is the very file that is mapped. Its bytes are mapped,
+//! not read. The bias comes from the segment that holds code: that a process reads its own library as a file, too, must
+//! not mislead.
+
+use std::{fs::File, io, ops::Range};
+
+use object::{
+    Endianness,
+    elf::{PF_X, PT_LOAD},
+    read::{
+        Object as _,
+        elf::{ElfFile64, ProgramHeader},
+    },
+};
+
+use crate::{
+    model::{address::LiveAddress, ids::Pid},
+    native::bytes::SharedBytes,
+    target::{
+        elf::LONGEST_FILE,
+        image::{self, ImageError},
+        maps::{Mapping, MemoryMap},
+    },
+};
+
+const PAGE: u64 = 4096;
+
+/// The parsed headers of an object.
+pub type Elf<'a> = ElfFile64<'a, Endianness, &'a [u8]>;
+
+/// A mapped ELF file.
+#[derive(Debug)]
+pub struct Object {
+    path: String,
+    bytes: SharedBytes,
+    bias: u64,
+    ranges: Vec<Range<u64>>,
+    build_id: Option<Vec<u8>>,
+}
+
+/// Why a mapping is no object with code.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// The mapped file cannot be opened.
+    #[error(transparent)]
+    Open(#[from] ImageError),
+    /// The file cannot be mapped by gilscope.
+    #[error("cannot map {path}")]
+    Map {
+        /// The path in the target's mount namespace.
+        path: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The file is too long to be a program.
+    #[error("{path} is {length} bytes long, too long for a program")]
+    TooLong {
+        /// The path in the target's mount namespace.
+        path: String,
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// It is no 64-bit ELF file, or damaged.
+    #[error("{path} is not a sound 64-bit ELF file")]
+    Damaged {
+        /// The path in the target's mount namespace.
+        path: String,
+        /// The parser's finding.
+        source: object::Error,
+    },
+    /// No segment with code belongs where the file is mapped.
+    #[error("{path} is mapped at {at} where no code belongs")]
+    Unplaced {
+        /// The path in the target's mount namespace.
+        path: String,
+        /// The mapping.
+        at: LiveAddress,
+    },
+}
+
+impl Object {
+    /// Opens the file behind `mapping`, which may be any of the file's mappings.
+    pub fn open(pid: Pid, map: &MemoryMap, mapping: &Mapping) -> Result<Self, ObjectError> {
+        let path = mapping.path.strip_suffix(" (deleted)").unwrap_or(&mapping.path);
+        let (_, file) = image::open_mapped(pid, mapping)?;
+        let bytes = mapped(path, &file)?;
+        let executable: Vec<&Mapping> = map.of(mapping.file).filter(|part| part.executable).collect();
+        let elf = parse(path, &bytes)?;
+        let placed = executable.iter().find_map(|part| bias_of(&elf, part));
+        let bias = placed.ok_or_else(|| ObjectError::Unplaced { path: path.to_owned(), at: mapping.start })?;
+        let ranges = executable.iter().map(|part| part.start.raw()..part.end.raw()).collect();
+        let build_id = elf.build_id().ok().flatten().map(<[u8]>::to_vec);
+        Ok(Self { path: path.to_owned(), bytes, bias, ranges, build_id })
+    }
+
+    /// The path as the target names it; that the file has been deleted is not part of it.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The whole file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The whole file, for an owner of its own.
+    pub fn shared_bytes(&self) -> SharedBytes {
+        self.bytes.clone()
+    }
+
+    /// What the loader added to the addresses that the file states; subtract it, wrapping, from a live address.
+    pub fn bias(&self) -> u64 {
+        self.bias
+    }
+
+    /// The live addresses of its code.
+    pub fn ranges(&self) -> &[Range<u64>] {
+        &self.ranges
+    }
+
+    /// The `length` bytes of code at a live address.
+    pub fn code_at(&self, address: u64, length: u64) -> Option<&[u8]> {
+        let elf = Elf::parse(self.bytes()).ok()?;
+        let (endian, stated) = (elf.endian(), address.wrapping_sub(self.bias));
+        elf.elf_program_headers().iter().find_map(|header| {
+            let into = stated.checked_sub(header.p_vaddr(endian))?;
+            let fits = header.p_type(endian) == PT_LOAD && into.checked_add(length)? <= header.p_filesz(endian);
+            let start = usize::try_from(header.p_offset(endian).checked_add(into)?).ok().filter(|_| fits)?;
+            self.bytes().get(start..start.checked_add(usize::try_from(length).ok()?)?)
+        })
+    }
+
+    /// The id that the linker gave the build, if any.
+    pub fn build_id(&self) -> Option<&[u8]> {
+        self.build_id.as_deref()
+    }
+}
+
+fn mapped(path: &str, file: &File) -> Result<SharedBytes, ObjectError> {
+    let map = |source| ObjectError::Map { path: path.to_owned(), source };
+    let length = file.metadata().map_err(map)?.len();
+    if length > LONGEST_FILE {
+        return Err(ObjectError::TooLong { path: path.to_owned(), length });
+    }
+    SharedBytes::of_file(file).map_err(map)
+}
+
+fn parse<'a>(path: &str, bytes: &'a [u8]) -> Result<Elf<'a>, ObjectError> {
+    Elf::parse(bytes).map_err(|source| ObjectError::Damaged { path: path.to_owned(), source })
+}
+
+/// What was added to the addresses of the segment with code that has the first byte of `part`.
+fn bias_of(elf: &Elf<'_>, part: &Mapping) -> Option<u64> {
+    let endian = elf.endian();
+    let page = |number: u64| number & !(PAGE - 1);
+    elf.elf_program_headers()
+        .iter()
+        .filter(|header| header.p_type(endian) == PT_LOAD && header.p_flags(endian) & PF_X != 0)
+        .find_map(|header| {
+            let first = page(header.p_offset(endian));
+            let after = header.p_offset(endian).checked_add(header.p_filesz(endian))?;
+            let into = (first..after).contains(&part.offset.raw()).then(|| part.offset.raw() - first)?;
+            Some(part.start.raw().wrapping_sub(page(header.p_vaddr(endian)).wrapping_add(into)))
+        })
+}

@@ -1,0 +1,243 @@
+//! Native stacks of one process: what is mapped, how to unwind it, what it is called, and what it is to the script.
+//!
+//! The map is read again when an address lies in nothing that is known, so libraries loaded later are found. What lies in no
+//! object ends a stack: past it everything would be guesswork.
+
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use rustc_hash::FxHashMap;
+
+use crate::{
+    model::{
+        ids::Pid,
+        machine::{KernelWork, MachineState},
+        stack::{Frame, PAGE_FAULT},
+    },
+    native::{
+        merge::{Extent, NativeFrame, Role},
+        object::Object,
+        symbols::Symbols,
+        unwind::Unwinder,
+    },
+    target::{
+        maps::{FileIdentity, MemoryMap},
+        parked::name_of_call,
+    },
+};
+
+/// The map is not read more often than this.
+const REFRESH_PAUSE: Duration = Duration::from_millis(50);
+/// Addresses whose names are remembered.
+const REMEMBERED: usize = 1 << 16;
+/// The evaluation loop of CPython, in every version and build; exported, so that stripped builds have the name, too.
+const EVALUATION_LOOP: &str = "_PyEval_EvalFrameDefault";
+/// What a `syscall` instruction is on x86-64; the next one is where a thread in the kernel goes on.
+const SYSTEM_CALL: [u8; 2] = [0x0f, 0x05];
+
+/// Reads native stacks of one process.
+#[derive(Debug)]
+pub struct NativeStacks {
+    pid: Pid,
+    unwinder: Unwinder,
+    mapped: Vec<Mapped>,
+    refreshed: Option<Instant>,
+    named: FxHashMap<u64, Rc<[NativeFrame]>>,
+    addresses: Vec<u64>,
+}
+
+/// An object and its names.
+#[derive(Debug)]
+struct Mapped {
+    file: FileIdentity,
+    object: Object,
+    symbols: Symbols,
+    belongs: Belongs,
+}
+
+/// Whose code an object has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Belongs {
+    Interpreter,
+    Others,
+}
+
+/// A native stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NativeStack {
+    /// Its frames, innermost first.
+    pub frames: Vec<NativeFrame>,
+    /// Whether it leads to where the thread began.
+    pub extent: Extent,
+}
+
+impl NativeStacks {
+    /// Nothing is read before the first question.
+    pub fn of(pid: Pid) -> Self {
+        Self {
+            pid,
+            unwinder: Unwinder::default(),
+            mapped: Vec::new(),
+            refreshed: None,
+            named: FxHashMap::default(),
+            addresses: Vec::new(),
+        }
+    }
+
+    /// The stack of a thread in this state.
+    pub fn read(&mut self, state: &MachineState) -> NativeStack {
+        if !self.knows(state.registers.instruction) {
+            self.refresh();
+        }
+        let mut addresses = std::mem::take(&mut self.addresses);
+        let mut extent = self.unwinder.follow(state, &mut addresses);
+        if extent == Extent::Cut && addresses.last().is_some_and(|last| !self.knows(*last)) && self.refresh() {
+            extent = self.unwinder.follow(state, &mut addresses);
+        }
+        let mut frames = Vec::with_capacity(addresses.len() + 1);
+        if let Some(frame) = self.kernel_frame(state) {
+            frames.push(NativeFrame { frame, role: Role::Other });
+        }
+        for address in addresses.iter().copied() {
+            let named = self.name(address);
+            if named.is_empty() {
+                extent = Extent::Cut;
+                break;
+            }
+            frames.extend(named.iter().cloned());
+        }
+        self.addresses = addresses;
+        NativeStack { frames, extent }
+    }
+
+    fn knows(&self, address: u64) -> bool {
+        self.place(address).is_some()
+    }
+
+    fn place(&self, address: u64) -> Option<usize> {
+        self.mapped.iter().position(|mapped| mapped.object.ranges().iter().any(|range| range.contains(&address)))
+    }
+
+    /// In the kernel without a system call, a thread is there for a fault. Which call it is, the frame below tells where
+    /// the number is not known.
+    fn kernel_frame(&self, state: &MachineState) -> Option<Frame> {
+        match state.kernel? {
+            KernelWork::Unknown => {
+                let before = self.code_before(state.registers.instruction)?;
+                (before != SYSTEM_CALL).then(|| Frame::kernel(PAGE_FAULT))
+            }
+            known => kernel_frame(known),
+        }
+    }
+
+    /// The two bytes before `address`.
+    fn code_before(&self, address: u64) -> Option<[u8; 2]> {
+        let object = &self.mapped[self.place(address)?].object;
+        let range = object.code_at(address.checked_sub(2)?, 2)?;
+        range.first_chunk().copied()
+    }
+
+    /// Reads the map again, unless that was a moment ago; says whether it has changed.
+    fn refresh(&mut self) -> bool {
+        if self.refreshed.is_some_and(|refreshed| refreshed.elapsed() < REFRESH_PAUSE) {
+            return false;
+        }
+        self.refreshed = Some(Instant::now());
+        // Of a process that has ended, what is known stays true.
+        let Ok(map) = MemoryMap::read(self.pid) else { return false };
+        let mut changed = self.forget_unmapped(&map);
+        for mapping in map.files() {
+            let known = self.mapped.iter().any(|mapped| mapped.file == mapping.file);
+            let executable = map.of(mapping.file).any(|part| part.executable);
+            if known || !executable {
+                continue;
+            }
+            if let Ok(object) = Object::open(self.pid, &map, mapping) {
+                self.add(mapping.file, object);
+                changed = true;
+            }
+        }
+        if changed {
+            self.named.clear();
+        }
+        changed
+    }
+
+    fn add(&mut self, file: FileIdentity, object: Object) {
+        self.unwinder.add(&object);
+        let belongs = if is_interpreter(object.path()) { Belongs::Interpreter } else { Belongs::Others };
+        let symbols = Symbols::of(&object, self.pid);
+        self.mapped.push(Mapped { file, object, symbols, belongs });
+    }
+
+    /// Forgets objects that are no longer where they were.
+    fn forget_unmapped(&mut self, map: &MemoryMap) -> bool {
+        let is_there = |mapped: &Mapped| {
+            let there = map.of(mapped.file).filter(|part| part.executable);
+            there.map(|part| part.start.raw()..part.end.raw()).eq(mapped.object.ranges().iter().cloned())
+        };
+        let (kept, gone): (Vec<_>, Vec<_>) = self.mapped.drain(..).partition(is_there);
+        self.mapped = kept;
+        gone.iter().for_each(|gone| self.unwinder.remove(&gone.object));
+        !gone.is_empty()
+    }
+
+    /// The functions at an address, innermost first; none when it lies in no code that is known.
+    fn name(&mut self, address: u64) -> Rc<[NativeFrame]> {
+        if let Some(named) = self.named.get(&address) {
+            return Rc::clone(named);
+        }
+        let named: Rc<[NativeFrame]> = match self.place(address) {
+            Some(place) => self.mapped[place].name(address).into(),
+            None => Rc::new([]),
+        };
+        if self.named.len() >= REMEMBERED {
+            self.named.clear();
+        }
+        self.named.insert(address, Rc::clone(&named));
+        named
+    }
+}
+
+impl Mapped {
+    fn name(&mut self, address: u64) -> Vec<NativeFrame> {
+        let stated = address.wrapping_sub(self.object.bias());
+        let functions = self.symbols.at(stated);
+        let path = self.object.path();
+        if functions.is_empty() {
+            return vec![NativeFrame { frame: Frame::native(&format!("{stated:#x}"), path), role: self.role("") }];
+        }
+        functions
+            .iter()
+            .map(|function| NativeFrame { frame: Frame::native(&function.name, path), role: self.role(&function.name) })
+            .collect()
+    }
+
+    fn role(&self, function: &str) -> Role {
+        match (function, self.belongs) {
+            (EVALUATION_LOOP, _) => Role::Loop,
+            (_, Belongs::Interpreter) => Role::Interpreter,
+            (_, Belongs::Others) => Role::Other,
+        }
+    }
+}
+
+/// What the kernel does, as a frame; `None` when that is not known.
+pub fn kernel_frame(work: KernelWork) -> Option<Frame> {
+    match work {
+        KernelWork::Call(number) => {
+            Some(name_of_call(number).map_or_else(|| Frame::kernel(&format!("call {number}")), Frame::kernel))
+        }
+        KernelWork::Fault => Some(Frame::kernel(PAGE_FAULT)),
+        KernelWork::Unknown => None,
+    }
+}
+
+/// Whether a file is CPython itself: `libpython3.11.so.1.0`, `python3.11`.
+fn is_interpreter(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let version = name.strip_prefix("libpython").or_else(|| name.strip_prefix("python"));
+    version.is_some_and(|version| version.is_empty() || version.starts_with(|first: char| first.is_ascii_digit()))
+}

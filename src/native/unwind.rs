@@ -1,0 +1,143 @@
+//! From registers and a copy of the stack to the addresses of all calls that are under way, by the unwind tables of the
+//! mapped objects.
+
+use std::{
+    fmt,
+    ops::{Deref, Range},
+};
+
+use framehop::{
+    ExplicitModuleSectionInfo, Module, Unwinder as _,
+    x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64},
+};
+use object::{
+    elf::PT_LOAD,
+    read::{Object as _, ObjectSection as _, elf::ProgramHeader as _},
+};
+
+use crate::{
+    model::machine::MachineState,
+    native::{
+        bytes::SharedBytes,
+        merge::Extent,
+        object::{Elf, Object},
+    },
+};
+
+/// Calls followed of one stack.
+const DEEPEST: usize = 512;
+
+/// Follows stacks of one process.
+pub struct Unwinder {
+    modules: UnwinderX86_64<Part>,
+    cache: CacheX86_64,
+}
+
+/// One section of an object.
+struct Part {
+    bytes: SharedBytes,
+    range: Range<usize>,
+}
+
+impl Deref for Part {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self { bytes: SharedBytes::of_memory(Vec::new()), range: 0..0 }
+    }
+}
+
+impl Unwinder {
+    /// Knows no object yet.
+    pub fn new() -> Self {
+        Self { modules: UnwinderX86_64::new(), cache: CacheX86_64::new() }
+    }
+
+    /// Learns the unwind tables of an object; without effect for one that cannot be parsed.
+    pub fn add(&mut self, object: &Object) {
+        if let Some(module) = module_of(object) {
+            self.modules.add_module(module);
+        }
+    }
+
+    /// Forgets an object's.
+    pub fn remove(&mut self, object: &Object) {
+        if let Some(start) = object.ranges().iter().map(|range| range.start).min() {
+            self.modules.remove_module(start);
+        }
+    }
+
+    /// The addresses in code of the calls under way, innermost first: where the next instruction is, and then within the
+    /// instruction of each call.
+    pub fn follow(&mut self, state: &MachineState, into: &mut Vec<u64>) -> Extent {
+        into.clear();
+        let registers = &state.registers;
+        let start = UnwindRegsX86_64::new(registers.instruction, registers.stack, registers.frame);
+        let mut read = |at| state.word(at).ok_or(());
+        let mut frames = self.modules.iter_frames(registers.instruction, start, &mut self.cache, &mut read);
+        while into.len() < DEEPEST {
+            match frames.next() {
+                Ok(Some(frame)) => into.push(frame.address_for_lookup()),
+                Ok(None) => return Extent::Whole,
+                Err(_) => return Extent::Cut,
+            }
+        }
+        Extent::Cut
+    }
+}
+
+impl Default for Unwinder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Unwinder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unwinder").field("modules", &self.modules.max_known_code_address()).finish_non_exhaustive()
+    }
+}
+
+fn module_of(object: &Object) -> Option<Module<Part>> {
+    let elf = Elf::parse(object.bytes()).ok()?;
+    let start = object.ranges().iter().map(|range| range.start).min()?;
+    let end = object.ranges().iter().map(|range| range.end).max()?;
+    let section = |name: &str| {
+        let section = elf.section_by_name(name)?;
+        let stated = section.address()..section.address().checked_add(section.size())?;
+        let (offset, length) = section.file_range()?;
+        let range = usize::try_from(offset).ok()?..usize::try_from(offset.checked_add(length)?).ok()?;
+        Some((stated, Part { bytes: object.shared_bytes(), range }))
+    };
+    let split = |found: Option<(Range<u64>, Part)>| found.unzip();
+    let (text_svma, text) = split(section(".text"));
+    let (eh_frame_svma, eh_frame) = split(section(".eh_frame"));
+    let (eh_frame_hdr_svma, eh_frame_hdr) = split(section(".eh_frame_hdr"));
+    let base = stated_base(&elf);
+    let sections = ExplicitModuleSectionInfo {
+        base_svma: base,
+        text_svma,
+        text,
+        got_svma: section(".got").map(|(stated, _)| stated),
+        eh_frame_svma,
+        eh_frame,
+        eh_frame_hdr_svma,
+        eh_frame_hdr,
+        debug_frame: section(".debug_frame").map(|(_, part)| part),
+        ..ExplicitModuleSectionInfo::default()
+    };
+    Some(Module::new(object.path().to_owned(), start..end, base.wrapping_add(object.bias()), sections))
+}
+
+/// Where the file's first byte is meant to be; not 0 in programs that are linked to a fixed place.
+fn stated_base(elf: &Elf<'_>) -> u64 {
+    let endian = elf.endian();
+    let mut loaded = elf.elf_program_headers().iter().filter(|header| header.p_type(endian) == PT_LOAD);
+    loaded.find(|header| header.p_offset(endian) == 0).map_or(0, |header| header.p_vaddr(endian))
+}

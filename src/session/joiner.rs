@@ -1,0 +1,83 @@
+//! Whole stacks of one moment: a script's frames, those of machine code between and below them, and the kernel's work for the
+//! thread.
+
+use std::{cell::RefCell, rc::Rc};
+
+use crate::{
+    model::{
+        ids::Pid,
+        machine::MachineState,
+        recorded::Entry,
+        stack::{Frame, FrameKind},
+    },
+    native::{
+        merge::{Extent, Fit, ScriptFrame as Script, merge},
+        stacks::NativeStacks,
+    },
+    stack::{DEEPER, ScriptFrame, StackFailure},
+};
+
+/// The joiner of a recording, used by whatever reads stacks.
+pub(super) type SharedJoiner = Rc<RefCell<Joiner>>;
+
+/// Joins native and script stacks of one process.
+#[derive(Debug)]
+pub(super) struct Joiner {
+    stacks: NativeStacks,
+    tally: JoinTally,
+}
+
+/// What became of native stacks so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct JoinTally {
+    /// Stacks joined.
+    pub(super) joined: u64,
+    /// Those of them whose outermost native frames are missing.
+    pub(super) cut: u64,
+    /// Those of them that have native frames only below the innermost script frame.
+    pub(super) unfit: u64,
+}
+
+impl Joiner {
+    pub(super) fn of(pid: Pid) -> SharedJoiner {
+        Rc::new(RefCell::new(Self { stacks: NativeStacks::of(pid), tally: JoinTally::default() }))
+    }
+
+    pub(super) fn tally(&self) -> JoinTally {
+        self.tally
+    }
+
+    /// The whole stack, outermost frame first, of a thread with this script stack, outermost first, and this state.
+    pub(super) fn join(
+        &mut self,
+        state: &MachineState,
+        script: Result<Vec<ScriptFrame>, StackFailure>,
+    ) -> Result<Vec<Frame>, StackFailure> {
+        let (script, failure) = match script {
+            Ok(frames) => (frames, None),
+            // Both are answers: what the thread runs is machine code alone.
+            Err(why @ (StackFailure::NoFrames | StackFailure::UnknownThread)) => (Vec::new(), Some(why)),
+            Err(why) => return Err(why),
+        };
+        if script.last().is_some_and(|frame| frame.frame.kind == FrameKind::Marker) {
+            // Its innermost frames are not known, so nobody knows who called what.
+            return Ok(script.into_iter().map(|script| script.frame).collect());
+        }
+        let native = self.stacks.read(state);
+        if let (true, Some(why)) = (native.frames.is_empty(), failure) {
+            return Err(why);
+        }
+        let is_cut = script.first().is_some_and(|first| first.frame == Frame::marker(DEEPER));
+        let script: Vec<Script> = script.into_iter().rev().map(convert).collect();
+        let script_extent = if is_cut { Extent::Cut } else { Extent::Whole };
+        let merged = merge((&native.frames, native.extent), (&script, script_extent));
+        self.tally.joined += 1;
+        self.tally.cut += u64::from(native.extent == Extent::Cut);
+        self.tally.unfit += u64::from(merged.fit == Fit::Tail);
+        Ok(merged.frames)
+    }
+}
+
+fn convert(script: ScriptFrame) -> Script {
+    Script { frame: script.frame, is_entry: script.entry == Entry::Outermost }
+}
