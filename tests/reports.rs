@@ -213,7 +213,7 @@ fn the_json_profile_has_exactly_the_documented_fields() {
     let expected = [
         (
             "",
-            "backend blame exact functions hold_sites holds_by_kind locks long_hold_threshold_ns long_holds matrix native quality schema target threads window_ns",
+            "backend blame exact findings functions hold_sites holds_by_kind locks long_hold_threshold_ns long_holds matrix native quality schema target threads window_ns",
         ),
         ("/target", "command free_threaded pid runtime runtime_version"),
         (
@@ -236,6 +236,7 @@ fn the_json_profile_has_exactly_the_documented_fields() {
             "detail duration_ns function kind lock object stack start_ns states_ns tid waited_ns waiters",
         ),
         ("/holds_by_kind/0", "caller detail function held_ns inflicted_wait_ns kind object"),
+        ("/findings/0", "figures id remedy words"),
         ("/functions/0", "file function held_ns inflicted_wait_ns seen states_ns wait_ns"),
         ("/functions/0/states_ns", states),
         (

@@ -13,7 +13,10 @@ use crate::{
     report::{Format, Report, outlet::Destination, view::View},
 };
 
-pub use crate::{cli::error::PlanError, session::options::{BackendChoice, FrameDetail}};
+pub use crate::{
+    cli::error::PlanError,
+    session::options::{BackendChoice, FrameDetail},
+};
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]

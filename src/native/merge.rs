@@ -138,7 +138,8 @@ mod tests {
     fn script(words: &str) -> Vec<ScriptFrame> {
         let frame = |word: &str| {
             let name = word.trim_end_matches('*');
-            let frame = Frame { kind: FrameKind::Script, function: name.to_owned(), file: "a.py".into(), line: Some(1) };
+            let frame =
+                Frame { kind: FrameKind::Script, function: name.to_owned(), file: "a.py".into(), line: Some(1) };
             ScriptFrame { frame, is_entry: name != word }
         };
         words.split_whitespace().map(frame).collect()

@@ -311,7 +311,11 @@ fn pending(raw: RawRecord, since: MonoNanos, pid: Pid, roles: &FxHashMap<EventId
 }
 
 /// A look at a thread of the target, by the event that is its own.
-fn sample(raw: RawRecord, pid: Pid, (roles, families): (&FxHashMap<EventId, Role>, &[Family])) -> Option<MachineSample> {
+fn sample(
+    raw: RawRecord,
+    pid: Pid,
+    (roles, families): (&FxHashMap<EventId, Role>, &[Family]),
+) -> Option<MachineSample> {
     let RawRecord { event, at, pid: of, tid, body } = raw;
     let (role, tid) = (roles.get(&event)?, tid?);
     match body {

@@ -19,6 +19,7 @@ use crate::{
         kinds::{KindCost, Kinds, kind_costs},
         matrix::Matrix,
         schema,
+        verdict::{Finding, findings},
     },
 };
 
@@ -59,6 +60,7 @@ fn document(profile: &Profile) -> schema::Document<'_> {
             .collect(),
         holds_by_kind: kind_costs(profile).iter().map(held_for).collect(),
         functions: function_costs(profile).iter().map(function).collect(),
+        findings: findings(profile).into_iter().map(finding).collect(),
         quality: quality(&profile.quality),
     }
 }
@@ -205,6 +207,12 @@ fn function<'a>(cost: &FunctionCost<'a>) -> schema::Function<'a> {
         seen: tally(cost.seen),
         states_ns: schema::StatesNs(cost.states),
     }
+}
+
+fn finding(finding: Finding) -> schema::Finding {
+    let Finding { id, words, remedy, figures, .. } = finding;
+    let remedy = (!remedy.is_empty()).then_some(remedy);
+    schema::Finding { id, words, remedy, figures: schema::Figures(figures) }
 }
 
 fn quality(quality: &Quality) -> schema::Quality<'_> {

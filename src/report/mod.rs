@@ -18,6 +18,7 @@ mod matrix;
 mod names;
 mod native;
 mod schema;
+mod verdict;
 
 use std::{fmt, io, path::Path};
 

@@ -5,7 +5,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::model::state::StateTimes;
+use crate::{model::state::StateTimes, report::verdict::Figure};
 
 /// The value of `schema`.
 pub(super) const SCHEMA: &str = "gilscope/1";
@@ -27,6 +27,7 @@ pub(super) struct Document<'a> {
     pub(super) long_holds: Vec<LongHold<'a>>,
     pub(super) holds_by_kind: Vec<HeldFor<'a>>,
     pub(super) functions: Vec<Function<'a>>,
+    pub(super) findings: Vec<Finding>,
     pub(super) quality: Quality<'a>,
 }
 
@@ -166,6 +167,35 @@ pub(super) struct Function<'a> {
     pub(super) inflicted_wait_ns: u64,
     pub(super) seen: HoldTally,
     pub(super) states_ns: StatesNs,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Finding {
+    pub(super) id: &'static str,
+    pub(super) words: String,
+    pub(super) remedy: Option<String>,
+    pub(super) figures: Figures,
+}
+
+/// Figures by name.
+#[derive(Debug)]
+pub(super) struct Figures(pub(super) Vec<(&'static str, Figure)>);
+
+impl Serialize for Figures {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, figure)| (name, figure)))
+    }
+}
+
+impl Serialize for Figure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Time(time) => serializer.serialize_u64(time.as_nanos()),
+            Self::Count(count) => serializer.serialize_u64(*count),
+            Self::Share(share) => serializer.serialize_f64((share * 1e4).round() / 1e4),
+            Self::Name(name) => name.serialize(serializer),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]

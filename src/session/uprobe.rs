@@ -202,7 +202,8 @@ impl LockProbes {
         let mut namer = Namer::new(resolver, Rc::clone(stacks));
         let memory = ProcessMemory::open(target.pid)?;
         let on_stack = Box::new(move |stack: &RecordedStack, _: Option<&MachineState>| namer.name(stack));
-        let running = match source.read_stacks((target, &memory), Ticks { rate, taken: Taken::MachineState }, on_stack) {
+        let running = match source.read_stacks((target, &memory), Ticks { rate, taken: Taken::MachineState }, on_stack)
+        {
             Ok(true) => RunningThreads::OfSource,
             Ok(false) => RunningThreads::Ours,
             Err(why) => {

@@ -127,8 +127,7 @@ mod tests {
         let line = "230 0x0 0x0 0x7ffd 0x0 0x0 0x1 0x7ffd3650 0x7f26";
         let sleeping = parse(line).unwrap();
         let arguments = [0, 0, 0x7ffd, 0, 0, 1];
-        let expected =
-            Parked { work: KernelWork::Call(230), arguments, stack: 0x7ffd_3650, instruction: 0x7f26 };
+        let expected = Parked { work: KernelWork::Call(230), arguments, stack: 0x7ffd_3650, instruction: 0x7f26 };
         assert_eq!(sleeping, expected);
         assert_eq!(parse("-1 0x7ffd3650 0x7f26\n").unwrap().work, KernelWork::Fault);
         for other in ["running", "", "230 0x0", "-1", "x 0x1 0x2"] {

@@ -4,6 +4,7 @@
 
 pub(super) mod words;
 
+mod findings;
 mod functions;
 mod kinds;
 mod locks;
@@ -63,6 +64,7 @@ impl Report for Text {
             matrix::section(profile, &names, self.width),
             pairs::section(profile, &names, self.width),
             long_holds::section(profile, &names, self.width),
+            findings::section(profile, self.width),
             trust::section(profile),
         ];
         let text: Vec<String> = sections.into_iter().filter(|section| !section.is_empty()).collect();

@@ -25,7 +25,7 @@ pub(super) fn bare_share(part: Nanos, whole: Nanos) -> String {
 }
 
 /// `1 234 567`.
-pub(super) fn count(number: u64) -> String {
+pub(in crate::report) fn count(number: u64) -> String {
     let digits = number.to_string();
     let first = digits.len() % 3;
     let (head, tail) = digits.split_at(first);
@@ -59,9 +59,46 @@ pub(in crate::report) fn place(function: &str, file: &str) -> String {
     }
 }
 
+/// What stays on one line with the number before it.
+const UNITS: [&str; 5] = ["ns", "µs", "ms", "s", "%"];
+
+/// `text` in lines of at most `width` characters where words allow it, the first after `first`, the others as far in.
+pub(super) fn wrapped(first: &str, text: &str, width: usize) -> String {
+    let indent = first.chars().count();
+    let (mut out, mut at) = (first.to_owned(), indent);
+    for word in unbroken(text) {
+        let length = word.chars().count();
+        if at > indent && at + 1 + length > width {
+            out.push('\n');
+            out.push_str(&" ".repeat(indent));
+            at = indent;
+        }
+        if at > indent {
+            out.push(' ');
+            at += 1;
+        }
+        out.push_str(&word);
+        at += length;
+    }
+    out
+}
+
+/// The words of `text`, a number together with its unit.
+fn unbroken(text: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let is_unit = UNITS.contains(&word.trim_end_matches(|shown: char| ",.;:)".contains(shown)));
+        match words.last_mut().filter(|last| is_unit && last.ends_with(|shown: char| shown.is_ascii_digit())) {
+            Some(number) => number.extend([" ", word]),
+            None => words.push(word.to_owned()),
+        }
+    }
+    words
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{bare_share, count, share};
+    use super::{bare_share, count, share, wrapped};
     use crate::model::time::Nanos;
 
     #[test]
@@ -74,6 +111,13 @@ mod tests {
         assert_eq!(of(10, 10), "100 %");
         assert_eq!(of(1, 0), "–");
         assert_eq!(bare_share(Nanos::from_nanos(1), Nanos::from_nanos(100_000)), "<0.1");
+    }
+
+    #[test]
+    fn long_lines_are_wrapped_below_their_beginning() {
+        assert_eq!(wrapped("1. ", "aa bb cc", 8), "1. aa bb\n   cc");
+        assert_eq!(wrapped("1. ", "much-too-long-a-word b", 8), "1. much-too-long-a-word\n   b");
+        assert_eq!(wrapped("", "of 5.89 ms, 7 %; s", 9), "of\n5.89 ms,\n7 %; s");
     }
 
     #[test]
