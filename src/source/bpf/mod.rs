@@ -19,6 +19,7 @@ use crate::{
         address::LiveAddress,
         event::{Event, LostEvents, SampleCause, StackSample, What},
         ids::{Pid, Tid},
+        recorded::RecordedStack,
         time::{MonoNanos, Nanos},
     },
     perf::{limits::online_cpus, stream::threads_of},
@@ -137,14 +138,22 @@ impl BpfSource {
         for hit in std::mem::replace(&mut self.pending, later) {
             let Hit { at, tid, what } = hit;
             match what {
-                HitKind::Tick(stack) => {
-                    let stack = (self.on_stack)(&stack);
-                    let sample = StackSample { until: at, stack, cause: SampleCause::Tick };
-                    out.push(Event { at, tid, what: What::Stack(sample) });
-                }
+                HitKind::Tick(stack) => self.deliver_stack((at, tid), &stack, SampleCause::Tick, out),
+                HitKind::Holder(stack) => self.deliver_stack((at, tid), &stack, SampleCause::Contended, out),
                 HitKind::Call(call) => self.deliver_call((at, tid), call, out),
             }
         }
+    }
+
+    fn deliver_stack(
+        &mut self,
+        (at, tid): (MonoNanos, Tid),
+        stack: &RecordedStack,
+        cause: SampleCause,
+        out: &mut Vec<Event>,
+    ) {
+        let stack = (self.on_stack)(stack);
+        out.push(Event { at, tid, what: What::Stack(StackSample { until: at, stack, cause }) });
     }
 
     /// The stack of a wait counts from the moment it began, that of a hold up to the moment it ended.
