@@ -1,4 +1,5 @@
-//! When to read whose stack: all threads at a jittered rate, and each thread that has begun to wait.
+//! When to read whose stack: all threads at a jittered rate, each thread that has begun to wait, and again and again those
+//! for whom others wait, unless the source reads them.
 //!
 //! Stacks are read from outside; no thread is ever stopped for it. A stack that moved while it was read is discarded by
 //! the reader and counted. Where programs in the kernel sample the threads that run, only the others are read here.
@@ -37,6 +38,13 @@ pub(super) enum RunningThreads {
 pub(super) struct Readings {
     pub(super) waits: WaitStacks,
     pub(super) running: RunningThreads,
+}
+
+impl Readings {
+    /// Whether nobody but us reads the stacks of those for whom others wait.
+    fn lack_holders(self) -> bool {
+        self.waits == WaitStacks::Read && self.running == RunningThreads::Ours
+    }
 }
 
 /// Reads stacks on time.
@@ -105,6 +113,11 @@ impl Sampler {
         threads.sort_unstable();
         if self.readings.waits == WaitStacks::Read {
             self.read_waits(ledger, &threads, stacks, out);
+        }
+        if self.readings.lack_holders() {
+            let owners: Vec<Tid> = ledger.contended_owners().collect();
+            // That others wait for them is known a little late. If it is over, the reading counts for nothing.
+            out.extend(owners.into_iter().map(|tid| self.read(tid, Motion::Moving, SampleCause::Contended, stacks)));
         }
         let now = clock::now();
         if now < self.next_tick || threads.is_empty() {

@@ -160,16 +160,21 @@ impl BpfSource {
         for hit in std::mem::replace(&mut self.pending, later) {
             let Hit { at, tid, what } = hit;
             match what {
-                HitKind::Tick(stack) => {
-                    let machine = self.machine.at_tick(tid, at);
-                    let stack = (self.on_stack)(&stack, machine.as_ref());
-                    let sample = StackSample { until: at, stack, cause: SampleCause::Tick };
-                    out.push(Event { at, tid, what: What::Stack(sample) });
+                HitKind::Tick(stack) => self.deliver_tick((at, tid), &stack, out),
+                HitKind::Holder(stack) => {
+                    let stack = (self.on_stack)(&stack, None);
+                    out.push(stack_event((at, tid), stack, SampleCause::Contended));
                 }
                 HitKind::Call(call) => self.deliver_call((at, tid), call, out),
             }
         }
         self.machine.forget_before(self.read_until);
+    }
+
+    fn deliver_tick(&mut self, (at, tid): (MonoNanos, Tid), stack: &RecordedStack, out: &mut Vec<Event>) {
+        let machine = self.machine.at_tick(tid, at);
+        let stack = (self.on_stack)(stack, machine.as_ref());
+        out.push(stack_event((at, tid), stack, SampleCause::Tick));
     }
 
     /// The stack of a wait counts from the moment it began, that of a hold up to the moment it ended.
@@ -204,6 +209,10 @@ impl BpfSource {
             SiteMeaning::Usdt(step) => translator.report_step(StepReport { at, tid, lock: argument, step }, out),
         }
     }
+}
+
+fn stack_event((at, tid): (MonoNanos, Tid), stack: Option<StackId>, cause: SampleCause) -> Event {
+    Event { at, tid, what: What::Stack(StackSample { until: at, stack, cause }) }
 }
 
 impl Source for BpfSource {
