@@ -5,7 +5,6 @@ use std::{cell::RefCell, rc::Rc};
 
 use crate::{
     model::{
-        ids::Pid,
         machine::MachineState,
         recorded::Entry,
         stack::{Frame, FrameKind},
@@ -14,7 +13,9 @@ use crate::{
         merge::{Extent, Fit, ScriptFrame as Script, merge},
         stacks::NativeStacks,
     },
+    session::options::FrameDetail,
     stack::{DEEPER, ScriptFrame, StackFailure},
+    target::{discover::Target, runtime::Runtime},
 };
 
 /// The joiner of a recording, used by whatever reads stacks.
@@ -39,8 +40,19 @@ pub(super) struct JoinTally {
 }
 
 impl Joiner {
-    pub(super) fn of(pid: Pid) -> SharedJoiner {
-        Rc::new(RefCell::new(Self { stacks: NativeStacks::of(pid), tally: JoinTally::default() }))
+    /// A joiner, if `frames` are wanted that it has.
+    pub(super) fn wanted(target: &Target, frames: FrameDetail, notes: &mut Vec<String>) -> Option<SharedJoiner> {
+        match (frames, &target.runtime) {
+            (FrameDetail::Script, _) => None,
+            (FrameDetail::ScriptAndNative, Runtime::ToyVm(_)) => {
+                notes.push("no native frames: those of the toy VM are gilscope's own".to_owned());
+                None
+            }
+            (FrameDetail::ScriptAndNative, Runtime::CPython(_)) => {
+                let stacks = NativeStacks::of(target.pid);
+                Some(Rc::new(RefCell::new(Self { stacks, tally: JoinTally::default() })))
+            }
+        }
     }
 
     pub(super) fn tally(&self) -> JoinTally {

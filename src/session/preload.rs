@@ -13,6 +13,7 @@ use crate::{
     session::{
         error::SessionError,
         finder::LiveLocks,
+        joiner::Joiner,
         namer::Namer,
         options::RecordOptions,
         recording::{Beginning, Recording, first_thread},
@@ -85,13 +86,14 @@ impl PreloadWatch {
         let stacks = SharedStacks::default();
         let mut wait_stacks = WaitStacks::Read;
         if let Some(resolver) = resolver(&target, options)? {
-            let mut namer = Namer::new(resolver, Rc::clone(&stacks));
+            let mut namer = Namer::new(resolver, Rc::clone(&stacks), None);
             let on_stack = Box::new(move |stack: &RecordedStack| namer.name(stack));
             source.note_stacks(&target.runtime, Rc::clone(&translator), on_stack);
             wait_stacks = WaitStacks::Brought;
         }
         let mut sources: Vec<Box<dyn Source>> = vec![Box::new(source)];
         let mut notes = Vec::new();
+        let joiner = Joiner::wanted(&target, options.frames, &mut notes);
         match scheduler {
             Ok(scheduler) => sources.push(Box::new(scheduler)),
             Err(error) => notes.push(format!("no scheduler evidence: {error}; running and blocked are unknown")),
@@ -102,6 +104,7 @@ impl PreloadWatch {
             target,
             translator,
             stacks,
+            joiner,
             readings: Readings { waits: wait_stacks, running: RunningThreads::Ours },
             sources,
             backend,

@@ -14,9 +14,11 @@ use crate::{
     session::{
         engine::{Engine, Parts},
         error::SessionError,
+        joiner::SharedJoiner,
         options::RecordOptions,
         progress::Progress,
         sampler::{Readings, Sampler},
+        sleepers::Sleepers,
         stacks::SharedStacks,
         summary,
     },
@@ -53,6 +55,8 @@ pub(super) struct Beginning {
     pub(super) translator: SharedTranslator,
     /// Shared with the sources.
     pub(super) stacks: SharedStacks,
+    /// What adds native frames, if they are wanted.
+    pub(super) joiner: Option<SharedJoiner>,
     pub(super) readings: Readings,
     pub(super) sources: Vec<Box<dyn Source>>,
     pub(super) backend: Backend,
@@ -64,9 +68,9 @@ pub(super) struct Beginning {
 
 impl Recording {
     pub(super) fn begin(beginning: Beginning, options: RecordOptions) -> Result<Self, SessionError> {
-        let Beginning { target, translator, stacks, readings, sources, backend, start, lock_start, mut notes } =
-            beginning;
-        let sampler = sampler(&target, (options.rate, readings), &mut notes)?;
+        let Beginning { target, translator, stacks, joiner, sources, backend, start, lock_start, .. } = beginning;
+        let mut notes = beginning.notes;
+        let sampler = sampler(&target, (options.rate, beginning.readings, joiner.clone()), &mut notes)?;
         let long_hold = nanos(options.long_hold);
         let engine = Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start, long_hold });
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
@@ -124,7 +128,7 @@ pub(super) fn first_thread(tid: Tid, at: MonoNanos, cpu: SeenCpu, lock_start: Lo
 
 fn sampler(
     target: &Target,
-    (rate, readings): (Option<NonZeroU32>, Readings),
+    (rate, readings, joiner): (Option<NonZeroU32>, Readings, Option<SharedJoiner>),
     notes: &mut Vec<String>,
 ) -> Result<Option<Sampler>, SessionError> {
     let Some(rate) = rate else {
@@ -136,5 +140,6 @@ fn sampler(
     if reader.is_none() {
         notes.push("stacks of this build cannot be read".to_owned());
     }
-    Ok(reader.map(|reader| Sampler::new(reader, rate, readings)))
+    let sleepers = Sleepers::of(target, joiner)?;
+    Ok(reader.map(|reader| Sampler::new((reader, sleepers), rate, readings)))
 }

@@ -16,6 +16,7 @@ use crate::{
     session::{
         error::SessionError,
         finder::LiveLocks,
+        joiner::{Joiner, SharedJoiner},
         namer::Namer,
         options::{NoteDetail, RecordOptions},
         recording::{Beginning, Recording, first_thread},
@@ -89,7 +90,9 @@ impl UprobeWatch {
         }
         self.translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
         let stacks = SharedStacks::default();
-        let (source, running) = self.probes.into_source(&target, options.rate, &stacks, &mut notes)?;
+        let joiner = Joiner::wanted(&target, options.frames, &mut notes);
+        let reading = StackReading { rate: options.rate, stacks: &stacks, joiner: joiner.as_ref() };
+        let (source, running) = self.probes.into_source(&target, reading, &mut notes)?;
         // Whatever happened since the probes were armed is newer than what is seen, and wins.
         let seen = match &missed {
             Some(_) => target.sightings(&ProcessMemory::open(target.pid)?, &numbered_seats(&self.translator)),
@@ -101,6 +104,7 @@ impl UprobeWatch {
             target,
             translator: self.translator,
             stacks,
+            joiner,
             readings: Readings { waits: WaitStacks::Read, running },
             sources: vec![source],
             backend: Backend::Uprobe,
@@ -131,12 +135,15 @@ pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording
     let free = seats.iter().filter(|(_, seat)| seat.read(&memory).is_ok_and(|words| !words.locked));
     let free: Vec<LockId> = free.map(|(id, _)| *id).collect();
     let stacks = SharedStacks::default();
-    let (source, running) = probes.into_source(&target, options.rate, &stacks, &mut notes)?;
+    let joiner = Joiner::wanted(&target, options.frames, &mut notes);
+    let reading = StackReading { rate: options.rate, stacks: &stacks, joiner: joiner.as_ref() };
+    let (source, running) = probes.into_source(&target, reading, &mut notes)?;
     let start = clock::now();
     let beginning = Beginning {
         target,
         translator,
         stacks,
+        joiner,
         readings: Readings { waits: WaitStacks::Read, running },
         sources: vec![source],
         backend: Backend::Uprobe,
@@ -164,6 +171,14 @@ fn as_events(seen: Vec<SeenThread>, at: MonoNanos) -> impl Iterator<Item = Event
     })
 }
 
+/// How stacks are to be read.
+#[derive(Debug, Clone, Copy)]
+struct StackReading<'a> {
+    rate: Option<NonZeroU32>,
+    stacks: &'a SharedStacks,
+    joiner: Option<&'a SharedJoiner>,
+}
+
 impl LockProbes {
     /// Programs in the kernel where they can run, else tracepoints that report every hit.
     fn arm(
@@ -189,20 +204,22 @@ impl LockProbes {
     fn into_source(
         self,
         target: &Target,
-        rate: Option<NonZeroU32>,
-        stacks: &SharedStacks,
+        reading: StackReading<'_>,
         notes: &mut Vec<String>,
     ) -> Result<(Box<dyn Source>, RunningThreads), SessionError> {
         let mut source = match self {
             Self::Programs(source) => source,
             Self::Tracepoints(source) => return Ok((source, RunningThreads::Ours)),
         };
+        let StackReading { rate, stacks, joiner } = reading;
         let resolver = Resolver::new(target, Box::new(ProcessMemory::open(target.pid)?));
         let Some((rate, resolver)) = rate.zip(resolver) else { return Ok((source, RunningThreads::Ours)) };
-        let mut namer = Namer::new(resolver, Rc::clone(stacks));
+        let mut namer = Namer::new(resolver, Rc::clone(stacks), joiner.cloned());
+        let taken = if joiner.is_some() { Taken::MachineState } else { Taken::Nothing };
         let memory = ProcessMemory::open(target.pid)?;
-        let on_stack = Box::new(move |stack: &RecordedStack, _: Option<&MachineState>| namer.name(stack));
-        let running = match source.read_stacks((target, &memory), Ticks { rate, taken: Taken::MachineState }, on_stack) {
+        let on_moment =
+            Box::new(move |stack: &RecordedStack, state: Option<&MachineState>| namer.name_moment(stack, state));
+        let running = match source.read_stacks((target, &memory), Ticks { rate, taken }, on_moment) {
             Ok(true) => RunningThreads::OfSource,
             Ok(false) => RunningThreads::Ours,
             Err(why) => {
