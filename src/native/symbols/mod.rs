@@ -3,7 +3,11 @@
 //! Nothing is read before the first question. An address beyond the end of a symbol is not that symbol's: no answer is
 //! better than a wrong name.
 
+mod name;
+mod plt;
+mod spans;
 mod table;
+mod unwind_table;
 
 use std::cell::OnceCell;
 
@@ -11,7 +15,11 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     model::ids::Pid,
-    native::{bytes::SharedBytes, object::Object, symbols::table::Table},
+    native::{
+        bytes::SharedBytes,
+        object::Object,
+        symbols::{table::Table, unwind_table::UnwindTable},
+    },
 };
 
 /// Answers that are kept; past that many, all are forgotten, so that no target makes them endless.
@@ -21,6 +29,7 @@ const MOST_ANSWERS: usize = 1 << 16;
 #[derive(Debug)]
 pub struct Symbols {
     bytes: SharedBytes,
+    unwind_table: OnceCell<UnwindTable>,
     table: OnceCell<Table>,
     answers: FxHashMap<u64, Vec<Function>>,
 }
@@ -37,7 +46,12 @@ pub struct Function {
 impl Symbols {
     /// The functions of `object`, which `pid` has mapped.
     pub fn of(object: &Object, _pid: Pid) -> Self {
-        Self { bytes: object.shared_bytes(), table: OnceCell::new(), answers: FxHashMap::default() }
+        Self {
+            bytes: object.shared_bytes(),
+            unwind_table: OnceCell::new(),
+            table: OnceCell::new(),
+            answers: FxHashMap::default(),
+        }
     }
 
     /// The functions at `address`, in the file's own terms, innermost first: inlined ones, and then the one with code of
@@ -49,8 +63,9 @@ impl Symbols {
         if self.answers.len() >= MOST_ANSWERS {
             self.answers.clear();
         }
-        let table = self.table.get_or_init(|| Table::of(&self.bytes));
-        let name = table.name(&self.bytes, address);
+        let unwind_table = self.unwind_table.get_or_init(|| UnwindTable::of(&self.bytes));
+        let table = self.table.get_or_init(|| Table::of(std::slice::from_ref(&self.bytes), unwind_table));
+        let name = table.name(address);
         let answer: Vec<Function> = name.map(|name| Function { name, inlined: false }).into_iter().collect();
         self.answers.insert(address, answer.clone());
         answer
