@@ -7,6 +7,7 @@ mod debug_file;
 mod debug_info;
 mod files;
 mod inlines;
+pub mod jit;
 mod name;
 mod packed;
 mod plt;

@@ -29,15 +29,25 @@ pub fn is_mangled(name: &[u8]) -> bool {
 /// What people call the function with this symbol; `None` for an empty name.
 pub fn shown(symbol: &[u8]) -> Option<String> {
     let lossy = String::from_utf8_lossy(&symbol[..symbol.len().min(LONGEST_MANGLED)]);
-    let plain = without_copies(without_version(&lossy));
-    let name = demangled(plain).unwrap_or_else(|| plain.to_owned());
-    let clean = clean(&name);
-    (!clean.is_empty()).then_some(clean)
+    let symbol = without_copies(without_version(&lossy));
+    let name = demangled(symbol).unwrap_or_else(|| symbol.to_owned());
+    plain(name.as_bytes())
 }
 
-/// `memcpy` of `memcpy@@GLIBC_2.14`.
+/// A name as it is, but for characters that would break a line or a terminal; `None` for an empty one.
+pub fn plain(name: &[u8]) -> Option<String> {
+    let lossy = String::from_utf8_lossy(&name[..name.len().min(LONGEST)]);
+    let clean = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let mut text: String = lossy.chars().map(clean).collect();
+    let end = (0..=text.len().min(LONGEST)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    text.truncate(end);
+    (!text.is_empty()).then_some(text)
+}
+
+/// `memcpy` of `memcpy@@GLIBC_2.14` and of `__GI_memcpy`, as libc calls it within itself.
 fn without_version(name: &str) -> &str {
-    name.split_once('@').map_or(name, |(plain, _)| plain)
+    let plain = name.split_once('@').map_or(name, |(plain, _)| plain);
+    plain.strip_prefix("__GI_").unwrap_or(plain)
 }
 
 /// `take_gil` of `take_gil.constprop.0.cold`.
@@ -144,17 +154,6 @@ impl DemangleWrite for CppText {
     }
 }
 
-/// Without characters that would break a line or a terminal.
-fn clean(name: &str) -> String {
-    let mut clean: String =
-        name.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
-    if clean.len() > LONGEST {
-        let end = (0..=LONGEST).rev().find(|at| clean.is_char_boundary(*at)).unwrap_or_default();
-        clean.truncate(end);
-    }
-    clean
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::{any, prop, proptest};
@@ -175,6 +174,7 @@ mod tests {
             ("parse.part.0.isra.12", "parse"),
             ("free_list.lto_priv.3", "free_list"),
             ("memcpy@@GLIBC_2.14", "memcpy"),
+            ("__GI___libc_read", "__libc_read"),
             ("inner.0", "inner"),
             (".text_label", ".text_label"),
             ("v8.run", "v8.run"),
