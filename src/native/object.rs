@@ -4,7 +4,11 @@
 //! not read. The bias comes from the segment that holds code: that a process reads its own library as a file, too, must
 //! not mislead.
 
-use std::{fs::File, io, ops::Range};
+use std::{
+    fs::{self, File},
+    io,
+    ops::Range,
+};
 
 use object::{
     Endianness,
@@ -22,10 +26,16 @@ use crate::{
         elf::LONGEST_FILE,
         image::{self, ImageError},
         maps::{Mapping, MemoryMap},
+        memory::{Memory, MemoryError, ProcessMemory},
     },
 };
 
 const PAGE: u64 = 4096;
+
+const VDSO: &str = "[vdso]";
+
+/// The vDSO has two pages, or a few more with larger pages.
+const LONGEST_VDSO: u64 = 1 << 20;
 
 /// The parsed headers of an object.
 pub type Elf<'a> = ElfFile64<'a, Endianness, &'a [u8]>;
@@ -78,6 +88,15 @@ pub enum ObjectError {
         /// The mapping.
         at: LiveAddress,
     },
+    /// The process has no vDSO, or is gone.
+    #[error("cannot find the vDSO of process {pid}")]
+    NoVdso {
+        /// The process.
+        pid: Pid,
+    },
+    /// The memory that holds the vDSO cannot be read.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
 }
 
 impl Object {
@@ -93,6 +112,23 @@ impl Object {
         let ranges = executable.iter().map(|part| part.start.raw()..part.end.raw()).collect();
         let build_id = elf.build_id().ok().flatten().map(<[u8]>::to_vec);
         Ok(Self { path: path.to_owned(), bytes, bias, ranges, build_id })
+    }
+
+    /// The code that the kernel gives to the process, which is no file: reading clocks is done there.
+    pub fn vdso(pid: Pid) -> Result<Self, ObjectError> {
+        let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+        let maps = String::from_utf8_lossy(&maps);
+        let range = maps.lines().find_map(vdso_of_line).ok_or(ObjectError::NoVdso { pid })?;
+        let length = usize::try_from(range.end - range.start).map_err(|_| ObjectError::NoVdso { pid })?;
+        let mut bytes = vec![0; length];
+        ProcessMemory::open(pid)?.read(LiveAddress::in_target(range.start), &mut bytes)?;
+        let elf = parse(VDSO, &bytes)?;
+        let endian = elf.endian();
+        let first = elf.elf_program_headers().iter().find(|header| header.p_type(endian) == PT_LOAD);
+        let stated = first.map_or(0, |header| header.p_vaddr(endian).wrapping_sub(header.p_offset(endian)));
+        let build_id = elf.build_id().ok().flatten().map(<[u8]>::to_vec);
+        let bias = range.start.wrapping_sub(stated);
+        Ok(Self { path: VDSO.to_owned(), bytes: SharedBytes::of_memory(bytes), bias, ranges: vec![range], build_id })
     }
 
     /// The path as the target names it; that the file has been deleted is not part of it.
@@ -136,6 +172,13 @@ impl Object {
     pub fn build_id(&self) -> Option<&[u8]> {
         self.build_id.as_deref()
     }
+}
+
+/// The range of a line of the memory map, if it is the vDSO's.
+fn vdso_of_line(line: &str) -> Option<Range<u64>> {
+    let (start, end) = line.strip_suffix(VDSO)?.split_whitespace().next()?.split_once('-')?;
+    let range = u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?;
+    (1..=LONGEST_VDSO).contains(&range.end.checked_sub(range.start)?).then_some(range)
 }
 
 fn mapped(path: &str, file: &File) -> Result<SharedBytes, ObjectError> {

@@ -3,7 +3,18 @@
 //! Nothing is read before the first question. An address beyond the end of a symbol is not that symbol's: no answer is
 //! better than a wrong name.
 
+mod debug_file;
+mod debug_info;
+mod files;
+mod inlines;
+pub mod jit;
+mod name;
+mod packed;
+mod plt;
+mod scopes;
+mod spans;
 mod table;
+mod unwind_table;
 
 use std::cell::OnceCell;
 
@@ -11,7 +22,11 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     model::ids::Pid,
-    native::{bytes::SharedBytes, object::Object, symbols::table::Table},
+    native::{
+        bytes::SharedBytes,
+        object::Object,
+        symbols::{debug_info::DebugInfo, inlines::Inlines, table::Table, unwind_table::UnwindTable},
+    },
 };
 
 /// Answers that are kept; past that many, all are forgotten, so that no target makes them endless.
@@ -21,8 +36,18 @@ const MOST_ANSWERS: usize = 1 << 16;
 #[derive(Debug)]
 pub struct Symbols {
     bytes: SharedBytes,
-    table: OnceCell<Table>,
+    path: String,
+    pid: Pid,
+    unwind_table: OnceCell<UnwindTable>,
+    tables: Option<Tables>,
     answers: FxHashMap<u64, Vec<Function>>,
+}
+
+/// What is read at the first question for a name.
+#[derive(Debug)]
+struct Tables {
+    symbols: Table,
+    inlines: Option<Inlines>,
 }
 
 /// A function at an address.
@@ -36,12 +61,21 @@ pub struct Function {
 
 impl Symbols {
     /// The functions of `object`, which `pid` has mapped.
-    pub fn of(object: &Object, _pid: Pid) -> Self {
-        Self { bytes: object.shared_bytes(), table: OnceCell::new(), answers: FxHashMap::default() }
+    pub fn of(object: &Object, pid: Pid) -> Self {
+        Self {
+            bytes: object.shared_bytes(),
+            path: object.path().to_owned(),
+            pid,
+            unwind_table: OnceCell::new(),
+            tables: None,
+            answers: FxHashMap::default(),
+        }
     }
 
     /// The functions at `address`, in the file's own terms, innermost first: inlined ones, and then the one with code of
     /// its own. Empty when nothing is known.
+    ///
+    /// A return address belongs to the instruction before it: ask for the address less one.
     pub fn at(&mut self, address: u64) -> Vec<Function> {
         if let Some(answer) = self.answers.get(&address) {
             return answer.clone();
@@ -49,10 +83,38 @@ impl Symbols {
         if self.answers.len() >= MOST_ANSWERS {
             self.answers.clear();
         }
-        let table = self.table.get_or_init(|| Table::of(&self.bytes));
-        let name = table.name(&self.bytes, address);
-        let answer: Vec<Function> = name.map(|name| Function { name, inlined: false }).into_iter().collect();
+        let answer = self.find(address);
         self.answers.insert(address, answer.clone());
         answer
+    }
+
+    /// Where the function that has `address` begins, by the unwind table, whether or not its name is known.
+    pub fn function_start(&self, address: u64) -> Option<u64> {
+        self.unwind_table().function(address).map(|function| function.start)
+    }
+
+    fn unwind_table(&self) -> &UnwindTable {
+        self.unwind_table.get_or_init(|| UnwindTable::of(&self.bytes))
+    }
+
+    fn find(&mut self, address: u64) -> Vec<Function> {
+        let tables = match self.tables.take() {
+            Some(tables) => tables,
+            None => self.read(),
+        };
+        let tables = self.tables.insert(tables);
+        let symbol = tables.symbols.name(address);
+        let mut levels = tables.inlines.as_mut().map(|inlines| inlines.at(address)).unwrap_or_default();
+        // The symbol's name wins over the debug information's, so that a function has one name in all its code.
+        let described = levels.pop_if(|level| !level.inlined).and_then(|level| level.name);
+        let inlined = levels.into_iter().filter_map(|level| level.name);
+        let inlined = inlined.map(|name| Function { name, inlined: true });
+        inlined.chain(symbol.or(described).map(|name| Function { name, inlined: false })).collect()
+    }
+
+    fn read(&self) -> Tables {
+        let files = files::of(&self.bytes, &self.path, self.pid);
+        let symbols = Table::of(&files, self.unwind_table());
+        Tables { symbols, inlines: DebugInfo::of(&files).map(Inlines::of) }
     }
 }
