@@ -14,6 +14,8 @@ mod plt;
 mod scopes;
 mod spans;
 mod table;
+#[cfg(test)]
+mod tests;
 mod unwind_table;
 
 use std::cell::OnceCell;
@@ -62,14 +64,11 @@ pub struct Function {
 impl Symbols {
     /// The functions of `object`, which `pid` has mapped.
     pub fn of(object: &Object, pid: Pid) -> Self {
-        Self {
-            bytes: object.shared_bytes(),
-            path: object.path().to_owned(),
-            pid,
-            unwind_table: OnceCell::new(),
-            tables: None,
-            answers: FxHashMap::default(),
-        }
+        Self::new(object.shared_bytes(), object.path().to_owned(), pid)
+    }
+
+    fn new(bytes: SharedBytes, path: String, pid: Pid) -> Self {
+        Self { bytes, path, pid, unwind_table: OnceCell::new(), tables: None, answers: FxHashMap::default() }
     }
 
     /// The functions at `address`, in the file's own terms, innermost first: inlined ones, and then the one with code of

@@ -74,7 +74,18 @@ fn demangled(name: &str) -> Option<String> {
         return None;
     }
     let full = of_cpp(name, Arguments::Shown)?;
-    if full.len() > LONGEST_WITH_ARGUMENTS { of_cpp(name, Arguments::Hidden) } else { Some(full) }
+    let shown = if full.len() > LONGEST_WITH_ARGUMENTS { of_cpp(name, Arguments::Hidden)? } else { full };
+    Some(without_qualifiers(&shown).to_owned())
+}
+
+/// Without what a method says of its object: a part of the parameters that is left when they go.
+fn without_qualifiers(name: &str) -> &str {
+    const QUALIFIERS: &[&str] = &[" const", " volatile", " &&", " &"];
+    let mut plain = name;
+    while let Some(rest) = QUALIFIERS.iter().find_map(|word| plain.strip_suffix(word)) {
+        plain = rest;
+    }
+    plain
 }
 
 /// Rust's names of old look like C++, but for a hash at the end.
@@ -191,6 +202,7 @@ mod tests {
             ("_RNvNtCs1234_7mycrate3foo3bar", "mycrate::foo::bar"),
             ("_ZSt4sortIPiEvT_S1_.cold", "std::sort<int*>"),
             ("_ZNSt6vectorIiSaIiEE9push_backERKi", "std::vector<int, std::allocator<int> >::push_back"),
+            ("_ZZN6keeper4Work3runEvENKUllE_clEl", "keeper::Work::run()::{lambda(long)#1}::operator()"),
             ("_Znot mangled", "_Znot mangled"),
         ]);
     }

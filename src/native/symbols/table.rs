@@ -4,8 +4,8 @@
 //! section, but over no function that the unwind table knows. Where one begins inside another, the inner one wins; a label
 //! without a size does not, since hand-written functions are full of them.
 //!
-//! Of several names for one address, the first by these rules is shown: a function's before a label's; one that other
-//! objects can see before a local one; the one with fewer leading underscores (mangled names have none); a strong one
+//! Of several names for one address, the first by these rules is shown: a function's before a label's; one with a size;
+//! one that other objects can see before a local one; the one with fewer leading underscores (mangled names have none); a strong one
 //! before a weak one; the shorter; the alphabetically first.
 
 use std::ops::Range;
@@ -146,7 +146,15 @@ impl Table {
         let name = self.raw_name(entry);
         let underscores =
             if name::is_mangled(name) { 0 } else { name.iter().take_while(|byte| **byte == b'_').count() };
-        (entry.kind, entry.binding == Binding::Local, underscores, entry.binding, name.len(), name.to_vec())
+        (
+            entry.kind,
+            entry.size == 0,
+            entry.binding == Binding::Local,
+            underscores,
+            entry.binding,
+            name.len(),
+            name.to_vec(),
+        )
     }
 
     fn drop_labels_inside(&mut self) {
