@@ -14,6 +14,7 @@ mod preload;
 mod progress;
 mod recording;
 pub mod run;
+mod running;
 mod sampler;
 pub mod signals;
 mod sleepers;

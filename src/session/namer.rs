@@ -12,7 +12,7 @@ use crate::{
     },
     perf::clock,
     session::{
-        joiner::SharedJoiner,
+        joiner::{Moment, SharedJoiner},
         stacks::{SharedStacks, keep},
     },
     stack::resolver::Resolver,
@@ -48,7 +48,7 @@ impl Namer {
     pub(super) fn name_moment(&mut self, recorded: &RecordedStack, state: Option<&MachineState>) -> Option<StackId> {
         let (Some(joiner), Some(state)) = (&self.joiner, state) else { return self.name(recorded) };
         let script = self.resolver.resolve_script(recorded);
-        keep(joiner.borrow_mut().join(state, script), &mut self.stacks.borrow_mut())
+        keep(joiner.borrow_mut().join((state, Moment::Same), script), &mut self.stacks.borrow_mut())
     }
 
     /// The place of `recorded`; `None` when it cannot be believed.

@@ -17,6 +17,7 @@ use crate::{
         namer::Namer,
         options::RecordOptions,
         recording::{Beginning, Recording, first_thread},
+        running::{Sampling, StackReading},
         sampler::{Readings, RunningThreads},
         stacks::{SharedStacks, WaitStacks},
     },
@@ -94,8 +95,14 @@ impl PreloadWatch {
         let mut sources: Vec<Box<dyn Source>> = vec![Box::new(source)];
         let mut notes = Vec::new();
         let joiner = Joiner::wanted(&target, options.frames, &mut notes);
+        let mut running = RunningThreads::Ours;
         match scheduler {
-            Ok(scheduler) => sources.push(Box::new(scheduler)),
+            Ok(scheduler) => {
+                let reading = StackReading { rate: options.rate, stacks: &stacks, joiner: joiner.as_ref() };
+                let sampling = Sampling::of((&target, &translator), scheduler, reading, &mut notes)?;
+                running = sampling.running;
+                sources.push(sampling.source);
+            }
             Err(error) => notes.push(format!("no scheduler evidence: {error}; running and blocked are unknown")),
         }
         let (backend, lock_start) = (Backend::Preload, LockStart::Free);
@@ -105,7 +112,7 @@ impl PreloadWatch {
             translator,
             stacks,
             joiner,
-            readings: Readings { waits: wait_stacks, running: RunningThreads::Ours },
+            readings: Readings { waits: wait_stacks, running },
             sources,
             backend,
             start,

@@ -43,6 +43,7 @@ pub(super) struct Recording {
     progress: Progress,
     target: Target,
     backend: Backend,
+    joiner: Option<SharedJoiner>,
     notes: Vec<String>,
     started: MonoNanos,
     duration: Option<Duration>,
@@ -74,7 +75,7 @@ impl Recording {
         let long_hold = nanos(options.long_hold);
         let engine = Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start, long_hold });
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
-        Ok(Self { engine, progress, target, backend, notes, started: start, duration })
+        Ok(Self { engine, progress, target, backend, joiner, notes, started: start, duration })
     }
 
     pub(super) fn engine(&mut self) -> &mut Engine {
@@ -90,7 +91,7 @@ impl Recording {
 
     /// Rests until something is due.
     pub(super) fn pause(&self) {
-        std::thread::sleep(self.engine.pause());
+        self.engine.rest();
     }
 
     /// Whether the wanted duration is over.
@@ -111,7 +112,9 @@ impl Recording {
             End::Now => self.engine.finish_at(limit.map_or_else(clock::now, |limit| limit.min(clock::now()))),
         };
         self.progress.end();
-        summary::profile(recorded, &self.target, self.backend, self.notes)
+        let mut notes = self.notes;
+        notes.extend(self.joiner.as_ref().and_then(|joiner| joiner.borrow().tally().words()));
+        summary::profile(recorded, &self.target, self.backend, notes)
     }
 }
 

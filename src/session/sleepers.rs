@@ -6,7 +6,7 @@
 use crate::{
     model::{ids::Tid, stack::Frame},
     native::stacks::kernel_frame,
-    session::joiner::SharedJoiner,
+    session::joiner::{Moment, SharedJoiner},
     stack::{Motion, StackFailure, reader::StackReader},
     target::{
         discover::Target,
@@ -38,7 +38,7 @@ impl Sleepers {
             return None;
         }
         Some(match (&self.joiner, state) {
-            (Some(joiner), Some(state)) => joiner.borrow_mut().join(&state, script),
+            (Some(joiner), Some(state)) => joiner.borrow_mut().join((&state, Moment::Same), script),
             _ => script.map(|script| with_kernel(script.into_iter().map(|script| script.frame).collect(), parked)),
         })
     }

@@ -1,36 +1,33 @@
 //! Kernel uprobes, on a program that is launched or on one that is running.
 
-use std::{cell::RefCell, error::Error, num::NonZeroU32, rc::Rc};
+use std::{cell::RefCell, rc::Rc};
 
 use crate::{
     ledger::LockStart,
     model::{
         event::{Event, LostEvents, SeenCpu, What},
         ids::{LockId, Pid, Tid},
-        machine::MachineState,
         profile::Backend,
-        recorded::RecordedStack,
         time::{MonoNanos, Nanos},
     },
-    perf::{clock, sampling::Taken},
+    perf::clock,
     session::{
         error::SessionError,
         finder::LiveLocks,
-        joiner::{Joiner, SharedJoiner},
-        namer::Namer,
+        joiner::Joiner,
         options::{NoteDetail, RecordOptions},
         recording::{Beginning, Recording, first_thread},
+        running::{StackReading, causes, read_moments},
         sampler::{Readings, RunningThreads},
         stacks::{SharedStacks, WaitStacks},
     },
     source::{
         Source,
-        bpf::{BpfSource, Ticks, error::BpfSourceError},
+        bpf::{BpfSource, error::BpfSourceError},
         calls::{SharedTranslator, Translator},
         scheduler::Scope,
         uprobe::{UprobeOptions, UprobeSource, cost::measure_cost, sweep::Sweeper},
     },
-    stack::resolver::Resolver,
     target::{
         discover::Target, libc::CondLibrary, lock::LockSeat, memory::ProcessMemory, sighting::SeenThread, site::Site,
     },
@@ -171,14 +168,6 @@ fn as_events(seen: Vec<SeenThread>, at: MonoNanos) -> impl Iterator<Item = Event
     })
 }
 
-/// How stacks are to be read.
-#[derive(Debug, Clone, Copy)]
-struct StackReading<'a> {
-    rate: Option<NonZeroU32>,
-    stacks: &'a SharedStacks,
-    joiner: Option<&'a SharedJoiner>,
-}
-
 impl LockProbes {
     /// Programs in the kernel where they can run, else tracepoints that report every hit.
     fn arm(
@@ -211,22 +200,7 @@ impl LockProbes {
             Self::Programs(source) => source,
             Self::Tracepoints(source) => return Ok((source, RunningThreads::Ours)),
         };
-        let StackReading { rate, stacks, joiner } = reading;
-        let resolver = Resolver::new(target, Box::new(ProcessMemory::open(target.pid)?));
-        let Some((rate, resolver)) = rate.zip(resolver) else { return Ok((source, RunningThreads::Ours)) };
-        let mut namer = Namer::new(resolver, Rc::clone(stacks), joiner.cloned());
-        let taken = if joiner.is_some() { Taken::MachineState } else { Taken::Nothing };
-        let memory = ProcessMemory::open(target.pid)?;
-        let on_moment =
-            Box::new(move |stack: &RecordedStack, state: Option<&MachineState>| namer.name_moment(stack, state));
-        let running = match source.read_stacks((target, &memory), Ticks { rate, taken }, on_moment) {
-            Ok(true) => RunningThreads::OfSource,
-            Ok(false) => RunningThreads::Ours,
-            Err(why) => {
-                notes.push(format!("running threads are sampled from outside: {}", causes(&why)));
-                RunningThreads::Ours
-            }
-        };
+        let running = read_moments(&mut source, target, reading, notes)?;
         Ok((source, running))
     }
 
@@ -252,11 +226,6 @@ impl LockProbes {
 fn last_lines(log: &str) -> String {
     let lines: Vec<&str> = log.trim().lines().collect();
     lines[lines.len().saturating_sub(3)..].join("; ")
-}
-
-fn causes(error: &(dyn Error + 'static)) -> String {
-    let whole = std::iter::successors(Some(error), |error: &&dyn Error| (*error).source());
-    whole.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn arm_tracepoints(

@@ -20,6 +20,9 @@ const MOST: u64 = 1 << 30;
 /// Bytes that one packed section may become in memory.
 const MOST_UNPACKED: u64 = 256 << 20;
 
+/// Bytes of all sections together that are read while somebody waits for the answer.
+const MOST_AT_ONCE: u64 = 48 << 20;
+
 /// Bytes of a section, as readers take them.
 pub type Section<'a> = EndianSlice<'a, NativeEndian>;
 
@@ -58,6 +61,19 @@ impl DebugInfo {
         let total: usize = sections.iter().map(|(_, (_, range))| range.len()).sum();
         let sections = sections.into_iter().map(|(id, (bytes, range))| (id, bytes, range)).collect();
         (u64::try_from(total).ok()? <= MOST).then_some(Self { sections })
+    }
+
+    /// Whether [`DebugInfo::of`] and an index of what it gives take some twenty milliseconds at the most: nothing is packed,
+    /// and there is not much of it.
+    pub fn is_soon_read(files: &[SharedBytes]) -> bool {
+        let elves = files.iter().filter_map(|file| Elf::parse(&**file).ok());
+        let Some(elf) = elves.into_iter().find(|elf| elf.section_by_name(".debug_info").is_some()) else { return true };
+        let sections = NEEDED.iter().filter_map(|id| elf.section_by_name(id.name()));
+        let sizes = sections.map(|section| {
+            let data = section.compressed_data().ok()?;
+            (data.format == CompressionFormat::None).then_some(data.uncompressed_size)
+        });
+        sizes.sum::<Option<u64>>().is_some_and(|size| size <= MOST_AT_ONCE)
     }
 
     /// A reader of the sections.

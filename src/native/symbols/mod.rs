@@ -18,7 +18,10 @@ mod table;
 mod tests;
 mod unwind_table;
 
-use std::cell::OnceCell;
+use std::{
+    cell::OnceCell,
+    thread::{self, JoinHandle},
+};
 
 use rustc_hash::FxHashMap;
 
@@ -49,7 +52,40 @@ pub struct Symbols {
 #[derive(Debug)]
 struct Tables {
     symbols: Table,
-    inlines: Option<Inlines>,
+    inlines: Inlining,
+}
+
+/// Who was inlined where, as far as it is known.
+#[derive(Debug)]
+enum Inlining {
+    Known(Option<Inlines>),
+    /// It takes long to read, so a thread does it; until it has, answers do without.
+    Underway(JoinHandle<Option<Inlines>>),
+}
+
+impl Inlining {
+    fn begin(files: Vec<SharedBytes>) -> Self {
+        let read = |files: &[SharedBytes]| DebugInfo::of(files).map(Inlines::of);
+        if DebugInfo::is_soon_read(&files) {
+            return Self::Known(read(&files));
+        }
+        let reader = thread::Builder::new().name("symbols".to_owned());
+        reader.spawn(move || read(&files)).map_or(Self::Known(None), Self::Underway)
+    }
+
+    /// What is known by now.
+    fn look(&mut self) -> Option<&mut Inlines> {
+        if matches!(self, Self::Underway(reader) if reader.is_finished())
+            && let Self::Underway(reader) = std::mem::replace(self, Self::Known(None))
+        {
+            // A thread that has panicked has found nothing.
+            *self = Self::Known(reader.join().unwrap_or_default());
+        }
+        match self {
+            Self::Known(inlines) => inlines.as_mut(),
+            Self::Underway(_) => None,
+        }
+    }
 }
 
 /// A function at an address.
@@ -83,8 +119,15 @@ impl Symbols {
             self.answers.clear();
         }
         let answer = self.find(address);
-        self.answers.insert(address, answer.clone());
+        if self.is_settled() {
+            self.answers.insert(address, answer.clone());
+        }
         answer
+    }
+
+    /// Whether all that is to be known is: answers stay the same.
+    pub fn is_settled(&self) -> bool {
+        self.tables.as_ref().is_some_and(|tables| matches!(tables.inlines, Inlining::Known(_)))
     }
 
     /// Where the function that has `address` begins, by the unwind table, whether or not its name is known.
@@ -103,7 +146,7 @@ impl Symbols {
         };
         let tables = self.tables.insert(tables);
         let symbol = tables.symbols.name(address);
-        let mut levels = tables.inlines.as_mut().map(|inlines| inlines.at(address)).unwrap_or_default();
+        let mut levels = tables.inlines.look().map(|inlines| inlines.at(address)).unwrap_or_default();
         // The symbol's name wins over the debug information's, so that a function has one name in all its code.
         let described = levels.pop_if(|level| !level.inlined).and_then(|level| level.name);
         let inlined = levels.into_iter().filter_map(|level| level.name);
@@ -114,6 +157,6 @@ impl Symbols {
     fn read(&self) -> Tables {
         let files = files::of(&self.bytes, &self.path, self.pid);
         let symbols = Table::of(&files, self.unwind_table());
-        Tables { symbols, inlines: DebugInfo::of(&files).map(Inlines::of) }
+        Tables { symbols, inlines: Inlining::begin(files) }
     }
 }
