@@ -1,8 +1,8 @@
 //! One ELF file that the target has mapped, or its vDSO: the bytes, and where in the target they are.
 //!
 //! The file is opened as the target's other images are, so that it is the very file that is mapped. Its bytes are mapped,
-//! not read. The bias comes from the segment that holds code: that a process reads its own library as a file, too, must
-//! not mislead.
+//! not read. The bias is the one that explains most segments: a process may map a library's file once more, to read it or,
+//! as libffi does with its trampolines, to run a page of it elsewhere.
 
 use std::{
     fs::{self, File},
@@ -31,6 +31,12 @@ use crate::{
 };
 
 const PAGE: u64 = 4096;
+
+/// Segments that are looked at; a real file has a dozen.
+const MOST_SEGMENTS: usize = 64;
+
+/// Executable parts of one file that are tried; a loaded one has one or two.
+const MOST_CANDIDATES: usize = 16;
 
 const VDSO: &str = "[vdso]";
 
@@ -105,11 +111,12 @@ impl Object {
         let path = mapping.path.strip_suffix(" (deleted)").unwrap_or(&mapping.path);
         let (_, file) = image::open_mapped(pid, mapping)?;
         let bytes = mapped(path, &file)?;
-        let executable: Vec<&Mapping> = map.of(mapping.file).filter(|part| part.executable).collect();
         let elf = parse(path, &bytes)?;
-        let placed = executable.iter().find_map(|part| bias_of(&elf, part));
-        let bias = placed.ok_or_else(|| ObjectError::Unplaced { path: path.to_owned(), at: mapping.start })?;
-        let ranges = executable.iter().map(|part| part.start.raw()..part.end.raw()).collect();
+        let parts: Vec<&Mapping> = map.of(mapping.file).collect();
+        let bias = bias_of_all(&elf, &parts)
+            .ok_or_else(|| ObjectError::Unplaced { path: path.to_owned(), at: mapping.start })?;
+        let code = parts.iter().filter(|part| part.executable && bias_of(&elf, part) == Some(bias));
+        let ranges = code.map(|part| part.start.raw()..part.end.raw()).collect();
         let build_id = elf.build_id().ok().flatten().map(<[u8]>::to_vec);
         Ok(Self { path: path.to_owned(), bytes, bias, ranges, build_id })
     }
@@ -194,10 +201,35 @@ fn parse<'a>(path: &str, bytes: &'a [u8]) -> Result<Elf<'a>, ObjectError> {
     Elf::parse(bytes).map_err(|source| ObjectError::Damaged { path: path.to_owned(), source })
 }
 
+/// Of the biases that each executable part suggests, the one by which most segments are where the loader puts them.
+fn bias_of_all(elf: &Elf<'_>, parts: &[&Mapping]) -> Option<u64> {
+    let endian = elf.endian();
+    let placed = |bias: u64| {
+        let segments = elf.elf_program_headers().iter().take(MOST_SEGMENTS);
+        let segments = segments.filter(|header| header.p_type(endian) == PT_LOAD);
+        let found = segments.filter(|header| {
+            let at = page(header.p_vaddr(endian)).wrapping_add(bias);
+            parts.iter().any(|part| maps(part, at, page(header.p_offset(endian))))
+        });
+        found.count()
+    };
+    let candidates = parts.iter().filter(|part| part.executable).filter_map(|part| bias_of(elf, part));
+    // Of equals the last is taken, which is the first by address.
+    candidates.take(MOST_CANDIDATES).collect::<Vec<_>>().into_iter().rev().max_by_key(|bias| placed(*bias))
+}
+
+/// Whether `part` has the byte of the file at `offset` at the live address `at`.
+fn maps(part: &Mapping, at: u64, offset: u64) -> bool {
+    (part.start.raw()..part.end.raw()).contains(&at) && part.offset.raw().wrapping_add(at - part.start.raw()) == offset
+}
+
+fn page(number: u64) -> u64 {
+    number & !(PAGE - 1)
+}
+
 /// What was added to the addresses of the segment with code that has the first byte of `part`.
 fn bias_of(elf: &Elf<'_>, part: &Mapping) -> Option<u64> {
     let endian = elf.endian();
-    let page = |number: u64| number & !(PAGE - 1);
     elf.elf_program_headers()
         .iter()
         .filter(|header| header.p_type(endian) == PT_LOAD && header.p_flags(endian) & PF_X != 0)

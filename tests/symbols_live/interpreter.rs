@@ -2,11 +2,26 @@
 
 use std::{collections::BTreeMap, io::Write, path::Path, process::Stdio};
 
-use gilscope::native::{object::Object, symbols::Symbols};
+use gilscope::{
+    model::address::LiveAddress,
+    native::{
+        object::{Elf, Object},
+        symbols::Symbols,
+    },
+    target::{
+        maps::MemoryMap,
+        memory::{Memory, ProcessMemory},
+    },
+};
+use object::read::{Object as _, ObjectSection};
 
 use crate::{
     library::{Listed, Loaded, listed},
-    live::{interpreters::pyenv, outcome, running::Running},
+    live::{
+        interpreters::{interpreters, pyenv},
+        outcome,
+        running::Running,
+    },
 };
 
 const ADDRESSES: usize = 1000;
@@ -110,4 +125,26 @@ fn the_kernels_clocks_have_names() {
     let names: std::collections::BTreeSet<String> = names.collect();
     let expected = if cfg!(target_arch = "x86_64") { "clock_gettime" } else { "__kernel_clock_gettime" };
     assert!(names.contains(expected), "{names:?}");
+}
+
+/// Programs at fixed addresses, libraries anywhere, and the dynamic loader: the code is where the bias says.
+#[test]
+fn every_object_of_an_interpreter_is_where_its_bias_says() {
+    for interpreter in interpreters() {
+        let mut running = interpreter.start("import ctypes, ssl; print(1, flush=True); input()");
+        assert_eq!(running.line(), "1");
+        let map = MemoryMap::read(running.pid()).unwrap();
+        let memory = ProcessMemory::open(running.pid()).unwrap();
+        let objects = map.files().into_iter().filter_map(|mapping| Object::open(running.pid(), &map, mapping).ok());
+        let checked = objects.map(|object| {
+            let elf = Elf::parse(object.bytes()).unwrap();
+            let text = elf.section_by_name(".text").unwrap();
+            let expected = &text.data().unwrap()[..16];
+            let mut found = [0; 16];
+            let live = LiveAddress::in_target(text.address().wrapping_add(object.bias()));
+            memory.read(live, &mut found).unwrap();
+            assert_eq!(found, expected, "{} of {}", object.path(), interpreter.name);
+        });
+        assert!(checked.count() >= 4, "{map:?}");
+    }
 }

@@ -199,7 +199,7 @@ mod tests {
             ("_ZN7library4work5innerEl", "library::work::inner"),
             ("_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE", "core::fmt::Write::write_fmt"),
             ("_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE.llvm.123", "core::fmt::Write::write_fmt"),
-            ("_RNvNtCs1234_7mycrate3foo3bar", "mycrate::foo::bar"),
+            ("_RNvNtCs1234_6kitbag3foo3bar", "kitbag::foo::bar"),
             ("_ZSt4sortIPiEvT_S1_.cold", "std::sort<int*>"),
             ("_ZNSt6vectorIiSaIiEE9push_backERKi", "std::vector<int, std::allocator<int> >::push_back"),
             ("_ZZN6keeper4Work3runEvENKUllE_clEl", "keeper::Work::run()::{lambda(long)#1}::operator()"),
