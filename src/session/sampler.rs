@@ -17,7 +17,10 @@ use crate::{
         time::{MonoNanos, Nanos},
     },
     perf::clock,
-    session::stacks::{WaitStacks, keep},
+    session::{
+        sleepers::Sleepers,
+        stacks::{WaitStacks, keep},
+    },
     stack::{Motion, reader::StackReader},
 };
 
@@ -51,6 +54,7 @@ impl Readings {
 #[derive(Debug)]
 pub(super) struct Sampler {
     reader: StackReader,
+    sleepers: Sleepers,
     readings: Readings,
     period: Nanos,
     next_tick: MonoNanos,
@@ -82,12 +86,13 @@ pub(super) struct Scene<'a> {
 
 impl Sampler {
     /// Samples each thread `rate` times a second on average.
-    pub(super) fn new(reader: StackReader, rate: NonZeroU32, readings: Readings) -> Self {
+    pub(super) fn new((reader, sleepers): (StackReader, Sleepers), rate: NonZeroU32, readings: Readings) -> Self {
         let period = Nanos::from_nanos(1_000_000_000 / u64::from(rate.get()));
         let now = clock::now();
         let jitter = Jitter(now.as_nanos() | 1);
         Self {
             reader,
+            sleepers,
             readings,
             period,
             next_tick: now,
@@ -150,8 +155,20 @@ impl Sampler {
             // A thread that sleeps in a quiet target has the stack that was read last.
             return Some(known(clock::now(), *stack));
         }
+        let sleeps = scene.ledger.is_asleep(tid) && !scene.ledger.awaits_stack(tid);
+        if let Some(event) = sleeps.then(|| self.read_sleeper(tid, stacks)).flatten() {
+            return Some(event);
+        }
         let ours = self.readings.running == RunningThreads::Ours || !scene.ledger.is_running(tid);
         ours.then(|| self.read(tid, Motion::Moving, SampleCause::Tick, stacks))
+    }
+
+    /// `None` if it has woken up.
+    fn read_sleeper(&mut self, tid: Tid, stacks: &mut StackTable) -> Option<Event> {
+        let at = clock::now();
+        let stack = keep(self.sleepers.read(tid, &mut self.reader)?, stacks);
+        let what = StackSample { until: clock::now(), stack, cause: SampleCause::Tick };
+        Some(Event { at, tid, what: What::Stack(what) })
     }
 
     fn remember(&mut self, read: Option<&Event>) {
