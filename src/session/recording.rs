@@ -15,7 +15,7 @@ use crate::{
         engine::{Engine, Parts},
         error::SessionError,
         joiner::SharedJoiner,
-        options::RecordOptions,
+        options::{FrameDetail, RecordOptions},
         progress::Progress,
         sampler::{Readings, Sampler},
         sleepers::Sleepers,
@@ -114,7 +114,8 @@ impl Recording {
         self.progress.end();
         let mut notes = self.notes;
         notes.extend(self.joiner.as_ref().and_then(|joiner| joiner.borrow().tally().words()));
-        summary::profile(recorded, &self.target, self.backend, notes)
+        let frames = if self.joiner.is_some() { FrameDetail::ScriptAndNative } else { FrameDetail::Script };
+        summary::profile(recorded, &self.target, (self.backend, frames), notes)
     }
 }
 

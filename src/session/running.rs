@@ -4,7 +4,7 @@ use std::{error::Error, num::NonZeroU32, rc::Rc};
 
 use crate::{
     model::{
-        machine::{MachineSample, MachineState},
+        machine::MachineSample,
         recorded::RecordedStack,
         time::Nanos,
     },
@@ -18,7 +18,7 @@ use crate::{
     },
     source::{
         Source,
-        bpf::{BpfSource, Ticks},
+        bpf::{Beside, BpfSource, Ticks},
         calls::SharedTranslator,
         scheduler::SchedulerSource,
     },
@@ -89,8 +89,7 @@ fn sample_near(
         let whole = if clock::now().saturating_since(sample.at) <= NEAR {
             joiner.join((&sample.state, Moment::Near), script)
         } else {
-            joiner.leave_apart();
-            script.map(|script| script.into_iter().map(|script| script.frame).collect())
+            joiner.leave_apart(script)
         };
         keep(whole, &mut stacks.borrow_mut())
     });
@@ -123,7 +122,10 @@ pub(super) fn read_moments(
     let mut namer = Namer::new(resolver, Rc::clone(stacks), joiner.cloned());
     let taken = if joiner.is_some() { Taken::MachineState } else { Taken::Nothing };
     let memory = ProcessMemory::open(target.pid)?;
-    let on_moment = Box::new(move |stack: &RecordedStack, state: Option<&MachineState>| namer.name_moment(stack, state));
+    let on_moment = Box::new(move |stack: &RecordedStack, beside: Beside<'_>| match beside {
+        Beside::Nothing => namer.name(stack),
+        Beside::Machine(state) => namer.name_sample(stack, state),
+    });
     Ok(match source.read_stacks((target, &memory), Ticks { rate, taken }, on_moment) {
         Ok(true) => RunningThreads::OfSource,
         Ok(false) => RunningThreads::Ours,

@@ -5,12 +5,17 @@ use crate::{
         profile::{Backend, Profile, Quality},
         time::Nanos,
     },
-    session::engine::Recorded,
+    session::{detail, engine::Recorded, options::FrameDetail},
     target::discover::Target,
 };
 
 /// Puts the profile together.
-pub(super) fn profile(recorded: Recorded, target: &Target, backend: Backend, mut notes: Vec<String>) -> Profile {
+pub(super) fn profile(
+    recorded: Recorded,
+    target: &Target,
+    (backend, frames): (Backend, FrameDetail),
+    mut notes: Vec<String>,
+) -> Profile {
     let Recorded { attribution, stacks, tally, late } = recorded;
     if late > 0 {
         notes.push(format!("{late} events arrived after later ones had been booked; they count as of their arrival"));
@@ -32,12 +37,12 @@ pub(super) fn profile(recorded: Recorded, target: &Target, backend: Backend, mut
         invariants_broken: attribution.invariants_broken,
         notes,
     };
-    Profile {
+    let mut profile = Profile {
         target: summary,
         window: attribution.window,
         backend,
         exact: true,
-        native: false,
+        native: frames == FrameDetail::ScriptAndNative,
         locks: attribution.locks,
         threads: attribution.threads,
         blame: attribution.blame,
@@ -46,5 +51,9 @@ pub(super) fn profile(recorded: Recorded, target: &Target, backend: Backend, mut
         long_holds: attribution.long_holds,
         quality,
         stacks,
+    };
+    if profile.native {
+        detail::add_native_frames(&mut profile);
     }
+    profile
 }
