@@ -20,7 +20,7 @@ use crate::{
     native::{
         merge::{Extent, NativeFrame, Role},
         object::Object,
-        symbols::{Symbols, jit::PerfMap},
+        symbols::{Function, Symbols, jit::PerfMap},
         unwind::Unwinder,
     },
     target::{
@@ -35,6 +35,8 @@ const REFRESH_PAUSE: Duration = Duration::from_millis(50);
 const REMEMBERED: usize = 1 << 16;
 /// The evaluation loop of CPython, in every version and build; exported, so that stripped builds have the name, too.
 const EVALUATION_LOOP: &str = "_PyEval_EvalFrameDefault";
+/// How names of functions end that CPython's own tool has written the callers of.
+const IMPLEMENTATION: &str = "_impl";
 /// What a `syscall` instruction is on x86-64; the next one is where a thread in the kernel goes on.
 const SYSTEM_CALL: [u8; 2] = [0x0f, 0x05];
 
@@ -232,8 +234,15 @@ impl Mapped {
         }
         functions
             .iter()
+            .filter(|function| self.is_told(function))
             .map(|function| NativeFrame { frame: Frame::native(&function.name, path), role: self.role(&function.name) })
             .collect()
+    }
+
+    /// Of what is inlined in the interpreter's own code most is there everywhere and tells nothing, such as `Py_INCREF`. What
+    /// a built-in function does when its arguments have been converted is what the program has called.
+    fn is_told(&self, function: &Function) -> bool {
+        !function.inlined || self.belongs == Belongs::Others || function.name.ends_with(IMPLEMENTATION)
     }
 
     fn role(&self, function: &str) -> Role {

@@ -1,5 +1,7 @@
 //! From registers and a copy of the stack to the addresses of all calls that are under way, by the unwind tables of the
 //! mapped objects.
+//!
+//! Where one stack cannot be followed, another one can: that a step failed is not remembered as the way to take it.
 
 use std::{
     fmt,
@@ -7,16 +9,17 @@ use std::{
 };
 
 use framehop::{
-    ExplicitModuleSectionInfo, Module, Unwinder as _,
+    Error, ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder as _,
     x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64},
 };
 use object::{
     elf::PT_LOAD,
     read::{Object as _, ObjectSection as _, elf::ProgramHeader as _},
 };
+use rustc_hash::FxHashSet;
 
 use crate::{
-    model::machine::MachineState,
+    model::machine::{MachineState, Registers},
     native::{
         bytes::SharedBytes,
         merge::Extent,
@@ -26,11 +29,18 @@ use crate::{
 
 /// Calls followed of one stack.
 const DEEPEST: usize = 512;
+/// Stands for a frame pointer that is not known: whatever needs it must fail, where 0 would pass for the end of the stack.
+const NO_FRAME: u64 = 1;
 
 /// Follows stacks of one process.
 pub struct Unwinder {
     modules: UnwinderX86_64<Part>,
+    /// How to go on at each address.
     cache: CacheX86_64,
+    /// Addresses at which a step has failed. The cache has a guess for them since, which is of no use to other stacks.
+    failed: FxHashSet<u64>,
+    /// How to go on at those, as long as no step fails again.
+    cache_of_failed: CacheX86_64,
 }
 
 /// One section of an object.
@@ -56,13 +66,19 @@ impl Default for Part {
 impl Unwinder {
     /// Knows no object yet.
     pub fn new() -> Self {
-        Self { modules: UnwinderX86_64::new(), cache: CacheX86_64::new() }
+        Self {
+            modules: UnwinderX86_64::new(),
+            cache: CacheX86_64::new(),
+            failed: FxHashSet::default(),
+            cache_of_failed: CacheX86_64::new(),
+        }
     }
 
     /// Learns the unwind tables of an object; without effect for one that cannot be parsed.
     pub fn add(&mut self, object: &Object) {
         if let Some(module) = module_of(object) {
             self.modules.add_module(module);
+            self.failed.clear();
         }
     }
 
@@ -70,6 +86,7 @@ impl Unwinder {
     pub fn remove(&mut self, object: &Object) {
         if let Some(start) = object.ranges().iter().map(|range| range.start).min() {
             self.modules.remove_module(start);
+            self.failed.clear();
         }
     }
 
@@ -77,18 +94,37 @@ impl Unwinder {
     /// instruction of each call.
     pub fn follow(&mut self, state: &MachineState, into: &mut Vec<u64>) -> Extent {
         into.clear();
-        let registers = &state.registers;
-        let start = UnwindRegsX86_64::new(registers.instruction, registers.stack, registers.frame);
-        let mut read = |at| state.word(at).ok_or(());
-        let mut frames = self.modules.iter_frames(registers.instruction, start, &mut self.cache, &mut read);
+        let Registers { instruction, stack, frame } = state.registers;
+        let frame = if frame == 0 { NO_FRAME } else { frame };
+        let mut registers = UnwindRegsX86_64::new(instruction, stack, frame);
+        let mut address = FrameAddress::from_instruction_pointer(instruction);
         while into.len() < DEEPEST {
-            match frames.next() {
-                Ok(Some(frame)) => into.push(frame.address_for_lookup()),
-                Ok(None) => return Extent::Whole,
-                Err(_) => return Extent::Cut,
+            let at = address.address_for_lookup();
+            into.push(at);
+            let caller = self.step(address, &mut registers, state);
+            if caller.is_err() {
+                self.failed.insert(at);
+                self.cache_of_failed = CacheX86_64::new();
             }
+            address = match caller.map(|caller| caller.map(FrameAddress::from_return_address)) {
+                Ok(Some(Some(caller))) => caller,
+                Ok(None) => return Extent::Whole,
+                Ok(Some(None)) | Err(_) => return Extent::Cut,
+            };
         }
         Extent::Cut
+    }
+
+    /// The return address of the call at `address`, and the registers behind it; `None` where the stack ends.
+    fn step(
+        &mut self,
+        address: FrameAddress,
+        registers: &mut UnwindRegsX86_64,
+        state: &MachineState,
+    ) -> Result<Option<u64>, Error> {
+        let has_failed = self.failed.contains(&address.address_for_lookup());
+        let cache = if has_failed { &mut self.cache_of_failed } else { &mut self.cache };
+        self.modules.unwind_frame(address, registers, cache, &mut |at| state.word(at).ok_or(()))
     }
 }
 
