@@ -22,6 +22,7 @@ use crate::{
     model::machine::{MachineState, Registers},
     native::{
         bytes::SharedBytes,
+        call_site::CallSite,
         merge::Extent,
         object::{Elf, Object},
     },
@@ -29,6 +30,9 @@ use crate::{
 
 /// Calls followed of one stack.
 const DEEPEST: usize = 512;
+/// How far beyond the innermost byte of the stack an unknown frame pointer is looked for.
+const SEARCHED: u64 = 4 << 10;
+const WORD: u64 = 8;
 /// Stands for a frame pointer that is not known: whatever needs it must fail, where 0 would pass for the end of the stack.
 const NO_FRAME: u64 = 1;
 
@@ -42,6 +46,9 @@ pub struct Unwinder {
     /// How to go on at those, as long as no step fails again.
     cache_of_failed: CacheX86_64,
 }
+
+/// What the call before a return address, given second, is, if it can have led to the function at the address given first.
+pub type Calls<'a> = &'a dyn Fn(u64, u64) -> Option<CallSite>;
 
 /// One section of an object.
 struct Part {
@@ -92,7 +99,9 @@ impl Unwinder {
 
     /// The addresses in code of the calls under way, innermost first: where the next instruction is, and then within the
     /// instruction of each call.
-    pub fn follow(&mut self, state: &MachineState, into: &mut Vec<u64>) -> Extent {
+    ///
+    /// `calls` tells of a callee's address and a return address what the call is, if there is one that can lead there.
+    pub fn follow(&mut self, state: &MachineState, into: &mut Vec<u64>, calls: Calls<'_>) -> Extent {
         into.clear();
         let Registers { instruction, stack, frame } = state.registers;
         let frame = if frame == 0 { NO_FRAME } else { frame };
@@ -101,10 +110,18 @@ impl Unwinder {
         while into.len() < DEEPEST {
             let at = address.address_for_lookup();
             into.push(at);
-            let caller = self.step(address, &mut registers, state);
+            let before = registers;
+            let mut caller = self.step(address, &mut registers, state);
             if caller.is_err() {
                 self.failed.insert(at);
                 self.cache_of_failed = CacheX86_64::new();
+            }
+            if before.bp() == NO_FRAME
+                && caller.is_err()
+                && let Some(found) = self.try_frames((address, before), state, calls)
+            {
+                registers = found;
+                caller = Ok(Some(registers.ip()));
             }
             address = match caller.map(|caller| caller.map(FrameAddress::from_return_address)) {
                 Ok(Some(Some(caller))) => caller,
@@ -113,6 +130,46 @@ impl Unwinder {
             };
         }
         Extent::Cut
+    }
+
+    /// The registers of the caller, where the frame pointer is not known but must point into the stack: the first place that
+    /// leads to a call of this very function, or to any call from which the stack can be followed to its end.
+    fn try_frames(
+        &self,
+        (address, registers): (FrameAddress, UnwindRegsX86_64),
+        state: &MachineState,
+        calls: Calls<'_>,
+    ) -> Option<UnwindRegsX86_64> {
+        let mut read = |at| state.word(at).ok_or(());
+        let mut cache = CacheX86_64::new();
+        let lowest = registers.sp().next_multiple_of(WORD);
+        (lowest..lowest.saturating_add(SEARCHED)).step_by(WORD as usize).find_map(|frame| {
+            let mut caller = registers;
+            caller.set_bp(frame);
+            let step = self.modules.unwind_frame(address, &mut caller, &mut cache, &mut read);
+            if step.is_err() {
+                cache = CacheX86_64::new();
+            }
+            let is_right = match calls(address.address_for_lookup(), step.ok()??)? {
+                CallSite::Direct(_) => true,
+                CallSite::Indirect => self.leads_to_the_end(caller, state),
+            };
+            is_right.then_some(caller)
+        })
+    }
+
+    fn leads_to_the_end(&self, mut registers: UnwindRegsX86_64, state: &MachineState) -> bool {
+        let mut cache = CacheX86_64::new();
+        let mut read = |at| state.word(at).ok_or(());
+        for _ in 0..DEEPEST {
+            let Some(address) = FrameAddress::from_return_address(registers.ip()) else { return false };
+            match self.modules.unwind_frame(address, &mut registers, &mut cache, &mut read) {
+                Ok(Some(_)) => {}
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+        false
     }
 
     /// The return address of the call at `address`, and the registers behind it; `None` where the stack ends.

@@ -3,11 +3,7 @@
 use std::{error::Error, num::NonZeroU32, rc::Rc};
 
 use crate::{
-    model::{
-        machine::MachineSample,
-        recorded::RecordedStack,
-        time::Nanos,
-    },
+    model::{machine::MachineSample, recorded::RecordedStack, time::Nanos},
     perf::{clock, sampling::Taken},
     session::{
         error::SessionError,
