@@ -37,7 +37,7 @@ const COLLECTORS: [&str; 13] = [
     "_Py_RunGC",
 ];
 /// How bytecode reaches a C function, up to the function itself.
-const DISPATCHERS: [&str; 17] = [
+const DISPATCHERS: [&str; 21] = [
     "cfunction_",
     "method_vectorcall",
     "_PyCFunction",
@@ -54,6 +54,10 @@ const DISPATCHERS: [&str; 17] = [
     "_PyVectorcall_Call",
     "vectorcall_",
     "_PyEval_",
+    "_PyEvalFrame",
+    "call_function",
+    "do_call_core",
+    "object_vacall",
     "type_call",
 ];
 /// Those among them that lead to nothing but C functions.
@@ -124,12 +128,17 @@ fn builtin<'a>(tail: &[&'a Frame]) -> Option<&'a Frame> {
     let begins = |frame: &Frame, with: &[&str]| with.iter().any(|start| plain(&frame.function).starts_with(start));
     let shows_call = |frame: &&Frame| {
         let name = plain(&frame.function);
-        begins(frame, &LEAD_TO_C) || name.starts_with("builtin_") || name.ends_with("_impl") || is_toy_native(name)
+        begins(frame, &LEAD_TO_C) || name.starts_with("builtin_") || implements(name) || is_toy_native(name)
     };
     let mut own = tail.iter().copied().filter(|frame| is_interpreter(&frame.file));
     own.clone().find(shows_call)?;
     own.find(|frame| !begins(frame, &DISPATCHERS) && (!is_toy(frame) || is_toy_native(plain(&frame.function))))
         .or_else(|| own_last(tail))
+}
+
+/// Whether it is what a built-in function does; macros of the interpreter are named so, too, but with its own prefix.
+fn implements(name: &str) -> bool {
+    name.ends_with("_impl") && !name.trim_start_matches('_').starts_with("Py")
 }
 
 /// A call whose function has left no frame: what led to it is all there is.
