@@ -19,7 +19,7 @@ use crate::{
         time::Nanos,
     },
     report::{
-        charge::{acting_frame, charges, frames_of},
+        charge::{Charge, acting_frame, charges, frames_of},
         kind::{HoldKind, NativeFrames},
     },
 };
@@ -32,6 +32,8 @@ type Parts<'a> = BTreeMap<HoldKind<'a>, Nanos>;
 pub(super) struct Kinds<'a> {
     profile: &'a Profile,
     native: NativeFrames,
+    /// All time inside, however many threads spent it.
+    held: BTreeMap<(State, Option<StackId>), Nanos>,
     by_stack: HashMap<StackId, Parts<'a>>,
     by_line: HashMap<Vec<&'a Frame>, Parts<'a>>,
     by_function: HashMap<(&'a str, &'a str), Parts<'a>>,
@@ -41,14 +43,15 @@ impl<'a> Kinds<'a> {
     /// What the threads of `profile` held locks for.
     pub(super) fn of(profile: &'a Profile) -> Self {
         let native = NativeFrames::of(profile);
-        let (by_stack, by_line, by_function) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let mut kinds = Self { profile, native, by_stack, by_line, by_function };
-        for thread in &profile.threads {
-            for charge in charges(thread).filter(|charge| charge.state.class() == StateClass::Inside) {
-                kinds.note(charge.state, charge.stack, charge.time);
-            }
+        let mut held: BTreeMap<_, Nanos> = BTreeMap::new();
+        let inside = |charge: &Charge| charge.state.class() == StateClass::Inside;
+        for charge in profile.threads.iter().flat_map(charges).filter(inside) {
+            *held.entry((charge.state, charge.stack)).or_default() += charge.time;
         }
-        kinds
+        let (by_stack, by_line, by_function) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let mut kinds = Self { profile, native, held: BTreeMap::new(), by_stack, by_line, by_function };
+        held.iter().for_each(|((state, stack), time)| kinds.note(*state, *stack, *time));
+        Self { held, ..kinds }
     }
 
     fn note(&mut self, state: State, stack: Option<StackId>, time: Nanos) {
@@ -94,6 +97,34 @@ impl<'a> Kinds<'a> {
         let seen = self.by_line.get(&self.line(Some(hold.stack)));
         let fitting = seen.into_iter().flatten().filter(|(kind, _)| fits(state, **kind));
         fitting.max_by_key(|(_, time)| **time).map_or(by_itself, |(kind, _)| *kind)
+    }
+
+    /// All kinds with their costs, longest held first.
+    pub(super) fn costs(&self) -> Vec<KindCost<'a>> {
+        let mut costs: BTreeMap<_, [Nanos; 2]> = BTreeMap::new();
+        let mut add = |kind, stack, column: usize, time| {
+            costs.entry((kind, caller(self.profile, kind, stack))).or_default()[column] += time;
+        };
+        for ((state, stack), time) in &self.held {
+            add(self.held(*state, *stack), *stack, 0, *time);
+        }
+        for (stack, wait) in self.blame_by_stack() {
+            for (kind, part) in self.inflicted(stack, wait) {
+                add(kind, Some(stack), 1, part);
+            }
+        }
+        let cost = |((kind, caller), [held, inflicted]): (_, [Nanos; 2])| KindCost { kind, caller, held, inflicted };
+        let mut costs: Vec<KindCost<'_>> = costs.into_iter().map(cost).collect();
+        costs.sort_by_key(|cost| Reverse((cost.held, cost.inflicted)));
+        costs
+    }
+
+    fn blame_by_stack(&self) -> BTreeMap<StackId, Nanos> {
+        let mut sums: BTreeMap<StackId, Nanos> = BTreeMap::new();
+        for blame in &self.profile.blame {
+            *sums.entry(blame.stack).or_default() += blame.wait;
+        }
+        sums
     }
 
     /// The kind of a stack that nobody but a waiter has seen.
@@ -160,27 +191,6 @@ pub(super) struct KindCost<'a> {
     pub(super) held: Nanos,
     /// How long others waited meanwhile.
     pub(super) inflicted: Nanos,
-}
-
-/// All kinds with their costs, longest held first.
-pub(super) fn kind_costs(profile: &Profile) -> Vec<KindCost<'_>> {
-    let kinds = Kinds::of(profile);
-    let mut costs: BTreeMap<_, [Nanos; 2]> = BTreeMap::new();
-    let mut add = |kind, stack, column: usize, time| {
-        costs.entry((kind, caller(profile, kind, stack))).or_default()[column] += time;
-    };
-    for charge in profile.threads.iter().flat_map(charges).filter(|charge| charge.state.class() == StateClass::Inside) {
-        add(kinds.held(charge.state, charge.stack), charge.stack, 0, charge.time);
-    }
-    for blame in &profile.blame {
-        for (kind, wait) in kinds.inflicted(blame.stack, blame.wait) {
-            add(kind, Some(blame.stack), 1, wait);
-        }
-    }
-    let cost = |((kind, caller), [held, inflicted]): (_, [Nanos; 2])| KindCost { kind, caller, held, inflicted };
-    let mut costs: Vec<KindCost<'_>> = costs.into_iter().map(cost).collect();
-    costs.sort_by_key(|cost| Reverse((cost.held, cost.inflicted)));
-    costs
 }
 
 fn caller<'a>(profile: &'a Profile, kind: HoldKind<'_>, stack: Option<StackId>) -> Option<&'a Frame> {

@@ -6,7 +6,7 @@ use crate::{
     model::{profile::Profile, stack::Frame, time::Nanos},
     report::{
         kind::{HoldKind, NativeFrames},
-        kinds::{KindCost, kind_costs},
+        kinds::{KindCost, Kinds},
         names::clean,
         native::{file_name, short_name},
         text::{
@@ -28,7 +28,7 @@ const COLUMNS: [(&str, Lean); 4] =
 
 /// The section; empty when no lock was held.
 pub(super) fn section(profile: &Profile, width: u16) -> String {
-    let costs = kind_costs(profile);
+    let costs = Kinds::of(profile).costs();
     let whole: Nanos = costs.iter().map(|cost| cost.held).sum();
     if whole == Nanos::ZERO {
         return String::new();

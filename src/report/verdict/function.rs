@@ -8,7 +8,6 @@ use crate::{
         charge::acting_frame,
         functions::FunctionCost,
         kind::{CCode, HoldKind},
-        kinds::Kinds,
         native::short_name,
         text::words::share,
         verdict::{
@@ -84,14 +83,13 @@ fn remedy(evidence: &Evidence<'_>, code: Option<CCode<'_>>, keeps: bool) -> &'st
 
 /// The C code that most of the function's blame is for.
 fn c_code<'a>(evidence: &Evidence<'a>, cost: &FunctionCost<'a>) -> Option<CCode<'a>> {
-    let kinds = Kinds::of(evidence.profile);
     let mut sums: BTreeMap<CCode<'a>, Nanos> = BTreeMap::new();
     let of_function = |blame: &&Blame| {
         let frame = acting_frame(&evidence.profile.stacks, Some(blame.stack));
         (frame.function.as_str(), frame.file.as_str()) == (cost.function, cost.file)
     };
     for blame in evidence.profile.blame.iter().filter(of_function) {
-        for (kind, wait) in kinds.inflicted(blame.stack, blame.wait) {
+        for (kind, wait) in evidence.kinds.inflicted(blame.stack, blame.wait) {
             if let HoldKind::CCode(code) = kind {
                 *sums.entry(CCode { innermost: code.function, ..code }).or_default() += wait;
             }
