@@ -64,23 +64,27 @@ inlined void report(u32 tid, u8 kind, u64 address)
 	ring_submit(record, BPF_RB_NO_WAKEUP);
 }
 
-/* Reads the frames of the thread that runs now, whose state `thread` tells, and sends them off. */
-inlined void send_stack(const struct config *c, const struct thread *thread, struct stack *stack, u32 tid, u8 kind)
+inlined void begin_stack(struct stack *stack, u32 tid, u8 kind, u64 state)
 {
-	u64 size, owner = 0, state = thread ? thread->state : 0;
-
 	stack->record.tid = tid;
 	stack->record.kind = kind;
 	stack->record.flags = 0;
 	stack->record.count = 0;
 	stack->record.address = state;
-	/* A state may have been freed and given to another thread. */
-	if (!state || word_at(state + c->owner_word, &owner) || owner != thread->owner)
-		stack->record.flags = UNKNOWN_THREAD;
-	else if (c->runtime == PYTHON)
+}
+
+inlined void walk(const struct config *c, struct stack *stack, u64 state)
+{
+	if (c->runtime == PYTHON)
 		walk_python(c, stack, state);
 	else
 		walk_toy(c, stack, state);
+}
+
+inlined void finish_stack(struct stack *stack)
+{
+	u64 size;
+
 	stack->record.at = now();
 	size = stack->record.count;
 	if (size > DEEPEST)
@@ -88,6 +92,58 @@ inlined void send_stack(const struct config *c, const struct thread *thread, str
 	size = sizeof(struct record) + size * sizeof(struct frame);
 	/* A stack that finds no room is missed, but nothing is wrong without it. */
 	ring_output(&events, stack, size, BPF_RB_NO_WAKEUP);
+}
+
+/* Reads the frames of the thread that runs now, whose state `thread` tells, and sends them off. */
+inlined void send_stack(const struct config *c, const struct thread *thread, struct stack *stack, u32 tid, u8 kind)
+{
+	u64 owner = 0, state = thread ? thread->state : 0;
+
+	begin_stack(stack, tid, kind, state);
+	stack->seal = 0;
+	/* A state may have been freed and given to another thread. */
+	if (!state || word_at(state + c->owner_word, &owner) || owner != thread->owner)
+		stack->record.flags = UNKNOWN_THREAD;
+	else
+		walk(c, stack, state);
+	finish_stack(stack);
+}
+
+/* The state of the thread that holds the lock, or 0. */
+inlined u64 holder_of(const struct config *c, u64 lock)
+{
+	u64 state = 0;
+	u32 locked = 0;
+
+	if (read_user(&locked, sizeof(locked), (void *)(lock + c->locked)) || locked != 1)
+		return 0;
+	return word_at(lock + c->last_holder, &state) ? 0 : state;
+}
+
+/*
+ * Reads the frames of the lock's holder, which may run meanwhile, and sends them off once two readings in a row are the
+ * same. Else nothing is missing: the next tick in the holder, or its release, brings its stack.
+ */
+inlined void send_holder(const struct config *c, struct stack *stack, u32 tid, u64 lock)
+{
+	u64 state = holder_of(c, lock);
+
+	stack->last_seal = 0;
+	for (stack->readings = 0; state && stack->readings < READINGS; stack->readings++) {
+		may_leave_loop(changing);
+		begin_stack(stack, tid, HOLDER, state);
+		stack->seal = 1;
+		walk(c, stack, state);
+		if (holder_of(c, lock) != state)
+			return;
+		if (stack->record.flags & BROKEN)
+			stack->seal = 0;
+		else if (stack->seal == stack->last_seal)
+			return finish_stack(stack);
+		stack->last_seal = stack->seal;
+	}
+changing:
+	return;
 }
 
 inlined int step_of(u64 cookie, u32 part)
@@ -129,6 +185,17 @@ inlined void learn_state(const struct config *c, struct thread *thread, u64 lock
 		thread->state = state;
 }
 
+/* Whoever waits has time, but has the mutex in hand that the holder needs for its release. */
+inlined int is_reading_due(struct book *book)
+{
+	u64 time = now();
+
+	if (time - book->read_at < SPACING)
+		return 0;
+	book->read_at = time;
+	return 1;
+}
+
 /* A call on a known lock. */
 inlined void on_step(const struct config *c, const struct role *role, u64 cookie, u64 address)
 {
@@ -157,10 +224,15 @@ inlined void on_step(const struct config *c, const struct role *role, u64 cookie
 	if (stack && c->runtime)
 		send_stack(c, thread, &thread->stack, tid, stack);
 	report(tid, cookie, address);
-	if (step == RELEASED) {
+	if (step == WANT) {
+		if (c->runtime && is_reading_due(book))
+			send_holder(c, &thread->stack, tid, lock);
+	} else if (step == RELEASED) {
 		book->since = 0;
+		thread->holds = 0;
 	} else if (step == ACQUIRED) {
 		book->since = kernel_ticks();
+		thread->holds = number + 1;
 		if (thread->wants == lock) {
 			thread->wants = 0;
 			if (book->waiters)
@@ -189,9 +261,19 @@ int on_call(struct pt_regs *registers)
 	return 0;
 }
 
+/* Whether somebody waits for the lock that the thread holds. */
+inlined int is_waited_for(const struct thread *thread)
+{
+	u32 number = thread->holds - 1;
+	struct book *book = thread->holds ? map_lookup(&books, &number) : 0;
+
+	return book && book->waiters;
+}
+
 /*
  * Ticks come twice as often as wanted and count by the toss of a coin, so that they cannot fall into step with the program.
- * For one that counts the kernel then takes along what the clock was opened for, such as the native stack.
+ * One that does not count still tells what a holder does while others wait. For one that counts, the kernel then takes along
+ * what the clock was opened for, such as the native stack.
  */
 SEC("perf_event")
 int on_tick(void *context)
@@ -200,13 +282,21 @@ int on_tick(void *context)
 	u64 id = current_id();
 	u32 tid = id;
 	struct config *c = map_lookup(&config, &zero);
+	struct thread *thread;
 	struct stack *stack;
+	u8 kind = TICK;
 
-	if (!c || !c->runtime || id >> 32 != c->process || random_number() & 1)
+	if (!c || !c->runtime || id >> 32 != c->process)
 		return 0;
+	thread = map_lookup(&threads, &tid);
+	if (random_number() & 1) {
+		if (!thread || !is_waited_for(thread))
+			return 0;
+		kind = HOLDER;
+	}
 	stack = map_lookup(&ticking, &zero);
 	if (!stack)
 		return 0;
-	send_stack(c, map_lookup(&threads, &tid), stack, tid, TICK);
-	return 1;
+	send_stack(c, thread, stack, tid, kind);
+	return kind == TICK;
 }

@@ -31,6 +31,12 @@ static long (*ring_output)(void *ring, void *data, u64 size, u64 flags) = (void 
 #define VISITS 256
 /* The largest part of a frame that is read. */
 #define LARGEST_HEAD 128
+/* The largest distance between a frame and the one it called at which what lies between belongs to the caller. */
+#define LONGEST_FRAME 512
+/* How often another thread's frames are read until two readings in a row agree. */
+#define READINGS 6
+/* Nanoseconds between two readings of the same lock's holder, at least: a waiter reads with the lock's mutex in hand. */
+#define SPACING 100000
 /* An offset in `config` that does not exist. */
 #define NONE (~0ULL)
 /* In the name of a frame, which is the address of no program: it is the outermost of its call of the evaluation loop. */
@@ -43,7 +49,7 @@ enum { WANT, ACQUIRED, RELEASED, YIELDED, OTHER };
 /* What an address is to a lock. */
 enum { COND, SWITCH_COND, WHOLE_LOCK };
 /* Records that are stacks, beside those of calls, which carry their cookie. */
-enum { WAIT_BEGAN = 16, AT_RELEASE, TICK };
+enum { WAIT_BEGAN = 16, AT_RELEASE, TICK, HOLDER };
 /* What is the matter with a stack. */
 enum { CUT = 1, BROKEN = 2, UNKNOWN_THREAD = 4 };
 /* Runtimes. */
@@ -54,8 +60,9 @@ struct config {
 	u64 runtime;
 	/* The process whose ticks count. */
 	u64 process;
-	/* In the lock: the state of the thread that took it last. */
+	/* In the lock: the state of the thread that took it last, and 32 bits that are 1 while it is held. */
 	u64 last_holder;
+	u64 locked;
 	/* In a thread's state: the word by which its thread is recognised. */
 	u64 owner_word;
 	/* In a thread's state: pointer to the innermost frame, or to a C frame with that pointer at `top_inner`. */
@@ -109,8 +116,15 @@ struct stack {
 	struct record record;
 	struct frame frames[DEEPEST];
 	u8 head[LARGEST_HEAD];
-	/* In memory, so that the verifier takes it for any number and one round of the walk for the next. */
+	/* In memory, so that the verifier takes them for any number and one round of a loop for the next. */
 	volatile u64 visits;
+	volatile u64 readings;
+	volatile u64 word;
+	/* Of another thread's frames, which may change: equal for the same frames in the same state, but for where the
+	 * innermost one is. 0 in a reading of the own ones. */
+	volatile u64 seal;
+	volatile u64 last_seal;
+	u64 variables[LONGEST_FRAME / 8];
 };
 
 struct thread {
@@ -119,7 +133,8 @@ struct thread {
 	u64 owner;
 	/* The lock that it waits for, or 0. */
 	u64 wants;
-	u64 reserved;
+	/* The number of the lock that it holds, plus one, or 0. */
+	u64 holds;
 	/* Of this thread alone: one that is preempted here must find its stack as it left it. */
 	struct stack stack;
 };
@@ -136,6 +151,8 @@ struct book {
 	u64 waiters;
 	/* The kernel's ticks when it was taken, or 0. */
 	u64 since;
+	/* When a waiter last read the frames of the holder. */
+	u64 read_at;
 };
 
 #endif

@@ -1,4 +1,7 @@
-/* Along the frames of the thread that runs now, from the innermost outwards. */
+/*
+ * Along the frames of a thread, from the innermost outwards. Those of the thread that runs now stand still. Those of another
+ * one may change meanwhile: with a seal that is not 0 it is computed on, and only what two walks agree on is believed.
+ */
 #ifndef GILSCOPE_WALK_H
 #define GILSCOPE_WALK_H
 
@@ -69,10 +72,47 @@ inlined u64 keep_python(const struct config *c, const u8 *head, struct frame *fr
 	return unread;
 }
 
+inlined void seal_word(struct stack *stack, u64 word)
+{
+	u64 seal = stack->seal;
+
+	stack->seal = ((seal << 23 | seal >> 41) ^ word) * 0x9e3779b97f4a7c15ULL;
+}
+
+/* What was kept of a frame. Where the innermost one is does not count: it moves on. */
+inlined void seal_frame(struct stack *stack, u64 at, const struct frame *frame, u32 callees)
+{
+	seal_word(stack, at);
+	seal_word(stack, frame->code);
+	if (callees)
+		seal_word(stack, frame->instruction);
+}
+
+/*
+ * What lies between a frame and the one it called, if side by side: its variables. They do not change while the callee
+ * runs, but another call from the same place would most likely have left others.
+ */
+inlined u64 seal_variables(struct stack *stack, u64 caller, u64 callee)
+{
+	u64 length = callee - caller;
+
+	if (!length || length > LONGEST_FRAME)
+		return 0;
+	if (read_user(stack->variables, length, (void *)caller))
+		return 1;
+	for (stack->word = 0; stack->word < length / 8; stack->word++) {
+		may_leave_loop(left);
+		seal_word(stack, stack->variables[stack->word & (LONGEST_FRAME / 8 - 1)]);
+	}
+	return 0;
+left:
+	return 1;
+}
+
 /* The frames of a Python thread. One that does not execute is being entered or left, and can only be the innermost. */
 inlined void walk_python(const struct config *c, struct stack *stack, u64 state)
 {
-	u64 at = 0;
+	u64 at = 0, callee = 0;
 
 	if (word_at(state + c->top, &at))
 		goto broken;
@@ -91,8 +131,12 @@ inlined void walk_python(const struct config *c, struct stack *stack, u64 state)
 			goto broken;
 		if (is_script(c, stack->head)) {
 			if (executes(c, stack->head)) {
-				if (keep_python(c, stack->head, &stack->frames[below_deepest(count)]))
+				struct frame *frame = &stack->frames[below_deepest(count)];
+
+				if (keep_python(c, stack->head, frame))
 					goto broken;
+				if (stack->seal)
+					seal_frame(stack, at, frame, count);
 				stack->record.count = count + 1;
 			} else if (stack->visits) {
 				goto broken;
@@ -100,6 +144,9 @@ inlined void walk_python(const struct config *c, struct stack *stack, u64 state)
 		} else if (count) {
 			stack->frames[below_deepest(count - 1)].name |= OUTERMOST;
 		}
+		if (stack->seal && seal_variables(stack, at, callee))
+			goto broken;
+		callee = at;
 		at = word_in(stack->head, c->previous);
 	}
 cut:
@@ -117,6 +164,8 @@ inlined void walk_toy(const struct config *c, struct stack *stack, u64 state)
 
 	if (word_at(state + c->depth, &depth) || word_at(state + c->frames, &at))
 		goto broken;
+	if (stack->seal)
+		seal_word(stack, depth);
 	at += depth * c->frame_size;
 	for (; depth; depth--) {
 		u64 length = c->head_length;
@@ -132,6 +181,8 @@ inlined void walk_toy(const struct config *c, struct stack *stack, u64 state)
 		frame->code = half_in(stack->head, c->code);
 		frame->instruction = half_in(stack->head, c->instruction);
 		frame->name = 0;
+		if (stack->seal)
+			seal_frame(stack, at, frame, count);
 		stack->record.count = count + 1;
 	}
 	if (!depth)

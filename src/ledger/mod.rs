@@ -170,6 +170,14 @@ impl Ledger {
         matches!(relation, Some(Relation::Waiting(wait)) if wait.stack.is_none())
     }
 
+    /// Threads that own a lock for which others wait.
+    pub fn contended_owners(&self) -> impl Iterator<Item = Tid> + '_ {
+        self.locks.iter().filter(|lock| !lock.waiters.is_empty()).filter_map(|lock| match lock.ownership() {
+            Ownership::By(owner) => Some(owner),
+            Ownership::Free | Ownership::Unknown => None,
+        })
+    }
+
     /// The stack of a thread that waits, if it has been read: it stays the same as long as the wait.
     pub fn stack_of_wait(&self, tid: Tid) -> Option<StackId> {
         match self.threads.get(&tid)?.relation {

@@ -8,7 +8,7 @@ use crate::{
     },
     model::{
         event::{SampleCause, StackSample},
-        ids::Tid,
+        ids::{LockId, Tid},
         stack::StackId,
         time::MonoNanos,
     },
@@ -28,15 +28,19 @@ impl Ledger {
         }
     }
 
-    /// The owner of the lock that `waiter` waits for had this stack at this moment.
-    fn on_holder_stack(&mut self, waiter: Tid, stack: StackId) {
-        let relation = self.threads.get(&waiter).map(|thread| thread.relation);
-        let Some(Relation::Waiting(Wait { lock: id, .. })) = relation else {
+    /// The owner of the lock that `tid` waits for, or owns while others wait, had this stack at this moment.
+    fn on_holder_stack(&mut self, tid: Tid, stack: StackId) {
+        let relation = self.threads.get(&tid).map(|thread| thread.relation);
+        let Some(Relation::Waiting(Wait { lock: id, .. }) | Relation::Inside(id)) = relation else {
             return;
         };
+        self.tally.stack_samples += 1;
+        self.read_owner(id, stack);
+    }
+
+    fn read_owner(&mut self, id: LockId, stack: StackId) {
         self.charge_lock(id);
-        if let Some(lock) = self.locks.iter_mut().find(|lock| lock.id == id) {
-            self.tally.stack_samples += 1;
+        if let Some(lock) = self.locks.iter_mut().find(|lock| lock.id == id && !lock.waiters.is_empty()) {
             lock.read_owner(stack, &mut self.blame);
         }
     }
@@ -89,6 +93,10 @@ impl Ledger {
                 hold.seen.add(stack);
             }
             self.blame.sample(lock.id, tid, &lock.waiters, stack);
+            if lock.waiters_read {
+                let id = lock.id;
+                self.read_owner(id, stack);
+            }
         }
     }
 }

@@ -124,8 +124,8 @@ pub enum SampleCause {
     Tick,
     /// The thread had begun to wait: such a sample speaks for that one wait.
     WaitBegan,
-    /// The thread waits, and this is not its own stack but that of the lock's owner, at a moment that the owner did not
-    /// choose: such samples speak for the contended time around them.
+    /// The stack of a lock's owner while others wait, read by one that waits or by the owner itself, at a moment that the
+    /// owner did not choose: such samples speak for the contended time around them.
     Contended,
     /// The thread is about to release a lock: such a sample stands in for a hold that has no other.
     AtRelease,

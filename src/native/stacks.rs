@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     model::{
+        address::LiveAddress,
         ids::Pid,
         machine::{KernelWork, MachineState},
         stack::{Frame, PAGE_FAULT},
@@ -19,7 +20,7 @@ use crate::{
     native::{
         merge::{Extent, NativeFrame, Role},
         object::Object,
-        symbols::Symbols,
+        symbols::{Symbols, jit::PerfMap},
         unwind::Unwinder,
     },
     target::{
@@ -44,6 +45,7 @@ pub struct NativeStacks {
     unwinder: Unwinder,
     mapped: Vec<Mapped>,
     refreshed: Option<Instant>,
+    generated: PerfMap,
     named: FxHashMap<u64, Rc<[NativeFrame]>>,
     addresses: Vec<u64>,
 }
@@ -51,7 +53,8 @@ pub struct NativeStacks {
 /// An object and its names.
 #[derive(Debug)]
 struct Mapped {
-    file: FileIdentity,
+    /// `None` for what the kernel has put there, which stays.
+    file: Option<FileIdentity>,
     object: Object,
     symbols: Symbols,
     belongs: Belongs,
@@ -81,6 +84,7 @@ impl NativeStacks {
             unwinder: Unwinder::default(),
             mapped: Vec::new(),
             refreshed: None,
+            generated: PerfMap::of(pid),
             named: FxHashMap::default(),
             addresses: Vec::new(),
         }
@@ -149,15 +153,20 @@ impl NativeStacks {
         let Ok(map) = MemoryMap::read(self.pid) else { return false };
         let mut changed = self.forget_unmapped(&map);
         for mapping in map.files() {
-            let known = self.mapped.iter().any(|mapped| mapped.file == mapping.file);
+            let known = self.mapped.iter().any(|mapped| mapped.file == Some(mapping.file));
             let executable = map.of(mapping.file).any(|part| part.executable);
             if known || !executable {
                 continue;
             }
             if let Ok(object) = Object::open(self.pid, &map, mapping) {
-                self.add(mapping.file, object);
+                self.add(Some(mapping.file), object);
                 changed = true;
             }
+        }
+        if self.mapped.iter().all(|mapped| mapped.file.is_some())
+            && let Ok(object) = Object::vdso(self.pid)
+        {
+            self.add(None, object);
         }
         if changed {
             self.named.clear();
@@ -165,7 +174,7 @@ impl NativeStacks {
         changed
     }
 
-    fn add(&mut self, file: FileIdentity, object: Object) {
+    fn add(&mut self, file: Option<FileIdentity>, object: Object) {
         self.unwinder.add(&object);
         let belongs = if is_interpreter(object.path()) { Belongs::Interpreter } else { Belongs::Others };
         let symbols = Symbols::of(&object, self.pid);
@@ -175,7 +184,8 @@ impl NativeStacks {
     /// Forgets objects that are no longer where they were.
     fn forget_unmapped(&mut self, map: &MemoryMap) -> bool {
         let is_there = |mapped: &Mapped| {
-            let there = map.of(mapped.file).filter(|part| part.executable);
+            let Some(file) = mapped.file else { return true };
+            let there = map.of(file).filter(|part| part.executable);
             there.map(|part| part.start.raw()..part.end.raw()).eq(mapped.object.ranges().iter().cloned())
         };
         let (kept, gone): (Vec<_>, Vec<_>) = self.mapped.drain(..).partition(is_there);
@@ -189,17 +199,27 @@ impl NativeStacks {
         if let Some(named) = self.named.get(&address) {
             return Rc::clone(named);
         }
-        let named: Rc<[NativeFrame]> = match self.place(address) {
+        let place = self.place(address);
+        let named: Rc<[NativeFrame]> = match place {
             Some(place) => self.mapped[place].name(address).into(),
-            None => Rc::new([]),
+            None => {
+                let generated = self.generated.name(LiveAddress::in_target(address));
+                let frame = |name| NativeFrame { frame: Frame::native(name, GENERATED), role: Role::Other };
+                generated.map(frame).into_iter().collect()
+            }
         };
         if self.named.len() >= REMEMBERED {
             self.named.clear();
         }
-        self.named.insert(address, Rc::clone(&named));
+        if place.is_none_or(|place| self.mapped[place].symbols.is_settled()) {
+            self.named.insert(address, Rc::clone(&named));
+        }
         named
     }
 }
+
+/// The object of code that the program has generated.
+const GENERATED: &str = "generated code";
 
 impl Mapped {
     fn name(&mut self, address: u64) -> Vec<NativeFrame> {
@@ -207,7 +227,8 @@ impl Mapped {
         let functions = self.symbols.at(stated);
         let path = self.object.path();
         if functions.is_empty() {
-            return vec![NativeFrame { frame: Frame::native(&format!("{stated:#x}"), path), role: self.role("") }];
+            let start = self.symbols.function_start(stated).unwrap_or(stated);
+            return vec![NativeFrame { frame: Frame::native(&format!("{start:#x}"), path), role: self.role("") }];
         }
         functions
             .iter()

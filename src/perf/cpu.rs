@@ -1,6 +1,9 @@
 //! One CPU's ring, and the events that write into it.
 
-use std::fmt;
+use std::{
+    fmt,
+    os::fd::{AsRawFd, RawFd},
+};
 
 use perf_event::Counter;
 
@@ -64,6 +67,11 @@ impl CpuRing {
         let redirected = redirect(&event, &self.owner.0);
         redirected.map_err(|source| PerfError::Open { tid, cpu, tracepoint, source })?;
         Ok(OpenEvent(event))
+    }
+
+    /// The file that becomes readable when an event wants to be looked at.
+    pub(crate) fn alarm(&self) -> RawFd {
+        self.owner.0.as_raw_fd()
     }
 
     /// Bytes of records that the ring holds.

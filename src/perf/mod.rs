@@ -3,6 +3,7 @@
 //! Everything that is `unsafe` here sits in the files that make a system call (`clock`, `limits`, `open`, `ring`);
 //! decoding and bookkeeping are pure. One ring a CPU takes the records of all events of all watched threads.
 
+pub mod alarm;
 pub mod clock;
 mod cpu;
 pub mod error;

@@ -4,7 +4,7 @@
 //! Invariants: records come out in order of time up to the watermark; none is delivered twice; none belongs to another
 //! process. A thread that vanishes while it is being opened is skipped.
 
-use std::{fs, io, thread, time::Duration};
+use std::{fs, io, os::fd::RawFd, thread, time::Duration};
 
 use rustc_hash::FxHashMap;
 
@@ -137,6 +137,11 @@ impl PerfStream {
             self.families.pop();
             self.watch_family(vec![subject(CodeSampled::Program)])
         })
+    }
+
+    /// Files that become readable when a sample has been taken.
+    pub fn alarms(&self) -> Vec<RawFd> {
+        self.cpus.iter().map(CpuRing::alarm).collect()
     }
 
     /// What has been sampled since the last call, as soon as it has been read: in no order, and without waiting for the

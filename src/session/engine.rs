@@ -10,7 +10,7 @@ use crate::{
         stack::StackTable,
         time::{MonoNanos, Nanos},
     },
-    perf::clock,
+    perf::{alarm, clock},
     session::{
         sampler::{Activity, Sampler, Scene},
         stacks::{SharedStacks, no_stack},
@@ -121,8 +121,13 @@ impl Engine {
         }
     }
 
-    /// How long to rest before the next turn.
-    pub(super) fn pause(&self) -> Duration {
+    /// Rests until the next turn is due, or something wants to be looked at at once.
+    pub(super) fn rest(&self) {
+        let alarms: Vec<_> = self.sources.iter().flat_map(|source| source.alarms()).collect();
+        alarm::rest(&alarms, self.pause());
+    }
+
+    fn pause(&self) -> Duration {
         let until_tick =
             self.sampler.as_ref().map(|sampler| Duration::from_nanos(sampler.until_next_tick().as_nanos()));
         let pace = if self.quiet < QUIET_TURNS { PACE } else { QUIET_PACE };

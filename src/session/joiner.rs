@@ -5,7 +5,6 @@ use std::{cell::RefCell, rc::Rc};
 
 use crate::{
     model::{
-        ids::Pid,
         machine::MachineState,
         recorded::Entry,
         stack::{Frame, FrameKind},
@@ -14,7 +13,9 @@ use crate::{
         merge::{Extent, Fit, ScriptFrame as Script, merge},
         stacks::NativeStacks,
     },
+    session::options::FrameDetail,
     stack::{DEEPER, ScriptFrame, StackFailure},
+    target::{discover::Target, runtime::Runtime},
 };
 
 /// The joiner of a recording, used by whatever reads stacks.
@@ -36,21 +37,65 @@ pub(super) struct JoinTally {
     pub(super) cut: u64,
     /// Those of them that have native frames only below the innermost script frame.
     pub(super) unfit: u64,
+    /// Script stacks left as they were, since the native one was of another moment.
+    pub(super) apart: u64,
+}
+
+/// Whether a native and a script stack were taken at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// They were.
+    Same,
+    /// The script stack was read some microseconds later, and may be of another call.
+    Near,
+}
+
+impl JoinTally {
+    /// What a reader of the numbers should know; `None` when no stack has been joined or left apart.
+    pub(super) fn words(self) -> Option<String> {
+        let Self { joined, cut, unfit, apart } = self;
+        let all = joined + apart;
+        let parts = [
+            (cut, "whose outermost ones were not copied"),
+            (unfit, "with some only below the innermost script frame"),
+            (apart, "without, as the thread had moved on"),
+        ];
+        let parts = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        let parts: Vec<String> = parts.collect();
+        let rest = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
+        (all > 0).then(|| format!("native frames were joined to {joined} of {all} sampled stacks{rest}"))
+    }
 }
 
 impl Joiner {
-    pub(super) fn of(pid: Pid) -> SharedJoiner {
-        Rc::new(RefCell::new(Self { stacks: NativeStacks::of(pid), tally: JoinTally::default() }))
+    /// A joiner, if `frames` are wanted that it has.
+    pub(super) fn wanted(target: &Target, frames: FrameDetail, notes: &mut Vec<String>) -> Option<SharedJoiner> {
+        match (frames, &target.runtime) {
+            (FrameDetail::Script, _) => None,
+            (FrameDetail::ScriptAndNative, Runtime::ToyVm(_)) => {
+                notes.push("no native frames: those of the toy VM are gilscope's own".to_owned());
+                None
+            }
+            (FrameDetail::ScriptAndNative, Runtime::CPython(_)) => {
+                let stacks = NativeStacks::of(target.pid);
+                Some(Rc::new(RefCell::new(Self { stacks, tally: JoinTally::default() })))
+            }
+        }
     }
 
     pub(super) fn tally(&self) -> JoinTally {
         self.tally
     }
 
+    /// Counts a script stack that no native one came close enough to.
+    pub(super) fn leave_apart(&mut self) {
+        self.tally.apart += 1;
+    }
+
     /// The whole stack, outermost frame first, of a thread with this script stack, outermost first, and this state.
     pub(super) fn join(
         &mut self,
-        state: &MachineState,
+        (state, moment): (&MachineState, Moment),
         script: Result<Vec<ScriptFrame>, StackFailure>,
     ) -> Result<Vec<Frame>, StackFailure> {
         let (script, failure) = match script {
@@ -71,6 +116,10 @@ impl Joiner {
         let script: Vec<Script> = script.into_iter().rev().map(convert).collect();
         let script_extent = if is_cut { Extent::Cut } else { Extent::Whole };
         let merged = merge((&native.frames, native.extent), (&script, script_extent));
+        if merged.fit == Fit::Tail && moment == Moment::Near {
+            self.tally.apart += 1;
+            return Ok(script.into_iter().rev().map(|script| script.frame).collect());
+        }
         self.tally.joined += 1;
         self.tally.cut += u64::from(native.extent == Extent::Cut);
         self.tally.unfit += u64::from(merged.fit == Fit::Tail);

@@ -5,12 +5,16 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     model::{
+        machine::MachineState,
         recorded::RecordedStack,
         stack::StackId,
         time::{MonoNanos, Nanos},
     },
     perf::clock,
-    session::stacks::{SharedStacks, keep},
+    session::{
+        joiner::{Moment, SharedJoiner},
+        stacks::{SharedStacks, keep},
+    },
     stack::resolver::Resolver,
 };
 
@@ -24,6 +28,7 @@ const BELIEVED: Nanos = Nanos::from_millis(20);
 pub(super) struct Namer {
     resolver: Resolver,
     stacks: SharedStacks,
+    joiner: Option<SharedJoiner>,
     known: FxHashMap<RecordedStack, Known>,
 }
 
@@ -35,8 +40,15 @@ struct Known {
 }
 
 impl Namer {
-    pub(super) fn new(resolver: Resolver, stacks: SharedStacks) -> Self {
-        Self { resolver, stacks, known: FxHashMap::default() }
+    pub(super) fn new(resolver: Resolver, stacks: SharedStacks, joiner: Option<SharedJoiner>) -> Self {
+        Self { resolver, stacks, joiner, known: FxHashMap::default() }
+    }
+
+    /// The same as [`Namer::name`], with native frames if the thread's state at that moment is known and they are wanted.
+    pub(super) fn name_moment(&mut self, recorded: &RecordedStack, state: Option<&MachineState>) -> Option<StackId> {
+        let (Some(joiner), Some(state)) = (&self.joiner, state) else { return self.name(recorded) };
+        let script = self.resolver.resolve_script(recorded);
+        keep(joiner.borrow_mut().join((state, Moment::Same), script), &mut self.stacks.borrow_mut())
     }
 
     /// The place of `recorded`; `None` when it cannot be believed.

@@ -13,9 +13,11 @@ use crate::{
     session::{
         error::SessionError,
         finder::LiveLocks,
+        joiner::Joiner,
         namer::Namer,
         options::RecordOptions,
         recording::{Beginning, Recording, first_thread},
+        running::{Sampling, StackReading},
         sampler::{Readings, RunningThreads},
         stacks::{SharedStacks, WaitStacks},
     },
@@ -85,15 +87,22 @@ impl PreloadWatch {
         let stacks = SharedStacks::default();
         let mut wait_stacks = WaitStacks::Read;
         if let Some(resolver) = resolver(&target, options)? {
-            let mut namer = Namer::new(resolver, Rc::clone(&stacks));
+            let mut namer = Namer::new(resolver, Rc::clone(&stacks), None);
             let on_stack = Box::new(move |stack: &RecordedStack| namer.name(stack));
             source.note_stacks(&target.runtime, Rc::clone(&translator), on_stack);
             wait_stacks = WaitStacks::Brought;
         }
         let mut sources: Vec<Box<dyn Source>> = vec![Box::new(source)];
         let mut notes = Vec::new();
+        let joiner = Joiner::wanted(&target, options.frames, &mut notes);
+        let mut running = RunningThreads::Ours;
         match scheduler {
-            Ok(scheduler) => sources.push(Box::new(scheduler)),
+            Ok(scheduler) => {
+                let reading = StackReading { rate: options.rate, stacks: &stacks, joiner: joiner.as_ref() };
+                let sampling = Sampling::of((&target, &translator), scheduler, reading, &mut notes)?;
+                running = sampling.running;
+                sources.push(sampling.source);
+            }
             Err(error) => notes.push(format!("no scheduler evidence: {error}; running and blocked are unknown")),
         }
         let (backend, lock_start) = (Backend::Preload, LockStart::Free);
@@ -102,7 +111,8 @@ impl PreloadWatch {
             target,
             translator,
             stacks,
-            readings: Readings { waits: wait_stacks, running: RunningThreads::Ours },
+            joiner,
+            readings: Readings { waits: wait_stacks, running },
             sources,
             backend,
             start,

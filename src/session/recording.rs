@@ -14,9 +14,11 @@ use crate::{
     session::{
         engine::{Engine, Parts},
         error::SessionError,
+        joiner::SharedJoiner,
         options::RecordOptions,
         progress::Progress,
         sampler::{Readings, Sampler},
+        sleepers::Sleepers,
         stacks::SharedStacks,
         summary,
     },
@@ -41,6 +43,7 @@ pub(super) struct Recording {
     progress: Progress,
     target: Target,
     backend: Backend,
+    joiner: Option<SharedJoiner>,
     notes: Vec<String>,
     started: MonoNanos,
     duration: Option<Duration>,
@@ -53,6 +56,8 @@ pub(super) struct Beginning {
     pub(super) translator: SharedTranslator,
     /// Shared with the sources.
     pub(super) stacks: SharedStacks,
+    /// What adds native frames, if they are wanted.
+    pub(super) joiner: Option<SharedJoiner>,
     pub(super) readings: Readings,
     pub(super) sources: Vec<Box<dyn Source>>,
     pub(super) backend: Backend,
@@ -64,13 +69,13 @@ pub(super) struct Beginning {
 
 impl Recording {
     pub(super) fn begin(beginning: Beginning, options: RecordOptions) -> Result<Self, SessionError> {
-        let Beginning { target, translator, stacks, readings, sources, backend, start, lock_start, mut notes } =
-            beginning;
-        let sampler = sampler(&target, (options.rate, readings), &mut notes)?;
+        let Beginning { target, translator, stacks, joiner, sources, backend, start, lock_start, .. } = beginning;
+        let mut notes = beginning.notes;
+        let sampler = sampler(&target, (options.rate, beginning.readings, joiner.clone()), &mut notes)?;
         let long_hold = nanos(options.long_hold);
         let engine = Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start, long_hold });
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
-        Ok(Self { engine, progress, target, backend, notes, started: start, duration })
+        Ok(Self { engine, progress, target, backend, joiner, notes, started: start, duration })
     }
 
     pub(super) fn engine(&mut self) -> &mut Engine {
@@ -86,7 +91,7 @@ impl Recording {
 
     /// Rests until something is due.
     pub(super) fn pause(&self) {
-        std::thread::sleep(self.engine.pause());
+        self.engine.rest();
     }
 
     /// Whether the wanted duration is over.
@@ -107,7 +112,9 @@ impl Recording {
             End::Now => self.engine.finish_at(limit.map_or_else(clock::now, |limit| limit.min(clock::now()))),
         };
         self.progress.end();
-        summary::profile(recorded, &self.target, self.backend, self.notes)
+        let mut notes = self.notes;
+        notes.extend(self.joiner.as_ref().and_then(|joiner| joiner.borrow().tally().words()));
+        summary::profile(recorded, &self.target, self.backend, notes)
     }
 }
 
@@ -124,7 +131,7 @@ pub(super) fn first_thread(tid: Tid, at: MonoNanos, cpu: SeenCpu, lock_start: Lo
 
 fn sampler(
     target: &Target,
-    (rate, readings): (Option<NonZeroU32>, Readings),
+    (rate, readings, joiner): (Option<NonZeroU32>, Readings, Option<SharedJoiner>),
     notes: &mut Vec<String>,
 ) -> Result<Option<Sampler>, SessionError> {
     let Some(rate) = rate else {
@@ -136,5 +143,6 @@ fn sampler(
     if reader.is_none() {
         notes.push("stacks of this build cannot be read".to_owned());
     }
-    Ok(reader.map(|reader| Sampler::new(reader, rate, readings)))
+    let sleepers = Sleepers::of(target, joiner)?;
+    Ok(reader.map(|reader| Sampler::new((reader, sleepers), rate, readings)))
 }

@@ -1,4 +1,5 @@
-//! When to read whose stack: all threads at a jittered rate, and each thread that has begun to wait.
+//! When to read whose stack: all threads at a jittered rate, each thread that has begun to wait, and again and again those
+//! for whom others wait, unless the source reads them.
 //!
 //! Stacks are read from outside; no thread is ever stopped for it. A stack that moved while it was read is discarded by
 //! the reader and counted. Where programs in the kernel sample the threads that run, only the others are read here.
@@ -16,7 +17,10 @@ use crate::{
         time::{MonoNanos, Nanos},
     },
     perf::clock,
-    session::stacks::{WaitStacks, keep},
+    session::{
+        sleepers::Sleepers,
+        stacks::{WaitStacks, keep},
+    },
     stack::{Motion, reader::StackReader},
 };
 
@@ -39,10 +43,18 @@ pub(super) struct Readings {
     pub(super) running: RunningThreads,
 }
 
+impl Readings {
+    /// Whether nobody but us reads the stacks of those for whom others wait.
+    fn lack_holders(self) -> bool {
+        self.waits == WaitStacks::Read && self.running == RunningThreads::Ours
+    }
+}
+
 /// Reads stacks on time.
 #[derive(Debug)]
 pub(super) struct Sampler {
     reader: StackReader,
+    sleepers: Sleepers,
     readings: Readings,
     period: Nanos,
     next_tick: MonoNanos,
@@ -74,12 +86,13 @@ pub(super) struct Scene<'a> {
 
 impl Sampler {
     /// Samples each thread `rate` times a second on average.
-    pub(super) fn new(reader: StackReader, rate: NonZeroU32, readings: Readings) -> Self {
+    pub(super) fn new((reader, sleepers): (StackReader, Sleepers), rate: NonZeroU32, readings: Readings) -> Self {
         let period = Nanos::from_nanos(1_000_000_000 / u64::from(rate.get()));
         let now = clock::now();
         let jitter = Jitter(now.as_nanos() | 1);
         Self {
             reader,
+            sleepers,
             readings,
             period,
             next_tick: now,
@@ -105,6 +118,11 @@ impl Sampler {
         threads.sort_unstable();
         if self.readings.waits == WaitStacks::Read {
             self.read_waits(ledger, &threads, stacks, out);
+        }
+        if self.readings.lack_holders() {
+            let owners: Vec<Tid> = ledger.contended_owners().collect();
+            // That others wait for them is known a little late. If it is over, the reading counts for nothing.
+            out.extend(owners.into_iter().map(|tid| self.read(tid, Motion::Moving, SampleCause::Contended, stacks)));
         }
         let now = clock::now();
         if now < self.next_tick || threads.is_empty() {
@@ -137,8 +155,20 @@ impl Sampler {
             // A thread that sleeps in a quiet target has the stack that was read last.
             return Some(known(clock::now(), *stack));
         }
+        let sleeps = scene.ledger.is_asleep(tid) && !scene.ledger.awaits_stack(tid);
+        if let Some(event) = sleeps.then(|| self.read_sleeper(tid, stacks)).flatten() {
+            return Some(event);
+        }
         let ours = self.readings.running == RunningThreads::Ours || !scene.ledger.is_running(tid);
         ours.then(|| self.read(tid, Motion::Moving, SampleCause::Tick, stacks))
+    }
+
+    /// `None` if it has woken up.
+    fn read_sleeper(&mut self, tid: Tid, stacks: &mut StackTable) -> Option<Event> {
+        let at = clock::now();
+        let stack = keep(self.sleepers.read(tid, &mut self.reader)?, stacks);
+        let what = StackSample { until: clock::now(), stack, cause: SampleCause::Tick };
+        Some(Event { at, tid, what: What::Stack(what) })
     }
 
     fn remember(&mut self, read: Option<&Event>) {

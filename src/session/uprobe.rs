@@ -1,35 +1,33 @@
 //! Kernel uprobes, on a program that is launched or on one that is running.
 
-use std::{cell::RefCell, error::Error, num::NonZeroU32, rc::Rc};
+use std::{cell::RefCell, rc::Rc};
 
 use crate::{
     ledger::LockStart,
     model::{
         event::{Event, LostEvents, SeenCpu, What},
         ids::{LockId, Pid, Tid},
-        machine::MachineState,
         profile::Backend,
-        recorded::RecordedStack,
         time::{MonoNanos, Nanos},
     },
-    perf::{clock, sampling::Taken},
+    perf::clock,
     session::{
         error::SessionError,
         finder::LiveLocks,
-        namer::Namer,
+        joiner::Joiner,
         options::{NoteDetail, RecordOptions},
         recording::{Beginning, Recording, first_thread},
+        running::{StackReading, causes, read_moments},
         sampler::{Readings, RunningThreads},
         stacks::{SharedStacks, WaitStacks},
     },
     source::{
         Source,
-        bpf::{BpfSource, Ticks, error::BpfSourceError},
+        bpf::{BpfSource, error::BpfSourceError},
         calls::{SharedTranslator, Translator},
         scheduler::Scope,
         uprobe::{UprobeOptions, UprobeSource, cost::measure_cost, sweep::Sweeper},
     },
-    stack::resolver::Resolver,
     target::{
         discover::Target, libc::CondLibrary, lock::LockSeat, memory::ProcessMemory, sighting::SeenThread, site::Site,
     },
@@ -89,7 +87,9 @@ impl UprobeWatch {
         }
         self.translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
         let stacks = SharedStacks::default();
-        let (source, running) = self.probes.into_source(&target, options.rate, &stacks, &mut notes)?;
+        let joiner = Joiner::wanted(&target, options.frames, &mut notes);
+        let reading = StackReading { rate: options.rate, stacks: &stacks, joiner: joiner.as_ref() };
+        let (source, running) = self.probes.into_source(&target, reading, &mut notes)?;
         // Whatever happened since the probes were armed is newer than what is seen, and wins.
         let seen = match &missed {
             Some(_) => target.sightings(&ProcessMemory::open(target.pid)?, &numbered_seats(&self.translator)),
@@ -101,6 +101,7 @@ impl UprobeWatch {
             target,
             translator: self.translator,
             stacks,
+            joiner,
             readings: Readings { waits: WaitStacks::Read, running },
             sources: vec![source],
             backend: Backend::Uprobe,
@@ -131,12 +132,15 @@ pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording
     let free = seats.iter().filter(|(_, seat)| seat.read(&memory).is_ok_and(|words| !words.locked));
     let free: Vec<LockId> = free.map(|(id, _)| *id).collect();
     let stacks = SharedStacks::default();
-    let (source, running) = probes.into_source(&target, options.rate, &stacks, &mut notes)?;
+    let joiner = Joiner::wanted(&target, options.frames, &mut notes);
+    let reading = StackReading { rate: options.rate, stacks: &stacks, joiner: joiner.as_ref() };
+    let (source, running) = probes.into_source(&target, reading, &mut notes)?;
     let start = clock::now();
     let beginning = Beginning {
         target,
         translator,
         stacks,
+        joiner,
         readings: Readings { waits: WaitStacks::Read, running },
         sources: vec![source],
         backend: Backend::Uprobe,
@@ -189,28 +193,14 @@ impl LockProbes {
     fn into_source(
         self,
         target: &Target,
-        rate: Option<NonZeroU32>,
-        stacks: &SharedStacks,
+        reading: StackReading<'_>,
         notes: &mut Vec<String>,
     ) -> Result<(Box<dyn Source>, RunningThreads), SessionError> {
         let mut source = match self {
             Self::Programs(source) => source,
             Self::Tracepoints(source) => return Ok((source, RunningThreads::Ours)),
         };
-        let resolver = Resolver::new(target, Box::new(ProcessMemory::open(target.pid)?));
-        let Some((rate, resolver)) = rate.zip(resolver) else { return Ok((source, RunningThreads::Ours)) };
-        let mut namer = Namer::new(resolver, Rc::clone(stacks));
-        let memory = ProcessMemory::open(target.pid)?;
-        let on_stack = Box::new(move |stack: &RecordedStack, _: Option<&MachineState>| namer.name(stack));
-        let running = match source.read_stacks((target, &memory), Ticks { rate, taken: Taken::MachineState }, on_stack)
-        {
-            Ok(true) => RunningThreads::OfSource,
-            Ok(false) => RunningThreads::Ours,
-            Err(why) => {
-                notes.push(format!("running threads are sampled from outside: {}", causes(&why)));
-                RunningThreads::Ours
-            }
-        };
+        let running = read_moments(&mut source, target, reading, notes)?;
         Ok((source, running))
     }
 
@@ -236,11 +226,6 @@ impl LockProbes {
 fn last_lines(log: &str) -> String {
     let lines: Vec<&str> = log.trim().lines().collect();
     lines[lines.len().saturating_sub(3)..].join("; ")
-}
-
-fn causes(error: &(dyn Error + 'static)) -> String {
-    let whole = std::iter::successors(Some(error), |error: &&dyn Error| (*error).source());
-    whole.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn arm_tracepoints(

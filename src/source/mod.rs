@@ -8,7 +8,7 @@ pub mod run_delay;
 pub mod scheduler;
 pub mod uprobe;
 
-use std::fmt;
+use std::{fmt, os::fd::RawFd};
 
 use crate::model::{
     event::Event,
@@ -29,6 +29,11 @@ pub trait Source: fmt::Debug {
     /// Ends the recording: disarms whatever observes the target, then delivers what is left. Afterwards nothing of the
     /// source remains in the target or the kernel.
     fn finish(&mut self, out: &mut Vec<Event>);
+
+    /// Files that become readable when something should be looked at before the next turn is due.
+    fn alarms(&self) -> Vec<RawFd> {
+        Vec::new()
+    }
 
     /// What the source has seen and missed so far.
     fn tally(&self) -> Tally;

@@ -4,7 +4,7 @@
 //! has the records in its own stream; [`SchedulerSource`] is the source that has nothing else. Invariant: nothing is
 //! reported about threads of other processes.
 
-use std::{fmt, fs};
+use std::{fmt, fs, os::fd::RawFd};
 
 use rustc_hash::FxHashMap;
 
@@ -105,6 +105,10 @@ impl Source for SchedulerSource {
     fn finish(&mut self, out: &mut Vec<Event>) {
         self.stream.stop(&mut self.records);
         self.deliver(out);
+    }
+
+    fn alarms(&self) -> Vec<RawFd> {
+        if self.on_sample.is_some() { self.stream.alarms() } else { Vec::new() }
     }
 
     fn tally(&self) -> Tally {

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
-use std::fs;
+use std::{fs, process::Command};
 
 use super::outcome;
 
@@ -19,4 +19,11 @@ pub fn may_use_uprobes() -> bool {
 pub fn is_root() -> bool {
     let status = fs::read_to_string("/proc/self/status").expect("a process can read its own status");
     status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"))
+}
+
+/// The beginning of a command that must do without programs in the kernel: root, but for what those need.
+pub fn without_programs() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-bpf,-sys_admin", "--inh-caps", "-bpf,-sys_admin"]);
+    command
 }

@@ -3,15 +3,35 @@
 //! Nothing is read before the first question. An address beyond the end of a symbol is not that symbol's: no answer is
 //! better than a wrong name.
 
+mod debug_file;
+mod debug_info;
+mod files;
+mod inlines;
+pub mod jit;
+mod name;
+mod packed;
+mod plt;
+mod scopes;
+mod spans;
 mod table;
+#[cfg(test)]
+mod tests;
+mod unwind_table;
 
-use std::cell::OnceCell;
+use std::{
+    cell::OnceCell,
+    thread::{self, JoinHandle},
+};
 
 use rustc_hash::FxHashMap;
 
 use crate::{
     model::ids::Pid,
-    native::{bytes::SharedBytes, object::Object, symbols::table::Table},
+    native::{
+        bytes::SharedBytes,
+        object::Object,
+        symbols::{debug_info::DebugInfo, inlines::Inlines, table::Table, unwind_table::UnwindTable},
+    },
 };
 
 /// Answers that are kept; past that many, all are forgotten, so that no target makes them endless.
@@ -21,8 +41,51 @@ const MOST_ANSWERS: usize = 1 << 16;
 #[derive(Debug)]
 pub struct Symbols {
     bytes: SharedBytes,
-    table: OnceCell<Table>,
+    path: String,
+    pid: Pid,
+    unwind_table: OnceCell<UnwindTable>,
+    tables: Option<Tables>,
     answers: FxHashMap<u64, Vec<Function>>,
+}
+
+/// What is read at the first question for a name.
+#[derive(Debug)]
+struct Tables {
+    symbols: Table,
+    inlines: Inlining,
+}
+
+/// Who was inlined where, as far as it is known.
+#[derive(Debug)]
+enum Inlining {
+    Known(Option<Inlines>),
+    /// It takes long to read, so a thread does it; until it has, answers do without.
+    Underway(JoinHandle<Option<Inlines>>),
+}
+
+impl Inlining {
+    fn begin(files: Vec<SharedBytes>) -> Self {
+        let read = |files: &[SharedBytes]| DebugInfo::of(files).map(Inlines::of);
+        if DebugInfo::is_soon_read(&files) {
+            return Self::Known(read(&files));
+        }
+        let reader = thread::Builder::new().name("symbols".to_owned());
+        reader.spawn(move || read(&files)).map_or(Self::Known(None), Self::Underway)
+    }
+
+    /// What is known by now.
+    fn look(&mut self) -> Option<&mut Inlines> {
+        if matches!(self, Self::Underway(reader) if reader.is_finished())
+            && let Self::Underway(reader) = std::mem::replace(self, Self::Known(None))
+        {
+            // A thread that has panicked has found nothing.
+            *self = Self::Known(reader.join().unwrap_or_default());
+        }
+        match self {
+            Self::Known(inlines) => inlines.as_mut(),
+            Self::Underway(_) => None,
+        }
+    }
 }
 
 /// A function at an address.
@@ -36,12 +99,18 @@ pub struct Function {
 
 impl Symbols {
     /// The functions of `object`, which `pid` has mapped.
-    pub fn of(object: &Object, _pid: Pid) -> Self {
-        Self { bytes: object.shared_bytes(), table: OnceCell::new(), answers: FxHashMap::default() }
+    pub fn of(object: &Object, pid: Pid) -> Self {
+        Self::new(object.shared_bytes(), object.path().to_owned(), pid)
+    }
+
+    fn new(bytes: SharedBytes, path: String, pid: Pid) -> Self {
+        Self { bytes, path, pid, unwind_table: OnceCell::new(), tables: None, answers: FxHashMap::default() }
     }
 
     /// The functions at `address`, in the file's own terms, innermost first: inlined ones, and then the one with code of
     /// its own. Empty when nothing is known.
+    ///
+    /// A return address belongs to the instruction before it: ask for the address less one.
     pub fn at(&mut self, address: u64) -> Vec<Function> {
         if let Some(answer) = self.answers.get(&address) {
             return answer.clone();
@@ -49,10 +118,45 @@ impl Symbols {
         if self.answers.len() >= MOST_ANSWERS {
             self.answers.clear();
         }
-        let table = self.table.get_or_init(|| Table::of(&self.bytes));
-        let name = table.name(&self.bytes, address);
-        let answer: Vec<Function> = name.map(|name| Function { name, inlined: false }).into_iter().collect();
-        self.answers.insert(address, answer.clone());
+        let answer = self.find(address);
+        if self.is_settled() {
+            self.answers.insert(address, answer.clone());
+        }
         answer
+    }
+
+    /// Whether all that is to be known is: answers stay the same.
+    pub fn is_settled(&self) -> bool {
+        self.tables.as_ref().is_some_and(|tables| matches!(tables.inlines, Inlining::Known(_)))
+    }
+
+    /// Where the function that has `address` begins, by the unwind table, whether or not its name is known.
+    pub fn function_start(&self, address: u64) -> Option<u64> {
+        self.unwind_table().function(address).map(|function| function.start)
+    }
+
+    fn unwind_table(&self) -> &UnwindTable {
+        self.unwind_table.get_or_init(|| UnwindTable::of(&self.bytes))
+    }
+
+    fn find(&mut self, address: u64) -> Vec<Function> {
+        let tables = match self.tables.take() {
+            Some(tables) => tables,
+            None => self.read(),
+        };
+        let tables = self.tables.insert(tables);
+        let symbol = tables.symbols.name(address);
+        let mut levels = tables.inlines.look().map(|inlines| inlines.at(address)).unwrap_or_default();
+        // The symbol's name wins over the debug information's, so that a function has one name in all its code.
+        let described = levels.pop_if(|level| !level.inlined).and_then(|level| level.name);
+        let inlined = levels.into_iter().filter_map(|level| level.name);
+        let inlined = inlined.map(|name| Function { name, inlined: true });
+        inlined.chain(symbol.or(described).map(|name| Function { name, inlined: false })).collect()
+    }
+
+    fn read(&self) -> Tables {
+        let files = files::of(&self.bytes, &self.path, self.pid);
+        let symbols = Table::of(&files, self.unwind_table());
+        Tables { symbols, inlines: Inlining::begin(files) }
     }
 }

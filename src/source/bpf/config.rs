@@ -20,6 +20,7 @@ pub(super) struct Config {
     runtime: u64,
     process: u64,
     last_holder: u64,
+    locked: u64,
     pub(super) owner_word: u64,
     top: u64,
     top_inner: u64,
@@ -79,6 +80,7 @@ impl Config {
         Some(Self {
             runtime: 1,
             last_holder: layout.lock.last_holder,
+            locked: layout.lock.locked,
             owner_word: layout.thread.native_thread_id.unwrap_or(layout.thread.pthread),
             top,
             top_inner,
@@ -105,6 +107,7 @@ impl Config {
         Some(Self {
             runtime: 2,
             last_holder: LockLayout::DEFAULT.last_holder,
+            locked: LockLayout::DEFAULT.locked,
             owner_word: layout.thread_tid,
             head_start: head.start,
             head_length: head.length,
@@ -123,6 +126,7 @@ impl Config {
             self.runtime,
             self.process,
             self.last_holder,
+            self.locked,
             self.owner_word,
             self.top,
             self.top_inner,

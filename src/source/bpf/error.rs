@@ -1,6 +1,6 @@
 //! Why lock events cannot be taken by programs in the kernel.
 
-use crate::{bpf::error::BpfError, perf::error::PerfError, target::runtime::RuntimeError};
+use crate::{bpf::error::BpfError, perf::error::PerfError, target::{memory::MemoryError, runtime::RuntimeError}};
 
 /// Why lock events cannot be taken by programs in the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,9 @@ pub enum BpfSourceError {
     /// The target's threads cannot be listed.
     #[error(transparent)]
     Threads(#[from] RuntimeError),
+    /// The target's memory cannot be read.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// A probe has its argument where the programs do not look for it.
     #[error("a probe has its argument in an unusual register")]
     Register,

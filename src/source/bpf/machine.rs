@@ -1,7 +1,8 @@
 //! What the clocks took along at ticks, until the stack of the same tick comes by.
 //!
-//! A tick's stack goes through one ring and its machine state, a few microseconds later, through another. Both were made
-//! while the thread was interrupted, so together they show one moment.
+//! A tick's stack goes through one ring and its machine state through another. Both were made while the thread was
+//! interrupted, so together they show one moment, though their times, depending on the kernel, differ by what the program at
+//! the tick takes.
 
 use std::collections::VecDeque;
 
@@ -13,8 +14,8 @@ use crate::model::{
     time::{MonoNanos, Nanos},
 };
 
-/// From a stack's time to that of the state taken at the same tick; less than between any two ticks.
-const SAME_TICK: Nanos = Nanos::from_nanos(250_000);
+/// Between a stack's time and that of the state taken at the same tick, at the most; less than between any two ticks.
+const SAME_TICK: Nanos = Nanos::from_nanos(45_000);
 
 /// Machine states by thread, in order of time.
 #[derive(Debug, Default)]
@@ -35,15 +36,16 @@ impl MachineStates {
     /// The state of `tid` at the tick whose stack was complete at `at`; forgets the thread's earlier ones.
     pub(super) fn at_tick(&mut self, tid: Tid, at: MonoNanos) -> Option<MachineState> {
         let waiting = self.waiting.get_mut(&tid)?;
-        while waiting.front().is_some_and(|sample| sample.at < at) {
+        while waiting.front().is_some_and(|sample| at.saturating_since(sample.at) > SAME_TICK) {
             waiting.pop_front();
         }
-        let same = waiting.front().is_some_and(|sample| sample.at.saturating_since(at) < SAME_TICK);
+        let same = waiting.front().is_some_and(|sample| sample.at.saturating_since(at) <= SAME_TICK);
         same.then(|| waiting.pop_front()).flatten().map(|sample| sample.state)
     }
 
-    /// Forgets what was found before `at`: its stacks have come by, or never will.
+    /// Forgets what was found before `at`, the moment up to which all stacks have come by.
     pub(super) fn forget_before(&mut self, at: MonoNanos) {
+        let at = at.earlier_by(SAME_TICK);
         self.waiting.retain(|_, waiting| {
             while waiting.front().is_some_and(|sample| sample.at < at) {
                 waiting.pop_front();
@@ -71,17 +73,17 @@ mod tests {
     #[test]
     fn a_stack_gets_the_state_that_follows_it_at_once_and_no_other() {
         let mut states = MachineStates::default();
-        states.add(vec![sample(1, 2_000_900), sample(1, 1_000_900), sample(2, 1_000_950), sample(1, 9_000_000)]);
+        states.add(vec![sample(1, 1_995_000), sample(1, 1_000_900), sample(2, 1_000_950), sample(1, 9_000_000)]);
         let mut at = |raw, at| {
             let state = states.at_tick(Tid::from_raw(raw).unwrap(), MonoNanos::from_monotonic(at));
             state.map(|state| state.registers.instruction)
         };
         assert_eq!(at(1, 1_000_000), Some(1_000_900));
         assert_eq!(at(1, 1_500_000), None, "the next tick's is not this one's");
-        assert_eq!(at(1, 2_000_000), Some(2_000_900));
+        assert_eq!(at(1, 2_000_000), Some(1_995_000));
         assert_eq!(at(2, 1_000_940), Some(1_000_950));
         assert_eq!(at(2, 1_000_940), None);
-        states.forget_before(MonoNanos::from_monotonic(9_000_001));
+        states.forget_before(MonoNanos::from_monotonic(9_100_000));
         assert!(states.waiting.is_empty());
     }
 }

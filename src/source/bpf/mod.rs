@@ -9,6 +9,7 @@ mod config;
 pub mod cost;
 pub mod error;
 mod machine;
+mod newcomers;
 mod programs;
 mod record;
 
@@ -21,7 +22,7 @@ use crate::{
         event::{Event, LostEvents, SampleCause, StackSample, What},
         ids::{Pid, Tid},
         machine::MachineState,
-        recorded::RecordedStack,
+        recorded::{RecordedStack, Walk},
         stack::StackId,
         time::{MonoNanos, Nanos},
     },
@@ -32,6 +33,7 @@ use crate::{
             config::Config,
             error::BpfSourceError,
             machine::MachineStates,
+            newcomers::Newcomers,
             programs::Programs,
             record::{CallHit, Decoder, Hit, HitKind},
         },
@@ -77,6 +79,8 @@ pub struct BpfSource {
     read_until: MonoNanos,
     losses: u64,
     tally: Tally,
+    /// Threads that ticks find; where lock events are taken, those tell of them.
+    newcomers: Option<Newcomers>,
 }
 
 impl BpfSource {
@@ -85,10 +89,35 @@ impl BpfSource {
         let (mut programs, mut ring) = Programs::load()?;
         let cost_per_event = cost::measure(&programs, &mut ring);
         programs.watch(sites, pid)?;
-        Ok(Self {
+        let scheduler = SchedulerSource::open(pid, scope)?;
+        let tally = Tally { cost_per_event, ..Tally::default() };
+        Ok(Self { tally, ..Self::new((programs, ring), (pid, scheduler), translator) })
+    }
+
+    /// Takes no lock events, which another source does, but samples running threads beside `scheduler` once the target is
+    /// known; gives `scheduler` back where that cannot be.
+    pub fn beside(
+        (pid, scheduler): (Pid, SchedulerSource),
+        translator: SharedTranslator,
+    ) -> Result<Self, (SchedulerSource, BpfSourceError)> {
+        match Programs::load() {
+            Ok(loaded) => {
+                let newcomers = Some(Newcomers::default());
+                Ok(Self { newcomers, ..Self::new(loaded, (pid, scheduler), translator) })
+            }
+            Err(why) => Err((scheduler, why)),
+        }
+    }
+
+    fn new(
+        (programs, ring): (Programs, Ring),
+        (pid, scheduler): (Pid, SchedulerSource),
+        translator: SharedTranslator,
+    ) -> Self {
+        Self {
             programs,
             ring,
-            scheduler: SchedulerSource::open(pid, scope)?,
+            scheduler,
             pid,
             translator,
             on_stack: Box::new(|_, _| None),
@@ -97,8 +126,9 @@ impl BpfSource {
             pending: Vec::new(),
             read_until: MonoNanos::from_monotonic(0),
             losses: 0,
-            tally: Tally { cost_per_event, ..Tally::default() },
-        })
+            tally: Tally::default(),
+            newcomers: None,
+        }
     }
 
     /// Puts the programs on more places, such as the libc of the program that the target has meanwhile executed.
@@ -117,6 +147,9 @@ impl BpfSource {
         let Some(config) = Config::of(target) else { return Ok(false) };
         self.on_stack = on_stack;
         self.programs.know_target(config, &target.threads(memory)?, memory)?;
+        if let Some(newcomers) = &mut self.newcomers {
+            newcomers.look_in(target)?;
+        }
         self.programs.enter_locks(self.translator.borrow().seats())?;
         let period = Nanos::from_nanos(1_000_000_000 / u64::from(ticks.rate.get()));
         self.programs.start_clocks(&online_cpus()?, period, ticks.taken)?;
@@ -160,16 +193,25 @@ impl BpfSource {
         for hit in std::mem::replace(&mut self.pending, later) {
             let Hit { at, tid, what } = hit;
             match what {
-                HitKind::Tick(stack) => {
-                    let machine = self.machine.at_tick(tid, at);
-                    let stack = (self.on_stack)(&stack, machine.as_ref());
-                    let sample = StackSample { until: at, stack, cause: SampleCause::Tick };
-                    out.push(Event { at, tid, what: What::Stack(sample) });
+                HitKind::Tick(stack) => self.deliver_tick((at, tid), &stack, out),
+                HitKind::Holder(stack) => {
+                    let stack = (self.on_stack)(&stack, None);
+                    out.push(stack_event((at, tid), stack, SampleCause::Contended));
                 }
                 HitKind::Call(call) => self.deliver_call((at, tid), call, out),
             }
         }
         self.machine.forget_before(self.read_until);
+    }
+
+    fn deliver_tick(&mut self, (at, tid): (MonoNanos, Tid), stack: &RecordedStack, out: &mut Vec<Event>) {
+        let unknown = stack.walk == Walk::UnknownThread;
+        if unknown && self.newcomers.as_mut().is_some_and(|newcomers| newcomers.meet(tid)) {
+            return;
+        }
+        let machine = self.machine.at_tick(tid, at);
+        let stack = (self.on_stack)(stack, machine.as_ref());
+        out.push(stack_event((at, tid), stack, SampleCause::Tick));
     }
 
     /// The stack of a wait counts from the moment it began, that of a hold up to the moment it ended.
@@ -206,6 +248,10 @@ impl BpfSource {
     }
 }
 
+fn stack_event((at, tid): (MonoNanos, Tid), stack: Option<StackId>, cause: SampleCause) -> Event {
+    Event { at, tid, what: What::Stack(StackSample { until: at, stack, cause }) }
+}
+
 impl Source for BpfSource {
     fn drain(&mut self, now: MonoNanos, out: &mut Vec<Event>) -> MonoNanos {
         let before = self.read_until;
@@ -214,11 +260,18 @@ impl Source for BpfSource {
         self.deliver(out);
         let first = out.len();
         let watermark = self.scheduler.drain(now, out);
-        for ended in out[first..].iter().filter(|event| event.what == What::Exited) {
-            // One that cannot be removed is overwritten when its number is used again.
-            let _refused = self.programs.forget(ended.tid);
+        for Event { tid, what, .. } in &out[first..] {
+            match what {
+                // One that cannot be removed is overwritten when its number is used again.
+                What::Exited => drop(self.programs.forget(*tid)),
+                What::Created => drop(self.newcomers.as_mut().map(|newcomers| newcomers.meet(*tid))),
+                _ => {}
+            }
         }
         let _refused = self.programs.enter_locks(self.translator.borrow().seats());
+        if let Some(newcomers) = &mut self.newcomers {
+            newcomers.introduce(&self.programs, now);
+        }
         watermark.min(self.read_until)
     }
 

@@ -89,6 +89,19 @@ impl Programs {
         threads: &[InterpreterThread],
         memory: &dyn Memory,
     ) -> Result<(), BpfSourceError> {
+        // What they have learned at lock events is newer.
+        self.know_threads(&config, (threads, Existing::Keep), memory)?;
+        self.loaded.map("config")?.set(&[0; 4], &config.to_bytes(), Existing::Replace)?;
+        Ok(())
+    }
+
+    /// Tells the programs which thread has which state.
+    pub(super) fn know_threads(
+        &self,
+        config: &Config,
+        (threads, existing): (&[InterpreterThread], Existing),
+        memory: &dyn Memory,
+    ) -> Result<(), BpfSourceError> {
         let map = self.loaded.map("threads")?;
         let size = usize::try_from(map.definition().value).expect("a value fits the address space");
         for InterpreterThread { state, tid } in threads {
@@ -97,9 +110,8 @@ impl Programs {
             let mut value = vec![0; size];
             value[..8].copy_from_slice(&state.raw().to_ne_bytes());
             value[8..16].copy_from_slice(&owner.to_ne_bytes());
-            map.set(&tid.raw().to_ne_bytes(), &value, Existing::Keep)?;
+            map.set(&tid.raw().to_ne_bytes(), &value, existing)?;
         }
-        self.loaded.map("config")?.set(&[0; 4], &config.to_bytes(), Existing::Replace)?;
         Ok(())
     }
 

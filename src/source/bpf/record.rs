@@ -43,6 +43,8 @@ pub(super) enum HitKind {
     Call(CallHit),
     /// The sampling clock found the thread running.
     Tick(RecordedStack),
+    /// What the holder of the lock does that this thread waits for, or holds while others wait.
+    Holder(RecordedStack),
 }
 
 /// A call, or a step that the runtime reports.
@@ -68,6 +70,7 @@ enum Kind {
     Call(SiteMeaning),
     CallStack(SampleCause),
     Tick,
+    Holder,
 }
 
 /// Puts records together: the stack of a call comes right before it.
@@ -100,6 +103,7 @@ impl Decoder {
         let [kind, flags, ..] = kind.to_ne_bytes();
         let what = match self::kind(kind)? {
             Kind::Tick => HitKind::Tick(stack(frames, flags)?),
+            Kind::Holder => HitKind::Holder(stack(frames, flags)?),
             Kind::CallStack(cause) => {
                 self.stacks.insert(tid, CallStack { cause, stack: stack(frames, flags)? });
                 return Some(None);
@@ -128,6 +132,7 @@ fn kind(number: u8) -> Option<Kind> {
         16 => Kind::CallStack(SampleCause::WaitBegan),
         17 => Kind::CallStack(SampleCause::AtRelease),
         18 => Kind::Tick,
+        19 => Kind::Holder,
         FIRST_STEP.. => Kind::Call(SiteMeaning::Usdt(*STEPS.get(number - FIRST_STEP)?)),
         _ => Kind::Call(SiteMeaning::Libc(*CALLS.get(number)?)),
     })

@@ -1,0 +1,169 @@
+//! How long packed bytes become, before they are unpacked.
+//!
+//! The unpackers trust the length a file states, or none at all, so a few kilobytes could fill the memory. Both formats
+//! are chains of blocks whose headers bound what each unpacks to; walking the headers costs nothing.
+
+use std::io;
+
+/// The longest mini debug information that is unpacked. Real ones stay below a tenth of it.
+const MOST_MINI_DEBUG: u64 = 64 << 20;
+
+/// Unpacks the ELF file of a `.gnu_debugdata` section; `None` for a damaged one, or one too long.
+pub fn unpack_xz(packed: &[u8]) -> Option<Vec<u8>> {
+    if length_of_xz(packed)? > MOST_MINI_DEBUG {
+        return None;
+    }
+    let mut unpacked = Vec::new();
+    lzma_rs::xz_decompress(&mut io::Cursor::new(packed), &mut unpacked).ok()?;
+    Some(unpacked)
+}
+
+/// What the chunks of all blocks of an xz stream unpack to.
+fn length_of_xz(packed: &[u8]) -> Option<u64> {
+    const STREAM_HEADER: usize = 12;
+    let check = match packed.get(7)? & 15 {
+        0 => 0,
+        1 => 4,
+        4 => 8,
+        10 => 32,
+        _ => return None,
+    };
+    let (mut at, mut total) = (STREAM_HEADER, 0);
+    loop {
+        let header = (usize::from(*packed.get(at)?) + 1) * 4;
+        if header == 4 {
+            // A size of 0 marks the index, which follows the last block.
+            return Some(total);
+        }
+        let (end, length) = skip_chunks(packed, at + header)?;
+        total += length;
+        at = end.next_multiple_of(4) + check;
+    }
+}
+
+/// The end of the LZMA2 chunks that begin at `at`, and what they unpack to.
+fn skip_chunks(packed: &[u8], mut at: usize) -> Option<(usize, u64)> {
+    let mut total = 0;
+    let number = |at: usize| Some(u16::from_be_bytes(*packed.get(at..)?.first_chunk()?));
+    loop {
+        match *packed.get(at)? {
+            0 => return Some((at + 1, total)),
+            1 | 2 => {
+                let length = u64::from(number(at + 1)?) + 1;
+                total += length;
+                at += 3 + usize::try_from(length).ok()?;
+            }
+            control @ 0x80.. => {
+                total += (u64::from(control & 0x1f) << 16) + u64::from(number(at + 1)?) + 1;
+                let properties = usize::from(control >= 0xc0);
+                at += 5 + properties + usize::from(number(at + 3)?) + 1;
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// The most that the frames of a Zstandard section can unpack to.
+pub fn bound_of_zstd(packed: &[u8]) -> Option<u64> {
+    let (mut at, mut total) = (0, 0);
+    while at < packed.len() {
+        let magic = u32::from_le_bytes(*packed.get(at..)?.first_chunk()?);
+        if magic & !15 == 0x184d_2a50 {
+            let length = u32::from_le_bytes(*packed.get(at + 4..)?.first_chunk()?);
+            at += 8 + usize::try_from(length).ok()?;
+            continue;
+        }
+        let (end, length) = skip_frame(packed, at)?;
+        (at, total) = (end, total + length);
+    }
+    (at == packed.len()).then_some(total)
+}
+
+/// The end of the Zstandard frame at `at`, and the most that it unpacks to.
+fn skip_frame(packed: &[u8], at: usize) -> Option<(usize, u64)> {
+    const LONGEST_BLOCK: u64 = 128 << 10;
+    let descriptor = *packed.get(at + 4)?;
+    let single = descriptor & 0x20 != 0;
+    let content = match descriptor >> 6 {
+        0 => usize::from(single),
+        power => 1 << power,
+    };
+    let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let checksum = if descriptor & 4 == 0 { 0 } else { 4 };
+    let (mut at, mut total) = (at + 5 + usize::from(!single) + dictionary + content, 0);
+    loop {
+        let header = packed.get(at..at + 3)?;
+        let header = u32::from_le_bytes([header[0], header[1], header[2], 0]);
+        let size = u64::from(header >> 3);
+        let (stored, unpacked) = match header >> 1 & 3 {
+            0 => (size, size),
+            1 => (1, size),
+            2 => (size, LONGEST_BLOCK),
+            _ => return None,
+        };
+        total += unpacked;
+        at += 3 + usize::try_from(stored).ok()?;
+        if header & 1 != 0 {
+            return Some((at + checksum, total));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        process::{Command, Stdio},
+    };
+
+    use super::{bound_of_zstd, length_of_xz, unpack_xz};
+
+    /// What `program` makes of `bytes`; `None`, and a word about it, where it is missing.
+    fn packed(program: &str, bytes: &[u8]) -> Option<Vec<u8>> {
+        let started = Command::new(program).arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let Ok(mut child) = started else {
+            eprintln!("skipped: no {program}");
+            return None;
+        };
+        let mut input = child.stdin.take().unwrap();
+        let bytes = bytes.to_vec();
+        let writer = std::thread::spawn(move || input.write_all(&bytes).unwrap());
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        Some(output.stdout)
+    }
+
+    fn text() -> Vec<u8> {
+        (0u32..200_000).flat_map(|number| (number.wrapping_mul(number) % 1013).to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn the_length_is_known_before_unpacking() {
+        let Some(packed) = packed("xz", &text()) else { return };
+        assert_eq!(length_of_xz(&packed), Some(800_000));
+        assert_eq!(unpack_xz(&packed), Some(text()));
+        let damaged = (0..packed.len()).step_by(packed.len() / 30).map(|at| {
+            let mut damaged = packed.clone();
+            damaged[at] ^= 0x55;
+            damaged
+        });
+        let survived = damaged.filter(|damaged| unpack_xz(damaged).is_some_and(|bytes| bytes.len() > 800_000)).count();
+        assert_eq!(survived, 0);
+    }
+
+    #[test]
+    fn a_bomb_is_not_unpacked() {
+        let Some(packed) = packed("xz", &vec![0; 80 << 20]) else { return };
+        assert!(packed.len() < 1 << 20);
+        assert_eq!(unpack_xz(&packed), None);
+    }
+
+    #[test]
+    fn the_most_of_zstandard_is_known_before_unpacking() {
+        let Some(packed) = packed("zstd", &text()) else { return };
+        let bound = bound_of_zstd(&packed).unwrap();
+        assert!((800_000..800_000 + (256 << 10)).contains(&bound), "{bound}");
+        assert_eq!(bound_of_zstd(&[packed.clone(), packed.clone()].concat()), Some(2 * bound));
+        assert_eq!(bound_of_zstd(&packed[..packed.len() - 9]), None);
+    }
+}
