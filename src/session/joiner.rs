@@ -51,6 +51,11 @@ pub(super) enum Moment {
 }
 
 impl JoinTally {
+    /// Whether a stack without native frames had none: fewer than a hundredth of them were left without.
+    pub(super) fn is_complete(self) -> bool {
+        self.joined > self.apart.saturating_mul(100)
+    }
+
     /// What a reader of the numbers should know; `None` when no stack has been joined or left apart.
     pub(super) fn words(self) -> Option<String> {
         let Self { joined, cut, unfit, apart } = self;

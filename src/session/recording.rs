@@ -14,7 +14,7 @@ use crate::{
     session::{
         engine::{Engine, Parts},
         error::SessionError,
-        joiner::SharedJoiner,
+        joiner::{JoinTally, SharedJoiner},
         options::RecordOptions,
         progress::Progress,
         sampler::{Readings, Sampler},
@@ -112,9 +112,10 @@ impl Recording {
             End::Now => self.engine.finish_at(limit.map_or_else(clock::now, |limit| limit.min(clock::now()))),
         };
         self.progress.end();
-        let mut notes = self.notes;
-        notes.extend(self.joiner.as_ref().and_then(|joiner| joiner.borrow().tally().words()));
-        summary::profile(recorded, &self.target, self.backend, notes)
+        let (joined, mut notes) = (self.joiner.as_ref().map(|joiner| joiner.borrow().tally()), self.notes);
+        notes.extend(joined.and_then(JoinTally::words));
+        let profile = summary::profile(recorded, &self.target, self.backend, notes);
+        Profile { native: joined.is_some_and(JoinTally::is_complete), ..profile }
     }
 }
 

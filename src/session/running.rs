@@ -123,7 +123,8 @@ pub(super) fn read_moments(
     let mut namer = Namer::new(resolver, Rc::clone(stacks), joiner.cloned());
     let taken = if joiner.is_some() { Taken::MachineState } else { Taken::Nothing };
     let memory = ProcessMemory::open(target.pid)?;
-    let on_moment = Box::new(move |stack: &RecordedStack, state: Option<&MachineState>| namer.name_moment(stack, state));
+    let on_moment =
+        Box::new(move |stack: &RecordedStack, state: Option<&MachineState>| namer.name_moment(stack, state));
     Ok(match source.read_stacks((target, &memory), Ticks { rate, taken }, on_moment) {
         Ok(true) => RunningThreads::OfSource,
         Ok(false) => RunningThreads::Ours,
