@@ -1,10 +1,7 @@
 //! Resting until a file becomes readable or the time is over.
 #![expect(unsafe_code, reason = "poll is a libc call")]
 
-use std::{
-    os::fd::RawFd,
-    time::Duration,
-};
+use std::{os::fd::RawFd, time::Duration};
 
 /// Rests for `time`, less if one of `files` becomes readable; a signal, too, may end the rest.
 pub fn rest(files: &[RawFd], time: Duration) {

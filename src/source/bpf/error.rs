@@ -1,6 +1,10 @@
 //! Why lock events cannot be taken by programs in the kernel.
 
-use crate::{bpf::error::BpfError, perf::error::PerfError, target::{memory::MemoryError, runtime::RuntimeError}};
+use crate::{
+    bpf::error::BpfError,
+    perf::error::PerfError,
+    target::{memory::MemoryError, runtime::RuntimeError},
+};
 
 /// Why lock events cannot be taken by programs in the kernel.
 #[derive(Debug, thiserror::Error)]
