@@ -14,6 +14,7 @@ use crate::{
         STACK_KNOWN, STACK_OF_HOLDER, STACK_OF_RELEASER, STACK_OF_WAITER, Slot, memory_index,
     },
     local::{Local, UNKNOWN},
+    system,
     walk::{Room, Trail, Walked},
 };
 
@@ -139,9 +140,20 @@ fn end_wait(place: Place) {
     }
 }
 
+/// Has `note` read a stack, and counts how long that takes.
+fn timed(place: Place, note: impl FnOnce()) {
+    let begun = system::now();
+    note();
+    place.ring.header.spent.fetch_add(system::now().wrapping_sub(begun), Ordering::Relaxed);
+}
+
 #[cold]
 #[inline(never)]
 fn note_own(place: Place, subject: u64) {
+    timed(place, || read_own(place, subject));
+}
+
+fn read_own(place: Place, subject: u64) {
     let walk = &place.ring.header.walk;
     let mut room = Room::uninit();
     let mut trail = Trail::new(place.ring, &mut room);
@@ -161,6 +173,10 @@ fn note_own(place: Place, subject: u64) {
 }
 
 fn note_holder(place: Place, lock: &Lock) {
+    timed(place, || read_holder(place, lock));
+}
+
+fn read_holder(place: Place, lock: &Lock) {
     let walk = &place.ring.header.walk;
     let mut room = Room::uninit();
     let mut trail = Trail::new(place.ring, &mut room);

@@ -118,6 +118,8 @@ pub struct Header {
     pub free_slots: Stack,
     /// Events that were lost because their thread could get no slot.
     pub lost_without_slot: AtomicU64,
+    /// Clock ticks that threads have spent with stacks so far.
+    pub spent: AtomicU64,
     /// How stacks are read.
     pub walk: Walk,
     /// The locks that are known, each at the same place for good; those with no address are not known.

@@ -192,6 +192,7 @@ impl Engine {
             total.lock_events += tally.lock_events;
             total.unmatched += tally.unmatched;
             total.cost_per_event = total.cost_per_event.or(tally.cost_per_event);
+            total.cost_of_stacks = total.cost_of_stacks.or(tally.cost_of_stacks);
         }
         total
     }

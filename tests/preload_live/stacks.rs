@@ -16,7 +16,7 @@ use gilscope::{
         ids::{Pid, Tid},
         recorded::RecordedStack,
         stack::{Frame, StackTable},
-        time::MonoNanos,
+        time::{MonoNanos, Nanos},
     },
     source::{
         Source,
@@ -169,6 +169,9 @@ fn no_impossible_chain_is_noted_of_a_running_thread() {
         }
         let wants = watched.events.iter().filter(|event| matches!(event.what, What::Lock(_, LockStep::Want))).count();
         assert!(wants > 10, "{wants} wants");
+        let spent = watched.source.tally().cost_of_stacks.expect("the clock's rate is measured");
+        println!("  {} ns spent on stacks", spent.as_nanos());
+        assert!(spent > Nanos::ZERO && spent < Nanos::from_millis(6_000), "two threads had three seconds");
     });
 }
 

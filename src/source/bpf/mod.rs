@@ -208,6 +208,7 @@ impl Source for BpfSource {
 
     fn finish(&mut self, out: &mut Vec<Event>) {
         self.programs.stop();
+        self.tally.cost_of_stacks = self.programs.spent().ok();
         let before = self.read_until;
         self.read_ring(MonoNanos::from_monotonic(u64::MAX));
         self.report_losses(before, out);

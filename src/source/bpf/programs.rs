@@ -144,6 +144,12 @@ impl Programs {
         Ok(value.first_chunk().copied().map_or(0, u64::from_ne_bytes))
     }
 
+    /// The time that threads of the target have spent reading stacks so far.
+    pub(super) fn spent(&self) -> Result<Nanos, BpfSourceError> {
+        let value = self.loaded.map("spent")?.get(&[0; 4])?.unwrap_or_default();
+        Ok(Nanos::from_nanos(value.first_chunk().copied().map_or(0, u64::from_ne_bytes)))
+    }
+
     /// Ends everything that runs.
     pub(super) fn stop(&mut self) {
         self.clocks.clear();
