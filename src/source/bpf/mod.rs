@@ -287,6 +287,7 @@ impl Source for BpfSource {
         let mut taken = Vec::new();
         self.programs.stop(&mut taken);
         self.machine.add(taken);
+        self.tally.cost_of_stacks = self.programs.spent().ok();
         let before = self.read_until;
         self.read_ring(MonoNanos::from_monotonic(u64::MAX));
         self.report_losses(before, out);
