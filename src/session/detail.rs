@@ -117,10 +117,8 @@ mod tests {
         let plain = stacks.intern(&[script("f")]);
         let whole = |name: &str| vec![script("f"), Frame::native(name, "libx.so")];
         let (dump, load) = (stacks.intern(&whole("dump")), stacks.intern(&whole("load")));
-        let sampled = Sampled::from_iter([((tid(2), plain), vec![
-            (dump, Nanos::from_nanos(3)),
-            (load, Nanos::from_nanos(1)),
-        ])]);
+        let sampled =
+            Sampled::from_iter([((tid(2), plain), vec![(dump, Nanos::from_nanos(3)), (load, Nanos::from_nanos(1))])]);
         let entry = |stack, wait| Blame {
             lock: LockId::from_index(0),
             waiter: Some(tid(1)),
