@@ -32,7 +32,7 @@ static long (*ring_output)(void *ring, void *data, u64 size, u64 flags) = (void 
 /* The largest part of a frame that is read. */
 #define LARGEST_HEAD 128
 /* The largest distance between a frame and the one it called at which what lies between belongs to the caller. */
-#define LONGEST_FRAME 512
+#define LONGEST_FRAME 2048
 /* How often another thread's frames are read until two readings in a row agree. */
 #define READINGS 6
 /* Nanoseconds between two readings of the same lock's holder, at least: a waiter reads with the lock's mutex in hand. */
