@@ -6,7 +6,7 @@
 use crate::{
     model::{
         profile::Profile,
-        stack::{Frame, FrameKind, NATIVE_UNREAD, PAGE_FAULT},
+        stack::{Frame, FrameKind, GARBAGE_COLLECTION, NATIVE_UNREAD, PAGE_FAULT},
         state::State,
     },
     report::native::{self, Role},
@@ -89,6 +89,9 @@ impl<'a> HoldKind<'a> {
         if kernel(frames) == Some(PAGE_FAULT) {
             return Self::PageFault;
         }
+        if collects_garbage(frames) {
+            return Self::GarbageCollection;
+        }
         let tail = native_tail(frames);
         if tail.iter().any(|frame| native::role(frame) == Role::Collector) {
             return Self::GarbageCollection;
@@ -168,6 +171,12 @@ fn kernel<'a>(frames: &[&'a Frame]) -> Option<&'a str> {
 fn native_tail<'a>(frames: &[&'a Frame]) -> Vec<&'a Frame> {
     let after = frames.iter().rposition(|frame| frame.kind == FrameKind::Script).map_or(0, |at| at + 1);
     frames[after..].iter().copied().filter(|frame| frame.kind == FrameKind::Native).collect()
+}
+
+/// Whether the interpreter itself said, when the stack was read, that it collected garbage in the innermost function.
+fn collects_garbage(frames: &[&Frame]) -> bool {
+    let innermost = frames.iter().rev().take_while(|frame| frame.kind != FrameKind::Script);
+    innermost.into_iter().any(|frame| **frame == Frame::marker(GARBAGE_COLLECTION))
 }
 
 fn finalizes(frame: &Frame) -> bool {
