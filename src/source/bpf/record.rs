@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn nonsense_is_counted() {
         let mut decoder = Decoder::default();
-        for bytes in [record(0, 0, 0, &[]), record(1, 3, 0, &[]), record(1, 18, 9, &[]), vec![0; 23]] {
+        for bytes in [record(0, 0, 0, &[]), record(1, 3, 0, &[]), record(1, 18, 3, &[]), vec![0; 23]] {
             assert_eq!(decoder.decode(&bytes), None);
         }
         assert_eq!(decoder.malformed(), 4);
