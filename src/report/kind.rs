@@ -93,9 +93,7 @@ impl<'a> HoldKind<'a> {
         if tail.iter().any(|frame| native::role(frame) == Role::Collector) {
             return Self::GarbageCollection;
         }
-        if tail.iter().any(|frame| native::role(frame) == Role::Destructor)
-            || frames.iter().any(|frame| finalizes(frame))
-        {
+        if destroys(&tail) || frames.iter().any(|frame| finalizes(frame)) {
             return Self::Destructor;
         }
         if tail.iter().any(|frame| native::role(frame) == Role::Importer) || frames.iter().any(|frame| imports(frame)) {
@@ -165,6 +163,12 @@ fn kernel<'a>(frames: &[&'a Frame]) -> Option<&'a str> {
 fn native_tail<'a>(frames: &[&'a Frame]) -> Vec<&'a Frame> {
     let after = frames.iter().rposition(|frame| frame.kind == FrameKind::Script).map_or(0, |at| at + 1);
     frames[after..].iter().copied().filter(|frame| frame.kind == FrameKind::Native).collect()
+}
+
+/// Whether bytecode itself takes an object apart; what C code does on its way is that code's work.
+fn destroys(tail: &[&Frame]) -> bool {
+    let first = tail.iter().position(|frame| native::role(frame) == Role::Destructor);
+    first.is_some_and(|first| native::first_call(tail).is_none_or(|call| first <= call))
 }
 
 fn finalizes(frame: &Frame) -> bool {
