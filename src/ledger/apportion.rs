@@ -4,7 +4,7 @@ use crate::model::time::Nanos;
 
 /// `total` in proportion to `weights` by the method of largest remainders; ties go to the earlier entry. All parts are
 /// zero when the weights are.
-pub(super) fn apportion(total: Nanos, weights: &[u64]) -> Vec<Nanos> {
+pub fn apportion(total: Nanos, weights: &[u64]) -> Vec<Nanos> {
     let sum: u128 = weights.iter().copied().map(u128::from).sum();
     if sum == 0 {
         return vec![Nanos::ZERO; weights.len()];

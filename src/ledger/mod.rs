@@ -43,6 +43,7 @@ use hold::LongHolds;
 use lock::{LockAccount, Owner};
 use thread::{Cpu, Ownership, Relation, ThreadAccount};
 
+pub use apportion::apportion;
 pub use close::Attribution;
 pub use giving_way::GivingWayLimits;
 

@@ -47,6 +47,8 @@ pub enum Walk {
     Complete,
     /// It ended before, since the stack is too deep.
     Cut,
+    /// It came to the outermost frame; inner ones changed meanwhile and are left out.
+    Changing,
     /// A frame could not be read, or was none.
     Broken,
     /// It never began: the thread has no state in the interpreter that is known.

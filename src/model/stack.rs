@@ -18,6 +18,9 @@ pub enum FrameKind {
 /// The [`Frame::kernel`] of a thread for which the kernel brings in memory.
 pub const PAGE_FAULT: &str = "page fault";
 
+/// The marker behind script frames where native ones are wanted and were not read.
+pub const NATIVE_UNREAD: &str = "native frames not read";
+
 /// One level of a call stack.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Frame {
@@ -112,6 +115,12 @@ impl StackTable {
             .unwrap_or_default()
             .iter()
             .map(|id| &self.frames[usize::try_from(*id).expect("a frame index fits the address space")])
+    }
+
+    /// The stack that `change` makes of the frames of `stack`.
+    pub fn changed(&mut self, stack: StackId, change: impl FnOnce(Vec<Frame>) -> Vec<Frame>) -> StackId {
+        let frames = self.frames(stack).cloned().collect();
+        self.intern(&change(frames))
     }
 
     /// How many distinct stacks there are.

@@ -6,7 +6,7 @@
 use crate::{
     model::{
         profile::Profile,
-        stack::{Frame, FrameKind, PAGE_FAULT},
+        stack::{Frame, FrameKind, NATIVE_UNREAD, PAGE_FAULT},
         state::State,
     },
     report::native::{self, Role},
@@ -108,6 +108,9 @@ impl<'a> HoldKind<'a> {
             _ if !script && tail.is_empty() => Self::Unknown,
             NativeFrames::Hidden => Self::Interpreter,
             NativeFrames::Shown if tail.iter().any(|frame| native::is_nameless(frame)) => Self::Interpreter,
+            NativeFrames::Shown if frames.last().is_some_and(|last| **last == Frame::marker(NATIVE_UNREAD)) => {
+                Self::Interpreter
+            }
             NativeFrames::Shown => Self::Bytecode,
         }
     }

@@ -7,7 +7,7 @@ use crate::{
     model::{
         machine::MachineState,
         recorded::Entry,
-        stack::{Frame, FrameKind},
+        stack::{Frame, FrameKind, NATIVE_UNREAD},
     },
     native::{
         merge::{Extent, Fit, ScriptFrame as Script, merge},
@@ -51,11 +51,6 @@ pub(super) enum Moment {
 }
 
 impl JoinTally {
-    /// Whether a stack without native frames had none: fewer than a hundredth of them were left without.
-    pub(super) fn is_complete(self) -> bool {
-        self.joined > self.apart.saturating_mul(100)
-    }
-
     /// What a reader of the numbers should know; `None` when no stack has been joined or left apart.
     pub(super) fn words(self) -> Option<String> {
         let Self { joined, cut, unfit, apart } = self;
@@ -63,7 +58,7 @@ impl JoinTally {
         let parts = [
             (cut, "whose outermost ones were not copied"),
             (unfit, "with some only below the innermost script frame"),
-            (apart, "without, as the thread had moved on"),
+            (apart, "left without"),
         ];
         let parts = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
         let parts: Vec<String> = parts.collect();
@@ -92,9 +87,14 @@ impl Joiner {
         self.tally
     }
 
-    /// Counts a script stack that no native one came close enough to.
-    pub(super) fn leave_apart(&mut self) {
+    /// The same for a script stack without a native one of the same moment, or close enough to it.
+    pub(super) fn leave_apart(
+        &mut self,
+        script: Result<Vec<ScriptFrame>, StackFailure>,
+    ) -> Result<Vec<Frame>, StackFailure> {
+        let script = script?;
         self.tally.apart += 1;
+        Ok(marked(script.into_iter().map(|script| script.frame).collect()))
     }
 
     /// The whole stack, outermost frame first, of a thread with this script stack, outermost first, and this state.
@@ -123,13 +123,18 @@ impl Joiner {
         let merged = merge((&native.frames, native.extent), (&script, script_extent));
         if merged.fit == Fit::Tail && moment == Moment::Near {
             self.tally.apart += 1;
-            return Ok(script.into_iter().rev().map(|script| script.frame).collect());
+            return Ok(marked(script.into_iter().rev().map(|script| script.frame).collect()));
         }
         self.tally.joined += 1;
         self.tally.cut += u64::from(native.extent == Extent::Cut);
         self.tally.unfit += u64::from(merged.fit == Fit::Tail);
         Ok(merged.frames)
     }
+}
+
+fn marked(mut frames: Vec<Frame>) -> Vec<Frame> {
+    frames.push(Frame::marker(NATIVE_UNREAD));
+    frames
 }
 
 fn convert(script: ScriptFrame) -> Script {

@@ -4,6 +4,7 @@
 //! program under observation, [`attach`] observes one that is running.
 
 pub mod attach;
+mod detail;
 mod engine;
 pub mod error;
 mod finder;

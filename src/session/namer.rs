@@ -44,11 +44,15 @@ impl Namer {
         Self { resolver, stacks, joiner, known: FxHashMap::default() }
     }
 
-    /// The same as [`Namer::name`], with native frames if the thread's state at that moment is known and they are wanted.
-    pub(super) fn name_moment(&mut self, recorded: &RecordedStack, state: Option<&MachineState>) -> Option<StackId> {
-        let (Some(joiner), Some(state)) = (&self.joiner, state) else { return self.name(recorded) };
+    /// The same as [`Namer::name`] for a sample, with native frames if they are wanted.
+    pub(super) fn name_sample(&mut self, recorded: &RecordedStack, state: Option<&MachineState>) -> Option<StackId> {
+        let Some(joiner) = &self.joiner else { return self.name(recorded) };
         let script = self.resolver.resolve_script(recorded);
-        keep(joiner.borrow_mut().join((state, Moment::Same), script), &mut self.stacks.borrow_mut())
+        let whole = match state {
+            Some(state) => joiner.borrow_mut().join((state, Moment::Same), script),
+            None => joiner.borrow_mut().leave_apart(script),
+        };
+        keep(whole, &mut self.stacks.borrow_mut())
     }
 
     /// The place of `recorded`; `None` when it cannot be believed.

@@ -5,12 +5,18 @@ use crate::{
         profile::{Backend, Profile, Quality},
         time::Nanos,
     },
-    session::engine::Recorded,
+    session::{detail, engine::Recorded, options::FrameDetail},
+    source::Tally,
     target::discover::Target,
 };
 
 /// Puts the profile together.
-pub(super) fn profile(recorded: Recorded, target: &Target, backend: Backend, mut notes: Vec<String>) -> Profile {
+pub(super) fn profile(
+    recorded: Recorded,
+    target: &Target,
+    (backend, frames): (Backend, FrameDetail),
+    mut notes: Vec<String>,
+) -> Profile {
     let Recorded { attribution, stacks, tally, late } = recorded;
     if late > 0 {
         notes.push(format!("{late} events arrived after later ones had been booked; they count as of their arrival"));
@@ -21,23 +27,22 @@ pub(super) fn profile(recorded: Recorded, target: &Target, backend: Backend, mut
             "free-threaded build: its lock is used, and observed, only while something has enabled it".to_owned(),
         );
     }
-    let cost = tally.cost_per_event.map(|cost| Nanos::from_nanos(cost.as_nanos().saturating_mul(tally.lock_events)));
     let quality = Quality {
         lost_events: attribution.tally.lost,
         unmatched_events: attribution.tally.unmatched + tally.unmatched,
         unknown: attribution.unknown,
         stack_samples: attribution.tally.stack_samples,
         stack_failures: attribution.tally.stack_failures,
-        probe_cost: cost,
+        probe_cost: cost(tally),
         invariants_broken: attribution.invariants_broken,
         notes,
     };
-    Profile {
+    let mut profile = Profile {
         target: summary,
         window: attribution.window,
         backend,
         exact: true,
-        native: false,
+        native: frames == FrameDetail::ScriptAndNative,
         locks: attribution.locks,
         threads: attribution.threads,
         blame: attribution.blame,
@@ -46,5 +51,15 @@ pub(super) fn profile(recorded: Recorded, target: &Target, backend: Backend, mut
         long_holds: attribution.long_holds,
         quality,
         stacks,
+    };
+    if profile.native {
+        detail::add_native_frames(&mut profile);
     }
+    profile
+}
+
+/// What events and stacks have cost the target; unknown if either is.
+fn cost(tally: Tally) -> Option<Nanos> {
+    let events = tally.cost_per_event?.as_nanos().saturating_mul(tally.lock_events);
+    Some(Nanos::from_nanos(events.saturating_add(tally.cost_of_stacks?.as_nanos())))
 }

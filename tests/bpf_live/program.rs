@@ -16,14 +16,13 @@ use gilscope::{
     model::{
         event::Event,
         ids::Pid,
-        machine::MachineState,
         recorded::RecordedStack,
         stack::{Frame, StackTable},
     },
     perf::{clock, sampling::Taken},
     source::{
         Source,
-        bpf::{BpfSource, Ticks, error::BpfSourceError},
+        bpf::{Beside, BpfSource, Ticks, error::BpfSourceError},
         calls::{FindLocks, Translator},
         scheduler::Scope,
     },
@@ -112,7 +111,7 @@ impl Observed {
         let scripts = Rc::new(RefCell::new(Vec::new()));
         let (into, failed, marked) = (Rc::clone(&table), Rc::clone(&failures), Rc::clone(&scripts));
         let mut resolver = Resolver::new(&target, Box::new(program.memory())).unwrap();
-        let on_stack = move |stack: &RecordedStack, _: Option<&MachineState>| match resolver.resolve_script(stack) {
+        let on_stack = move |stack: &RecordedStack, _: Beside<'_>| match resolver.resolve_script(stack) {
             Ok(script) => {
                 let frames: Vec<Frame> = script.iter().map(|script| script.frame.clone()).collect();
                 marked.borrow_mut().push(script);

@@ -47,9 +47,17 @@ use crate::{
     },
 };
 
-/// Turns a recorded stack, and what the processor was doing at that moment where that was taken along, into a stack of the
-/// table; `None` when it cannot be believed.
-pub type OnMoment = Box<dyn FnMut(&RecordedStack, Option<&MachineState>) -> Option<StackId>>;
+/// Turns a recorded stack and what goes with it into a stack of the table; `None` when it cannot be believed.
+pub type OnMoment = Box<dyn FnMut(&RecordedStack, Beside<'_>) -> Option<StackId>>;
+
+/// What goes with a stack.
+#[derive(Debug, Clone, Copy)]
+pub enum Beside<'a> {
+    /// Nothing: it was read at a call.
+    Nothing,
+    /// What the processor was doing at that very moment; `None` where it was to be taken along and is missing.
+    Machine(Option<&'a MachineState>),
+}
 
 /// How running threads are sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +91,17 @@ pub struct BpfSource {
     newcomers: Option<Newcomers>,
 }
 
+/// Programs in the kernel that run nowhere yet.
+#[derive(Debug)]
+pub struct LoadedPrograms(Programs, Ring);
+
+impl LoadedPrograms {
+    /// Loads them, which takes some ten milliseconds.
+    pub fn load() -> Result<Self, BpfSourceError> {
+        Programs::load().map(|(programs, ring)| Self(programs, ring))
+    }
+}
+
 impl BpfSource {
     /// Puts the programs on `sites` of the process. Until the target is known they read no stacks.
     pub fn arm(pid: Pid, scope: Scope, sites: &[Site], translator: SharedTranslator) -> Result<Self, BpfSourceError> {
@@ -95,18 +114,13 @@ impl BpfSource {
     }
 
     /// Takes no lock events, which another source does, but samples running threads beside `scheduler` once the target is
-    /// known; gives `scheduler` back where that cannot be.
+    /// known.
     pub fn beside(
-        (pid, scheduler): (Pid, SchedulerSource),
+        LoadedPrograms(programs, ring): LoadedPrograms,
+        watched: (Pid, SchedulerSource),
         translator: SharedTranslator,
-    ) -> Result<Self, (SchedulerSource, BpfSourceError)> {
-        match Programs::load() {
-            Ok(loaded) => {
-                let newcomers = Some(Newcomers::default());
-                Ok(Self { newcomers, ..Self::new(loaded, (pid, scheduler), translator) })
-            }
-            Err(why) => Err((scheduler, why)),
-        }
+    ) -> Self {
+        Self { newcomers: Some(Newcomers::default()), ..Self::new((programs, ring), watched, translator) }
     }
 
     fn new(
@@ -195,7 +209,7 @@ impl BpfSource {
             match what {
                 HitKind::Tick(stack) => self.deliver_tick((at, tid), &stack, out),
                 HitKind::Holder(stack) => {
-                    let stack = (self.on_stack)(&stack, None);
+                    let stack = (self.on_stack)(&stack, Beside::Nothing);
                     out.push(stack_event((at, tid), stack, SampleCause::Contended));
                 }
                 HitKind::Call(call) => self.deliver_call((at, tid), call, out),
@@ -210,7 +224,7 @@ impl BpfSource {
             return;
         }
         let machine = self.machine.at_tick(tid, at);
-        let stack = (self.on_stack)(stack, machine.as_ref());
+        let stack = (self.on_stack)(stack, Beside::Machine(machine.as_ref()));
         out.push(stack_event((at, tid), stack, SampleCause::Tick));
     }
 
@@ -218,7 +232,7 @@ impl BpfSource {
     fn deliver_call(&mut self, (at, tid): (MonoNanos, Tid), hit: CallHit, out: &mut Vec<Event>) {
         self.tally.lock_events += 1;
         // A stack that cannot be believed is left out: there are other ways to get one.
-        let stack = hit.stack.and_then(|read| Some((read.cause, (self.on_stack)(&read.stack, None)?)));
+        let stack = hit.stack.and_then(|read| Some((read.cause, (self.on_stack)(&read.stack, Beside::Nothing)?)));
         let sample = |wanted| {
             let stack = stack.filter(|(cause, _)| *cause == wanted);
             stack.map(|(cause, stack)| StackSample { until: at, stack: Some(stack), cause })
@@ -279,6 +293,7 @@ impl Source for BpfSource {
         let mut taken = Vec::new();
         self.programs.stop(&mut taken);
         self.machine.add(taken);
+        self.tally.cost_of_stacks = self.programs.spent().ok();
         let before = self.read_until;
         self.read_ring(MonoNanos::from_monotonic(u64::MAX));
         self.report_losses(before, out);

@@ -1,0 +1,138 @@
+//! Machine code for stacks that were noted without it.
+//!
+//! A holder's stack that a waiter read, and one noted at a release, end with script frames; only samples go on into machine code.
+//! What a thread did below the same script frames, sampled while it owned the lock, tells in which proportion the time of
+//! such a stack belongs to which native function. Where nothing was sampled, a marker says so. No nanosecond is lost.
+
+use rustc_hash::FxHashMap;
+
+use crate::{
+    ledger::apportion,
+    model::{
+        ids::Tid,
+        profile::{Blame, Profile},
+        stack::{Frame, FrameKind, NATIVE_UNREAD, StackId, StackTable},
+        state::StateClass,
+        time::Nanos,
+    },
+};
+
+/// By holder and script stack: the whole stacks sampled, each with its time.
+type Sampled = FxHashMap<(Tid, StackId), Vec<(StackId, Nanos)>>;
+
+/// Splits the stacks of blame and of long holds.
+pub(super) fn add_native_frames(profile: &mut Profile) {
+    let sampled = sampled_inside(profile);
+    let Profile { blame, long_holds, stacks, .. } = profile;
+    let split = |entry: &Blame| split(entry, &sampled, stacks);
+    *blame = merged(blame.iter().flat_map(split).collect());
+    for hold in long_holds {
+        if is_script_only(stacks, hold.stack) {
+            let parts = sampled.get(&(hold.tid, hold.stack));
+            let most = parts.and_then(|parts| parts.iter().max_by_key(|(_, time)| *time));
+            hold.stack = most.map_or_else(|| unread(stacks, hold.stack), |(stack, _)| *stack);
+        }
+    }
+}
+
+fn sampled_inside(profile: &mut Profile) -> Sampled {
+    let mut sampled = Sampled::default();
+    for thread in &profile.threads {
+        for part in thread.stacks.iter().filter(|part| part.state.class() == StateClass::Inside) {
+            if profile.stacks.frames(part.stack).next_back() == Some(&Frame::marker(NATIVE_UNREAD)) {
+                continue;
+            }
+            let script = profile.stacks.changed(part.stack, without_native);
+            let parts = sampled.entry((thread.tid, script)).or_default();
+            match parts.iter_mut().find(|(stack, _)| *stack == part.stack) {
+                Some((_, time)) => *time += part.time,
+                None => parts.push((part.stack, part.time)),
+            }
+        }
+    }
+    sampled
+}
+
+fn split(entry: &Blame, sampled: &Sampled, stacks: &mut StackTable) -> Vec<Blame> {
+    if !is_script_only(stacks, entry.stack) {
+        return vec![*entry];
+    }
+    let parts = entry.holder.and_then(|holder| sampled.get(&(holder, entry.stack)));
+    let Some(parts) = parts else { return vec![Blame { stack: unread(stacks, entry.stack), ..*entry }] };
+    let weights: Vec<u64> = parts.iter().map(|(_, time)| time.as_nanos()).collect();
+    let times = apportion(entry.wait, &weights);
+    let parts = parts.iter().zip(times).filter(|(_, wait)| *wait > Nanos::ZERO);
+    parts.map(|((stack, _), wait)| Blame { stack: *stack, wait, ..*entry }).collect()
+}
+
+/// One entry for each lock, pair of threads and stack; largest first.
+fn merged(entries: Vec<Blame>) -> Vec<Blame> {
+    let mut places: FxHashMap<_, usize> = FxHashMap::default();
+    let mut merged: Vec<Blame> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let place = *places.entry((entry.lock, entry.waiter, entry.holder, entry.stack)).or_insert(merged.len());
+        match merged.get_mut(place) {
+            Some(known) => known.wait += entry.wait,
+            None => merged.push(entry),
+        }
+    }
+    merged.sort_by_key(|entry| std::cmp::Reverse(entry.wait));
+    merged
+}
+
+fn is_script_only(stacks: &StackTable, stack: StackId) -> bool {
+    stacks.frames(stack).next_back().is_some_and(|frame| frame.kind == FrameKind::Script)
+}
+
+fn unread(stacks: &mut StackTable, stack: StackId) -> StackId {
+    stacks.changed(stack, |mut frames| {
+        frames.push(Frame::marker(NATIVE_UNREAD));
+        frames
+    })
+}
+
+fn without_native(mut frames: Vec<Frame>) -> Vec<Frame> {
+    frames.retain(|frame| matches!(frame.kind, FrameKind::Script | FrameKind::Marker));
+    frames
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Sampled, merged, split};
+    use crate::model::{
+        ids::{LockId, Tid},
+        profile::Blame,
+        stack::{Frame, FrameKind, NATIVE_UNREAD, StackTable},
+        time::Nanos,
+    };
+
+    fn script(function: &str) -> Frame {
+        Frame { kind: FrameKind::Script, function: function.to_owned(), file: "a.py".to_owned(), line: Some(1) }
+    }
+
+    #[test]
+    fn time_is_split_as_sampled_and_kept_to_the_nanosecond() {
+        let mut stacks = StackTable::default();
+        let tid = |raw| Tid::from_raw(raw).unwrap();
+        let plain = stacks.intern(&[script("f")]);
+        let whole = |name: &str| vec![script("f"), Frame::native(name, "libx.so")];
+        let (dump, load) = (stacks.intern(&whole("dump")), stacks.intern(&whole("load")));
+        let sampled =
+            Sampled::from_iter([((tid(2), plain), vec![(dump, Nanos::from_nanos(3)), (load, Nanos::from_nanos(1))])]);
+        let entry = |stack, wait| Blame {
+            lock: LockId::from_index(0),
+            waiter: Some(tid(1)),
+            holder: Some(tid(2)),
+            wait: Nanos::from_nanos(wait),
+            stack,
+        };
+        let parts = split(&entry(plain, 1001), &sampled, &mut stacks);
+        assert_eq!(parts, [entry(dump, 751), entry(load, 250)]);
+        let joined = merged([parts, vec![entry(load, 900)]].concat());
+        assert_eq!(joined, [entry(load, 1150), entry(dump, 751)]);
+        let other = Blame { holder: Some(tid(3)), ..entry(plain, 7) };
+        let left = split(&other, &sampled, &mut stacks);
+        let last = stacks.frames(left[0].stack).next_back().cloned();
+        assert_eq!((left.len(), left[0].wait.as_nanos(), last), (1, 7, Some(Frame::marker(NATIVE_UNREAD))));
+    }
+}
