@@ -96,9 +96,7 @@ impl<'a> HoldKind<'a> {
         if tail.iter().any(|frame| native::role(frame) == Role::Collector) {
             return Self::GarbageCollection;
         }
-        if tail.iter().any(|frame| native::role(frame) == Role::Destructor)
-            || frames.iter().any(|frame| finalizes(frame))
-        {
+        if destroys(&tail) || frames.iter().any(|frame| finalizes(frame)) {
             return Self::Destructor;
         }
         if tail.iter().any(|frame| native::role(frame) == Role::Importer) || frames.iter().any(|frame| imports(frame)) {
@@ -177,6 +175,12 @@ fn native_tail<'a>(frames: &[&'a Frame]) -> Vec<&'a Frame> {
 fn collects_garbage(frames: &[&Frame]) -> bool {
     let innermost = frames.iter().rev().take_while(|frame| frame.kind != FrameKind::Script);
     innermost.into_iter().any(|frame| **frame == Frame::marker(GARBAGE_COLLECTION))
+}
+
+/// Whether bytecode itself takes an object apart; what C code does on its way is that code's work.
+fn destroys(tail: &[&Frame]) -> bool {
+    let first = tail.iter().position(|frame| native::role(frame) == Role::Destructor);
+    first.is_some_and(|first| native::first_call(tail).is_none_or(|call| first <= call))
 }
 
 fn finalizes(frame: &Frame) -> bool {

@@ -11,7 +11,7 @@ use crate::{
         native::{file_name, short_name},
         text::{
             table::{Lean, omitted, titled},
-            words::share,
+            words::{share, wrapped},
         },
     },
 };
@@ -41,7 +41,11 @@ pub(super) fn section(profile: &Profile, width: u16) -> String {
     let rows = sums.iter().take(MOST).map(row).collect();
     let called = by_call(&costs);
     let worthy = called.iter().filter(|cost| cost.held.share_of(whole) >= WORTH_A_LINE);
-    let lines: String = worthy.filter_map(line).take(MOST_LINES).map(|line| format!("\n{line}")).collect();
+    let lines: String = worthy
+        .filter_map(line)
+        .take(MOST_LINES)
+        .map(|line| format!("\n{}", wrapped("", &line, width.into())))
+        .collect();
     titled(heading(&kinds), &COLUMNS, rows, width) + &omitted(sums.len(), MOST, "kind") + &lines
 }
 
