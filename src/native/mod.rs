@@ -4,8 +4,10 @@
 //! be found out is left unsaid.
 
 pub mod bytes;
+pub mod call_site;
 pub mod merge;
 pub mod object;
+pub mod outlined;
 pub mod stacks;
 pub mod symbols;
 pub mod unwind;

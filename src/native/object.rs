@@ -175,6 +175,11 @@ impl Object {
         })
     }
 
+    /// The `length` bytes of code before a live address.
+    pub fn code_before(&self, address: u64, length: u64) -> Option<&[u8]> {
+        self.code_at(address.checked_sub(length)?, length)
+    }
+
     /// The id that the linker gave the build, if any.
     pub fn build_id(&self) -> Option<&[u8]> {
         self.build_id.as_deref()

@@ -4,6 +4,7 @@
 //! object ends a stack: past it everything would be guesswork.
 
 use std::{
+    ops::Range,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -18,9 +19,11 @@ use crate::{
         stack::{Frame, PAGE_FAULT},
     },
     native::{
+        call_site::{self, CallSite},
         merge::{Extent, NativeFrame, Role},
         object::Object,
-        symbols::{Symbols, jit::PerfMap},
+        outlined::rest_of,
+        symbols::{Function, Symbols, jit::PerfMap},
         unwind::Unwinder,
     },
     target::{
@@ -35,6 +38,8 @@ const REFRESH_PAUSE: Duration = Duration::from_millis(50);
 const REMEMBERED: usize = 1 << 16;
 /// The evaluation loop of CPython, in every version and build; exported, so that stripped builds have the name, too.
 const EVALUATION_LOOP: &str = "_PyEval_EvalFrameDefault";
+/// How names of functions end that CPython's own tool has written the callers of.
+const IMPLEMENTATION: &str = "_impl";
 /// What a `syscall` instruction is on x86-64; the next one is where a thread in the kernel goes on.
 const SYSTEM_CALL: [u8; 2] = [0x0f, 0x05];
 
@@ -58,6 +63,8 @@ struct Mapped {
     object: Object,
     symbols: Symbols,
     belongs: Belongs,
+    /// The part of the evaluation loop that has no name of its own, by the file's addresses.
+    rest_of_loop: Option<Range<u64>>,
 }
 
 /// Whose code an object has.
@@ -96,9 +103,9 @@ impl NativeStacks {
             self.refresh();
         }
         let mut addresses = std::mem::take(&mut self.addresses);
-        let mut extent = self.unwinder.follow(state, &mut addresses);
+        let mut extent = self.follow(state, &mut addresses);
         if extent == Extent::Cut && addresses.last().is_some_and(|last| !self.knows(*last)) && self.refresh() {
-            extent = self.unwinder.follow(state, &mut addresses);
+            extent = self.follow(state, &mut addresses);
         }
         let mut frames = Vec::with_capacity(addresses.len() + 1);
         if let Some(frame) = self.kernel_frame(state) {
@@ -116,12 +123,24 @@ impl NativeStacks {
         NativeStack { frames, extent }
     }
 
+    fn follow(&mut self, state: &MachineState, into: &mut Vec<u64>) -> Extent {
+        let mapped = &self.mapped;
+        let calls = |callee: u64, return_address: u64| {
+            let code = object_at(mapped, return_address)?.object.code_before(return_address, call_site::LONGEST)?;
+            let callee = object_at(mapped, callee)?.function_start(callee);
+            let sites: Vec<CallSite> = call_site::before(code, return_address).collect();
+            let direct = sites.iter().find(|site| callee.is_some_and(|callee| **site == CallSite::Direct(callee)));
+            direct.or_else(|| sites.iter().find(|site| **site == CallSite::Indirect)).copied()
+        };
+        self.unwinder.follow(state, into, &calls)
+    }
+
     fn knows(&self, address: u64) -> bool {
         self.place(address).is_some()
     }
 
     fn place(&self, address: u64) -> Option<usize> {
-        self.mapped.iter().position(|mapped| mapped.object.ranges().iter().any(|range| range.contains(&address)))
+        self.mapped.iter().position(|mapped| mapped.has(address))
     }
 
     /// In the kernel without a system call, a thread is there for a fault. Which call it is, the frame below tells where
@@ -138,9 +157,7 @@ impl NativeStacks {
 
     /// The two bytes before `address`.
     fn code_before(&self, address: u64) -> Option<[u8; 2]> {
-        let object = &self.mapped[self.place(address)?].object;
-        let range = object.code_at(address.checked_sub(2)?, 2)?;
-        range.first_chunk().copied()
+        self.mapped[self.place(address)?].object.code_before(address, 2)?.first_chunk().copied()
     }
 
     /// Reads the map again, unless that was a moment ago; says whether it has changed.
@@ -178,7 +195,9 @@ impl NativeStacks {
         self.unwinder.add(&object);
         let belongs = if is_interpreter(object.path()) { Belongs::Interpreter } else { Belongs::Others };
         let symbols = Symbols::of(&object, self.pid);
-        self.mapped.push(Mapped { file, object, symbols, belongs });
+        let has_loop = belongs == Belongs::Interpreter;
+        let rest_of_loop = has_loop.then(|| rest_of(EVALUATION_LOOP, &object, &symbols)).flatten();
+        self.mapped.push(Mapped { file, object, symbols, belongs, rest_of_loop });
     }
 
     /// Forgets objects that are no longer where they were.
@@ -221,19 +240,43 @@ impl NativeStacks {
 /// The object of code that the program has generated.
 const GENERATED: &str = "generated code";
 
+fn object_at(mapped: &[Mapped], address: u64) -> Option<&Mapped> {
+    mapped.iter().find(|mapped| mapped.has(address))
+}
+
 impl Mapped {
+    fn has(&self, address: u64) -> bool {
+        self.object.ranges().iter().any(|range| range.contains(&address))
+    }
+
+    /// Where the function at an address begins, both as the target has them.
+    fn function_start(&self, address: u64) -> Option<u64> {
+        let start = self.symbols.function_start(address.wrapping_sub(self.object.bias()))?;
+        Some(start.wrapping_add(self.object.bias()))
+    }
+
     fn name(&mut self, address: u64) -> Vec<NativeFrame> {
         let stated = address.wrapping_sub(self.object.bias());
         let functions = self.symbols.at(stated);
         let path = self.object.path();
+        if self.rest_of_loop.as_ref().is_some_and(|rest| rest.contains(&stated)) {
+            return vec![NativeFrame { frame: Frame::native(EVALUATION_LOOP, path), role: Role::Loop }];
+        }
         if functions.is_empty() {
             let start = self.symbols.function_start(stated).unwrap_or(stated);
             return vec![NativeFrame { frame: Frame::native(&format!("{start:#x}"), path), role: self.role("") }];
         }
         functions
             .iter()
+            .filter(|function| self.is_told(function))
             .map(|function| NativeFrame { frame: Frame::native(&function.name, path), role: self.role(&function.name) })
             .collect()
+    }
+
+    /// Of what is inlined in the interpreter's own code most is there everywhere and tells nothing, such as `Py_INCREF`. What
+    /// a built-in function does when its arguments have been converted is what the program has called.
+    fn is_told(&self, function: &Function) -> bool {
+        !function.inlined || self.belongs == Belongs::Others || function.name.ends_with(IMPLEMENTATION)
     }
 
     fn role(&self, function: &str) -> Role {

@@ -1,5 +1,7 @@
 //! From registers and a copy of the stack to the addresses of all calls that are under way, by the unwind tables of the
 //! mapped objects.
+//!
+//! Where one stack cannot be followed, another one can: that a step failed is not remembered as the way to take it.
 
 use std::{
     fmt,
@@ -7,18 +9,20 @@ use std::{
 };
 
 use framehop::{
-    ExplicitModuleSectionInfo, Module, Unwinder as _,
+    Error, ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder as _,
     x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64},
 };
 use object::{
     elf::PT_LOAD,
     read::{Object as _, ObjectSection as _, elf::ProgramHeader as _},
 };
+use rustc_hash::FxHashSet;
 
 use crate::{
-    model::machine::MachineState,
+    model::machine::{MachineState, Registers},
     native::{
         bytes::SharedBytes,
+        call_site::CallSite,
         merge::Extent,
         object::{Elf, Object},
     },
@@ -26,12 +30,25 @@ use crate::{
 
 /// Calls followed of one stack.
 const DEEPEST: usize = 512;
+/// How far beyond the innermost byte of the stack an unknown frame pointer is looked for.
+const SEARCHED: u64 = 4 << 10;
+const WORD: u64 = 8;
+/// Stands for a frame pointer that is not known: whatever needs it must fail, where 0 would pass for the end of the stack.
+const NO_FRAME: u64 = 1;
 
 /// Follows stacks of one process.
 pub struct Unwinder {
     modules: UnwinderX86_64<Part>,
+    /// How to go on at each address.
     cache: CacheX86_64,
+    /// Addresses at which a step has failed. The cache has a guess for them since, which is of no use to other stacks.
+    failed: FxHashSet<u64>,
+    /// How to go on at those, as long as no step fails again.
+    cache_of_failed: CacheX86_64,
 }
+
+/// What the call before a return address, given second, is, if it can have led to the function at the address given first.
+pub type Calls<'a> = &'a dyn Fn(u64, u64) -> Option<CallSite>;
 
 /// One section of an object.
 struct Part {
@@ -56,13 +73,19 @@ impl Default for Part {
 impl Unwinder {
     /// Knows no object yet.
     pub fn new() -> Self {
-        Self { modules: UnwinderX86_64::new(), cache: CacheX86_64::new() }
+        Self {
+            modules: UnwinderX86_64::new(),
+            cache: CacheX86_64::new(),
+            failed: FxHashSet::default(),
+            cache_of_failed: CacheX86_64::new(),
+        }
     }
 
     /// Learns the unwind tables of an object; without effect for one that cannot be parsed.
     pub fn add(&mut self, object: &Object) {
         if let Some(module) = module_of(object) {
             self.modules.add_module(module);
+            self.failed.clear();
         }
     }
 
@@ -70,25 +93,95 @@ impl Unwinder {
     pub fn remove(&mut self, object: &Object) {
         if let Some(start) = object.ranges().iter().map(|range| range.start).min() {
             self.modules.remove_module(start);
+            self.failed.clear();
         }
     }
 
     /// The addresses in code of the calls under way, innermost first: where the next instruction is, and then within the
     /// instruction of each call.
-    pub fn follow(&mut self, state: &MachineState, into: &mut Vec<u64>) -> Extent {
+    ///
+    /// `calls` tells of a callee's address and a return address what the call is, if there is one that can lead there.
+    pub fn follow(&mut self, state: &MachineState, into: &mut Vec<u64>, calls: Calls<'_>) -> Extent {
         into.clear();
-        let registers = &state.registers;
-        let start = UnwindRegsX86_64::new(registers.instruction, registers.stack, registers.frame);
-        let mut read = |at| state.word(at).ok_or(());
-        let mut frames = self.modules.iter_frames(registers.instruction, start, &mut self.cache, &mut read);
+        let Registers { instruction, stack, frame } = state.registers;
+        let frame = if frame == 0 { NO_FRAME } else { frame };
+        let mut registers = UnwindRegsX86_64::new(instruction, stack, frame);
+        let mut address = FrameAddress::from_instruction_pointer(instruction);
         while into.len() < DEEPEST {
-            match frames.next() {
-                Ok(Some(frame)) => into.push(frame.address_for_lookup()),
-                Ok(None) => return Extent::Whole,
-                Err(_) => return Extent::Cut,
+            let at = address.address_for_lookup();
+            into.push(at);
+            let before = registers;
+            let mut caller = self.step(address, &mut registers, state);
+            if caller.is_err() {
+                self.failed.insert(at);
+                self.cache_of_failed = CacheX86_64::new();
             }
+            if before.bp() == NO_FRAME
+                && caller.is_err()
+                && let Some(found) = self.try_frames((address, before), state, calls)
+            {
+                registers = found;
+                caller = Ok(Some(registers.ip()));
+            }
+            address = match caller.map(|caller| caller.map(FrameAddress::from_return_address)) {
+                Ok(Some(Some(caller))) => caller,
+                Ok(None) => return Extent::Whole,
+                Ok(Some(None)) | Err(_) => return Extent::Cut,
+            };
         }
         Extent::Cut
+    }
+
+    /// The registers of the caller, where the frame pointer is not known but must point into the stack: the first place that
+    /// leads to a call of this very function, or to any call from which the stack can be followed to its end.
+    fn try_frames(
+        &self,
+        (address, registers): (FrameAddress, UnwindRegsX86_64),
+        state: &MachineState,
+        calls: Calls<'_>,
+    ) -> Option<UnwindRegsX86_64> {
+        let mut read = |at| state.word(at).ok_or(());
+        let mut cache = CacheX86_64::new();
+        let lowest = registers.sp().next_multiple_of(WORD);
+        (lowest..lowest.saturating_add(SEARCHED)).step_by(WORD as usize).find_map(|frame| {
+            let mut caller = registers;
+            caller.set_bp(frame);
+            let step = self.modules.unwind_frame(address, &mut caller, &mut cache, &mut read);
+            if step.is_err() {
+                cache = CacheX86_64::new();
+            }
+            let is_right = match calls(address.address_for_lookup(), step.ok()??)? {
+                CallSite::Direct(_) => true,
+                CallSite::Indirect => self.leads_to_the_end(caller, state),
+            };
+            is_right.then_some(caller)
+        })
+    }
+
+    fn leads_to_the_end(&self, mut registers: UnwindRegsX86_64, state: &MachineState) -> bool {
+        let mut cache = CacheX86_64::new();
+        let mut read = |at| state.word(at).ok_or(());
+        for _ in 0..DEEPEST {
+            let Some(address) = FrameAddress::from_return_address(registers.ip()) else { return false };
+            match self.modules.unwind_frame(address, &mut registers, &mut cache, &mut read) {
+                Ok(Some(_)) => {}
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+
+    /// The return address of the call at `address`, and the registers behind it; `None` where the stack ends.
+    fn step(
+        &mut self,
+        address: FrameAddress,
+        registers: &mut UnwindRegsX86_64,
+        state: &MachineState,
+    ) -> Result<Option<u64>, Error> {
+        let has_failed = self.failed.contains(&address.address_for_lookup());
+        let cache = if has_failed { &mut self.cache_of_failed } else { &mut self.cache };
+        self.modules.unwind_frame(address, registers, cache, &mut |at| state.word(at).ok_or(()))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
         stack::{Frame, FrameKind, GARBAGE_COLLECTION, NATIVE_UNREAD},
     },
     native::{
-        merge::{Extent, Fit, ScriptFrame as Script, merge},
+        merge::{Extent, Fit, Role, ScriptFrame as Script, merge},
         stacks::NativeStacks,
     },
     session::options::FrameDetail,
@@ -129,7 +129,10 @@ impl Joiner {
         self.tally.joined += 1;
         self.tally.cut += u64::from(native.extent == Extent::Cut);
         self.tally.unfit += u64::from(merged.fit == Fit::Tail);
-        Ok(merged.frames)
+        let has_loop = native.frames.iter().any(|frame| frame.role == Role::Loop);
+        let ends_with_script = merged.frames.last().is_some_and(|last| last.kind == FrameKind::Script);
+        // Where the loop has no name, all the interpreter's code may be the loop, or be called by it.
+        Ok(if ends_with_script && !has_loop { marked(merged.frames) } else { merged.frames })
     }
 }
 

@@ -20,6 +20,7 @@ mod unwind_table;
 
 use std::{
     cell::OnceCell,
+    ops::Range,
     thread::{self, JoinHandle},
 };
 
@@ -132,7 +133,12 @@ impl Symbols {
 
     /// Where the function that has `address` begins, by the unwind table, whether or not its name is known.
     pub fn function_start(&self, address: u64) -> Option<u64> {
-        self.unwind_table().function(address).map(|function| function.start)
+        self.function(address).map(|function| function.start)
+    }
+
+    /// The bytes of that function.
+    pub fn function(&self, address: u64) -> Option<Range<u64>> {
+        self.unwind_table().function(address)
     }
 
     fn unwind_table(&self) -> &UnwindTable {
