@@ -15,7 +15,7 @@ use crate::{
     model::{
         ids::Tid,
         profile::{LongHold, Profile},
-        stack::{Frame, FrameKind, StackId},
+        stack::{Frame, FrameKind, GARBAGE_COLLECTION, StackId},
         state::{State, StateClass, StateTimes},
         time::Nanos,
     },
@@ -150,10 +150,11 @@ impl<'a> Kinds<'a> {
         HoldKind::of(State::HeldRunning, &frames_of(&self.profile.stacks, Some(stack)), native)
     }
 
-    /// Whether the stack goes on into machine code. One that does not may have been read without.
+    /// Whether the stack tells what is below the script. One that does not may have been read without.
     fn is_deep(&self, stack: StackId) -> bool {
         let last = self.profile.stacks.frames(stack).next_back();
-        last.is_some_and(|frame| matches!(frame.kind, FrameKind::Native | FrameKind::Kernel))
+        let tells = |frame: &Frame| matches!(frame.kind, FrameKind::Native | FrameKind::Kernel);
+        last.is_some_and(|frame| tells(frame) || *frame == Frame::marker(GARBAGE_COLLECTION))
     }
 
     /// The stack as far as it is the program's own.
