@@ -25,6 +25,8 @@ struct map {
 struct map SEC("maps") config = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(struct config), 1, 0 };
 struct map SEC("maps") events = { BPF_MAP_TYPE_RINGBUF, 0, 0, 16 << 20, 0 };
 struct map SEC("maps") losses = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(u64), 1, 0 };
+/* Nanoseconds that threads have spent reading stacks. */
+struct map SEC("maps") spent = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(u64), 1, 0 };
 struct map SEC("maps") roles = { BPF_MAP_TYPE_HASH, sizeof(u64), sizeof(struct role), 4096, 0 };
 struct map SEC("maps") foreign = { BPF_MAP_TYPE_LRU_HASH, sizeof(u64), sizeof(u64), 16384, 0 };
 struct map SEC("maps") books = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(struct book), 1024, 0 };
@@ -34,13 +36,13 @@ struct map SEC("maps") ticking = { BPF_MAP_TYPE_PERCPU_ARRAY, sizeof(u32), sizeo
 
 char SEC("license") terms[] = "Dual MIT/GPL";
 
-inlined void count_loss(void)
+inlined void add_to(void *map, u64 number)
 {
 	u32 zero = 0;
-	u64 *lost = map_lookup(&losses, &zero);
+	u64 *sum = map_lookup(map, &zero);
 
-	if (lost)
-		__sync_fetch_and_add(lost, 1);
+	if (sum)
+		__sync_fetch_and_add(sum, number);
 }
 
 /*
@@ -52,7 +54,7 @@ inlined void report(u32 tid, u8 kind, u64 address)
 	struct record *record = ring_reserve(&events, sizeof(*record), 0);
 
 	if (!record) {
-		count_loss();
+		add_to(&losses, 1);
 		return;
 	}
 	record->at = now();
@@ -94,21 +96,6 @@ inlined void finish_stack(struct stack *stack)
 	ring_output(&events, stack, size, BPF_RB_NO_WAKEUP);
 }
 
-/* Reads the frames of the thread that runs now, whose state `thread` tells, and sends them off. */
-inlined void send_stack(const struct config *c, const struct thread *thread, struct stack *stack, u32 tid, u8 kind)
-{
-	u64 owner = 0, state = thread ? thread->state : 0;
-
-	begin_stack(stack, tid, kind, state);
-	stack->seal = 0;
-	/* A state may have been freed and given to another thread. */
-	if (!state || word_at(state + c->owner_word, &owner) || owner != thread->owner)
-		stack->record.flags = UNKNOWN_THREAD;
-	else
-		walk(c, stack, state);
-	finish_stack(stack);
-}
-
 /* The state of the thread that holds the lock, or 0. */
 inlined u64 holder_of(const struct config *c, u64 lock)
 {
@@ -120,11 +107,46 @@ inlined u64 holder_of(const struct config *c, u64 lock)
 	return word_at(lock + c->last_holder, &state) ? 0 : state;
 }
 
+/* Whether garbage is collected, and by this thread: the interpreter says the one, holding its lock the other. */
+inlined int collects(const struct config *c, u64 state)
+{
+	u64 interpreter = 0, lock = c->lock;
+	u32 collecting = 0;
+
+	if (c->collecting == NONE)
+		return 0;
+	if (c->interpreter != NONE && word_at(state + c->interpreter, &interpreter))
+		return 0;
+	if (read_user(&collecting, sizeof(collecting), (void *)(interpreter + c->collecting)) || !collecting)
+		return 0;
+	if (c->lock_pointer != NONE && word_at(interpreter + c->lock_pointer, &lock))
+		return 0;
+	return holder_of(c, lock) == state;
+}
+
+/* Reads the frames of the thread that runs now, whose state `thread` tells, and sends them off. */
+inlined void send_stack(const struct config *c, const struct thread *thread, struct stack *stack, u32 tid, u8 kind)
+{
+	u64 begun = now(), owner = 0, state = thread ? thread->state : 0;
+
+	begin_stack(stack, tid, kind, state);
+	stack->seal = 0;
+	/* A state may have been freed and given to another thread. */
+	if (!state || word_at(state + c->owner_word, &owner) || owner != thread->owner)
+		stack->record.flags = UNKNOWN_THREAD;
+	else
+		walk(c, stack, state);
+	if (kind != WAIT_BEGAN && !(stack->record.flags & UNKNOWN_THREAD) && collects(c, state))
+		stack->record.flags |= COLLECTING;
+	finish_stack(stack);
+	add_to(&spent, now() - begun);
+}
+
 /*
  * Reads the frames of the lock's holder, which may run meanwhile, and sends them off once two readings in a row are the
  * same. Else nothing is missing: the next tick in the holder, or its release, brings its stack.
  */
-inlined void send_holder(const struct config *c, struct stack *stack, u32 tid, u64 lock)
+inlined void read_holder(const struct config *c, struct stack *stack, u32 tid, u64 lock)
 {
 	u64 state = holder_of(c, lock);
 
@@ -138,8 +160,11 @@ inlined void send_holder(const struct config *c, struct stack *stack, u32 tid, u
 			return;
 		if (stack->record.flags & BROKEN)
 			stack->seal = 0;
-		else if (stack->seal == stack->last_seal)
+		else if (stack->seal == stack->last_seal) {
+			if (collects(c, state))
+				stack->record.flags |= COLLECTING;
 			return finish_stack(stack);
+		}
 		stack->last_seal = stack->seal;
 	}
 changing:
@@ -183,6 +208,14 @@ inlined void learn_state(const struct config *c, struct thread *thread, u64 lock
 		return;
 	if (!word_at(state + c->owner_word, &thread->owner))
 		thread->state = state;
+}
+
+inlined void send_holder(const struct config *c, struct stack *stack, u32 tid, u64 lock)
+{
+	u64 begun = now();
+
+	read_holder(c, stack, tid, lock);
+	add_to(&spent, now() - begun);
 }
 
 /* Whoever waits has time, but has the mutex in hand that the holder needs for its release. */

@@ -10,15 +10,17 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use crate::{
     emit,
     layout::{
-        KIND_SIGNAL, KIND_TIMED_WAIT, Lock, REMEMBERED, RUNTIME_ARRAY, Ring, STACK_CUT, STACK_FAILED, STACK_KNOWN,
-        STACK_OF_HOLDER, STACK_OF_RELEASER, STACK_OF_WAITER, Slot, memory_index,
+        KIND_SIGNAL, KIND_TIMED_WAIT, Lock, REMEMBERED, RUNTIME_ARRAY, Ring, STACK_CHANGING, STACK_CUT, STACK_FAILED,
+        STACK_KNOWN, STACK_OF_HOLDER, STACK_OF_RELEASER, STACK_OF_WAITER, Slot, memory_index,
     },
     local::{Local, UNKNOWN},
+    system,
     walk::{Room, Trail, Walked},
 };
 
-/// How often the owner is read before its stack counts as changing.
-const ATTEMPTS: u32 = 3;
+/// How often the owner is read before what the last two readings agree on is good enough, and before it is given up.
+const READINGS: u32 = 6;
+const MOST_READINGS: u32 = 24;
 
 /// A call that was recorded just now.
 #[derive(Clone, Copy)]
@@ -138,9 +140,20 @@ fn end_wait(place: Place) {
     }
 }
 
+/// Has `note` read a stack, and counts how long that takes.
+fn timed(place: Place, note: impl FnOnce()) {
+    let begun = system::now();
+    note();
+    place.ring.header.spent.fetch_add(system::now().wrapping_sub(begun), Ordering::Relaxed);
+}
+
 #[cold]
 #[inline(never)]
 fn note_own(place: Place, subject: u64) {
+    timed(place, || read_own(place, subject));
+}
+
+fn read_own(place: Place, subject: u64) {
     let walk = &place.ring.header.walk;
     let mut room = Room::uninit();
     let mut trail = Trail::new(place.ring, &mut room);
@@ -152,30 +165,34 @@ fn note_own(place: Place, subject: u64) {
     let found = match state {
         // A thread that has never owned a lock has no frames yet.
         0 => Some(()),
-        UNKNOWN => None,
+        // It waited before locks were known.
+        UNKNOWN => return,
         _ => trail.walk(walk, state, Walked::Own(mark)),
     };
     note(place, subject, found.map(|()| &trail));
 }
 
 fn note_holder(place: Place, lock: &Lock) {
+    timed(place, || read_holder(place, lock));
+}
+
+fn read_holder(place: Place, lock: &Lock) {
     let walk = &place.ring.header.walk;
     let mut room = Room::uninit();
     let mut trail = Trail::new(place.ring, &mut room);
     let state = holder(lock);
-    let mut found = false;
-    for _ in 0..ATTEMPTS {
-        let first = trail.walk(walk, state, Walked::Foreign).map(|()| (trail.seal, trail.count()));
-        let second = trail.walk(walk, state, Walked::Foreign).map(|()| (trail.seal, trail.count()));
+    let mut agreed = 0;
+    for reading in 1..=MOST_READINGS {
+        agreed = trail.walk_again(walk, state);
         if !(is_owned(lock) && holder(lock) == state) {
             return;
         }
-        found = first.is_some() && first == second;
-        if found {
+        if agreed > 0 && (agreed == trail.count() || reading >= READINGS) {
             break;
         }
     }
-    note(place, STACK_OF_HOLDER, found.then_some(&trail));
+    trail.keep_outer(agreed);
+    note(place, STACK_OF_HOLDER, (agreed > 0).then_some(&trail));
 }
 
 /// Records a stack, or that there is none.
@@ -184,8 +201,9 @@ fn note(place: Place, subject: u64, trail: Option<&Trail<'_>>) {
         emit::append_stack(place, 0, subject | STACK_FAILED, None);
         return;
     };
-    let print = trail.fingerprint | 1;
-    let operand = subject | if trail.cut { STACK_CUT } else { 0 };
+    let print = trail.fingerprint() | 1;
+    let cut = if trail.cut { STACK_CUT } else { 0 };
+    let operand = subject | cut | if trail.is_changing() { STACK_CHANGING } else { 0 };
     let memory = &place.local.stacks[memory_index(print) % REMEMBERED];
     if memory.load(Ordering::Relaxed) == print {
         emit::append_stack(place, print, operand | STACK_KNOWN, None);

@@ -11,7 +11,7 @@ use core::{
 /// First word of the memory.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"gilscope");
 /// Number of this layout; the probe stays passive when it finds another.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Size of the whole, sealed into the memory file. Pages that were never used cost nothing.
 pub const RING_BYTES: usize = 32 << 20;
 /// How many threads can have events at the same time.
@@ -39,8 +39,9 @@ pub const KIND_WAIT: u64 = 2;
 /// Kind of a record: records are missing between the one before and the one after; the operand is their number.
 pub const KIND_LOST: u64 = 3;
 /// Kind of a record: a stack that belongs to the call before it. The time is the stack's fingerprint, the operand one
-/// of `STACK_OF_...` plus one of [`STACK_CUT`], [`STACK_KNOWN`], [`STACK_FAILED`] or nothing plus, in the lowest
-/// eight bits, a number of frames, which follow in the same chunk, innermost first: as time the code, as word the instruction.
+/// of `STACK_OF_...` plus one of [`STACK_CUT`], [`STACK_CHANGING`] or nothing plus one of [`STACK_KNOWN`], [`STACK_FAILED`] or
+/// nothing plus, in the lowest eight bits, a number of frames, which follow in the same chunk, innermost first: as time
+/// the code, as word the instruction.
 pub const KIND_STACK: u64 = 4;
 /// Kind of a record that means nothing, at the end of a chunk whose rest was too short.
 pub const KIND_FILLER: u64 = 5;
@@ -58,6 +59,9 @@ pub const STACK_CUT: u64 = 1 << 10;
 pub const STACK_KNOWN: u64 = 1 << 11;
 /// In the operand of a stack: it could not be read, or changed meanwhile.
 pub const STACK_FAILED: u64 = 1 << 12;
+
+/// In the operand of a stack: inner frames are missing, which changed while they were read.
+pub const STACK_CHANGING: u64 = 1 << 13;
 
 /// The most frames of a stack.
 pub const FRAMES: usize = 128;
@@ -114,6 +118,8 @@ pub struct Header {
     pub free_slots: Stack,
     /// Events that were lost because their thread could get no slot.
     pub lost_without_slot: AtomicU64,
+    /// Clock ticks that threads have spent with stacks so far.
+    pub spent: AtomicU64,
     /// How stacks are read.
     pub walk: Walk,
     /// The locks that are known, each at the same place for good; those with no address are not known.

@@ -31,21 +31,34 @@ pub enum Walked {
     Foreign,
 }
 
-/// Room for a walk, never cleared.
-pub type Room = MaybeUninit<([u8; PAGE as usize], [[u64; 2]; FRAMES])>;
+/// Room for two walks, never cleared: a page, the frames of the latest one, and the seals of both.
+pub type Room = MaybeUninit<([u8; PAGE as usize], [[u64; 2]; FRAMES], [[u64; FRAMES]; 2])>;
 
 /// The frames that a walk has found, innermost first.
 pub struct Trail<'room> {
     window: Window,
     frames: *mut [u64; 2],
+    /// Of each frame: equal for the same frame in the same state, but for where the innermost one is.
+    seals: *mut u64,
+    /// Where those of the latest walk begin: at the first or, the number of frames being a power of two, after them.
+    half: usize,
+    /// The last walk that came to an end; its seals lie beside those of the latest one.
+    before: Option<Extent>,
     room: PhantomData<&'room mut Room>,
+    /// The first frames, which are left out.
+    skipped: usize,
     count: usize,
     /// Whether outer frames are missing.
     pub cut: bool,
-    /// Equal for equal frames.
-    pub fingerprint: u64,
-    /// Equal for the same frames in the same state, but for where the innermost one is.
-    pub seal: u64,
+    /// What lies beside frames that are passed over, for the next seal.
+    beside: u64,
+}
+
+/// How far a walk came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Extent {
+    count: usize,
+    cut: bool,
 }
 
 /// A part of the memory as it was at one moment.
@@ -65,32 +78,79 @@ impl<'room> Trail<'room> {
         let bytes = unsafe { &raw mut (*room).0 };
         // SAFETY: as above.
         let frames = unsafe { &raw mut (*room).1 };
+        // SAFETY: as above.
+        let seals = unsafe { &raw mut (*room).2 };
         Self {
             window: Window { bytes: bytes.cast(), start: 0, length: 0, process },
             frames: frames.cast(),
+            seals: seals.cast(),
+            half: 0,
+            before: None,
             room: PhantomData,
+            skipped: 0,
             count: 0,
             cut: false,
-            fingerprint: 0,
-            seal: 0,
+            beside: 0,
         }
     }
 
     /// The frames: code and instruction.
     pub fn frames(&self) -> impl Iterator<Item = [u64; 2]> {
         // SAFETY: the first `count` frames have been written.
-        (0..self.count).map(|index| unsafe { self.frames.add(index).read() })
+        (self.skipped..self.count).map(|index| unsafe { self.frames.add(index).read() })
     }
 
     /// How many frames there are.
     pub fn count(&self) -> usize {
-        self.count
+        self.count - self.skipped
+    }
+
+    /// Whether inner frames are left out.
+    pub fn is_changing(&self) -> bool {
+        self.skipped > 0
+    }
+
+    /// Equal for equal frames.
+    pub fn fingerprint(&self) -> u64 {
+        self.frames().flatten().fold(u64::from(self.is_changing()), mix)
+    }
+
+    /// Walks once more along the frames of a thread that may run, and says how many outer frames are as the last walk that
+    /// came to an end has seen them, all of them at best.
+    pub fn walk_again(&mut self, walk: &Walk, state: u64) -> usize {
+        if self.walk(walk, state, Walked::Foreign).is_none() {
+            return 0;
+        }
+        let now = Extent { count: self.count, cut: self.cut };
+        let agreed = self.before.map_or(0, |before| self.agreed(before, now));
+        self.before = Some(now);
+        self.half ^= FRAMES;
+        agreed
+    }
+
+    /// Leaves out all but the outermost `kept` frames.
+    pub fn keep_outer(&mut self, kept: usize) {
+        self.skipped = self.count - kept.min(self.count);
+    }
+
+    fn agreed(&self, before: Extent, now: Extent) -> usize {
+        // Where outer frames are missing, the first of those that are left may be different ones.
+        if (before.cut || now.cut) && before != now {
+            return 0;
+        }
+        let most = before.count.min(now.count);
+        // SAFETY: so many seals of each walk have been written.
+        let seal = |half: usize, index: usize| unsafe { self.seals.add(half + index).read() };
+        let other = self.half ^ FRAMES;
+        let equal = |outer: &usize| seal(other, before.count - outer) == seal(self.half, now.count - outer);
+        let agreed = (1..=most).take_while(equal).count();
+        if now.cut && agreed < most { 0 } else { agreed }
     }
 
     /// Finds the frames of the thread with this state; `None` when they cannot be read.
     #[inline(never)]
     pub fn walk(&mut self, walk: &Walk, state: u64, walked: Walked) -> Option<()> {
-        (self.count, self.cut, self.fingerprint, self.seal) = (0, false, 0, 0);
+        (self.count, self.skipped, self.cut, self.beside) = (0, 0, false, 0);
         self.window.length = 0;
         if let Walked::Own(mark) = walked
             && self.window.number(state.wrapping_add(offset(&walk.owner)?), 8)? != mark
@@ -122,17 +182,18 @@ impl<'room> Trail<'room> {
             }
             self.window.hold(at, size)?;
             if walked == Walked::Foreign {
-                self.seal = self.window.seal(self.seal, at, callee);
+                self.beside = self.window.seal(self.beside, at, callee);
             }
-            self.add_link(walk, at)?;
+            self.add_link(walk, at, callee)?;
             callee = at;
             at = self.window.number(at.wrapping_add(previous), 8)?;
         }
         None
     }
 
-    /// Adds the frame at `at`, unless it is to be passed over; `None` when it has ended.
-    fn add_link(&mut self, walk: &Walk, at: u64) -> Option<()> {
+    /// Adds the frame at `at`, unless it is to be passed over; `None` when it has ended. The innermost one may be about to
+    /// begin or to end, and does not count then.
+    fn add_link(&mut self, walk: &Walk, at: u64, callee: u64) -> Option<()> {
         if let Some(kind) = offset(&walk.kind) {
             let kind = self.window.number(at.wrapping_add(kind), 1)?;
             if kind < 64 && walk.passed_over.load(Ordering::Relaxed) >> kind & 1 != 0 {
@@ -142,7 +203,7 @@ impl<'room> Trail<'room> {
         if let Some(executing) = offset(&walk.executing) {
             let value = self.window.number(at.wrapping_add(executing), 1)?;
             if value != u64::from(walk.executing_value.load(Ordering::Relaxed)) {
-                return None;
+                return (callee == 0).then_some(());
             }
         }
         self.add(walk, at)
@@ -154,7 +215,6 @@ impl<'room> Trail<'room> {
         let size = offset(&walk.frame_size)?;
         let kept = depth.min(FRAMES as u64);
         self.cut = depth > kept;
-        self.seal = mix(self.seal, depth);
         for index in 1..=kept {
             let at = frames.wrapping_add((depth - index).wrapping_mul(size));
             self.window.hold(at, size)?;
@@ -174,14 +234,14 @@ impl<'room> Trail<'room> {
         let code = (code & !tag_bits(walk) & ((1 << CODE_BITS) - 1)) | (copy << CODE_BITS);
         let instruction = at.wrapping_add(offset(&walk.instruction)?);
         let instruction = self.window.number(instruction, walk.instruction_size.load(Ordering::Relaxed))?;
-        self.seal = mix(mix(self.seal, at), code);
-        if self.count > 0 {
-            self.seal = mix(self.seal, instruction);
-        }
-        self.fingerprint = mix(mix(self.fingerprint, code), instruction);
+        let beside = core::mem::take(&mut self.beside);
+        let seal = mix(mix(beside, at), code);
+        let seal = if self.count > 0 { mix(seal, instruction) } else { seal };
         if self.count < FRAMES {
             // SAFETY: the room has so many frames.
             unsafe { self.frames.add(self.count).write([code, instruction]) };
+            // SAFETY: and as many seals.
+            unsafe { self.seals.add(self.half + self.count).write(seal) };
             self.count += 1;
         }
         Some(())

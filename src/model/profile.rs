@@ -18,7 +18,7 @@ pub struct Profile {
     pub backend: Backend,
     /// Whether all lock events were taken, rather than a sample of them.
     pub exact: bool,
-    /// Whether stacks go on into machine code.
+    /// Whether all sampled stacks were read with their machine code: one without any was in bytecode.
     pub native: bool,
     /// One entry a lock, in order of discovery.
     pub locks: Vec<LockProfile>,

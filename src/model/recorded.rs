@@ -38,6 +38,17 @@ pub struct RecordedStack {
     pub frames: Box<[RecordedFrame]>,
     /// What became of the walk.
     pub walk: Walk,
+    /// What the interpreter did below the innermost frame.
+    pub below: Below,
+}
+
+/// What the interpreter does for a thread without a frame of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Below {
+    /// Nothing that was noted.
+    Nothing,
+    /// It collects garbage.
+    GarbageCollection,
 }
 
 /// What became of a walk along the frames of a thread.
@@ -47,6 +58,8 @@ pub enum Walk {
     Complete,
     /// It ended before, since the stack is too deep.
     Cut,
+    /// It came to the outermost frame; inner ones changed meanwhile and are left out.
+    Changing,
     /// A frame could not be read, or was none.
     Broken,
     /// It never began: the thread has no state in the interpreter that is known.

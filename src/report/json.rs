@@ -16,7 +16,7 @@ use crate::{
         charge::frames_of,
         functions::{FunctionCost, function_costs},
         kind::HoldKind,
-        kinds::{KindCost, Kinds, kind_costs},
+        kinds::{KindCost, Kinds},
         matrix::Matrix,
         schema,
         verdict::{Finding, findings},
@@ -58,7 +58,7 @@ fn document(profile: &Profile) -> schema::Document<'_> {
             .iter()
             .map(|hold| long_hold(hold, &profile.stacks, kinds.long_hold(hold)))
             .collect(),
-        holds_by_kind: kind_costs(profile).iter().map(held_for).collect(),
+        holds_by_kind: kinds.costs().iter().map(held_for).collect(),
         functions: function_costs(profile).iter().map(function).collect(),
         findings: findings(profile).into_iter().map(finding).collect(),
         quality: quality(&profile.quality),

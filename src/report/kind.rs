@@ -6,7 +6,7 @@
 use crate::{
     model::{
         profile::Profile,
-        stack::{Frame, FrameKind, NATIVE_UNREAD, PAGE_FAULT},
+        stack::{Frame, FrameKind, GARBAGE_COLLECTION, NATIVE_UNREAD, PAGE_FAULT},
         state::State,
     },
     report::native::{self, Role},
@@ -89,13 +89,14 @@ impl<'a> HoldKind<'a> {
         if kernel(frames) == Some(PAGE_FAULT) {
             return Self::PageFault;
         }
+        if collects_garbage(frames) {
+            return Self::GarbageCollection;
+        }
         let tail = native_tail(frames);
         if tail.iter().any(|frame| native::role(frame) == Role::Collector) {
             return Self::GarbageCollection;
         }
-        if tail.iter().any(|frame| native::role(frame) == Role::Destructor)
-            || frames.iter().any(|frame| finalizes(frame))
-        {
+        if destroys(&tail) || frames.iter().any(|frame| finalizes(frame)) {
             return Self::Destructor;
         }
         if tail.iter().any(|frame| native::role(frame) == Role::Importer) || frames.iter().any(|frame| imports(frame)) {
@@ -168,6 +169,18 @@ fn kernel<'a>(frames: &[&'a Frame]) -> Option<&'a str> {
 fn native_tail<'a>(frames: &[&'a Frame]) -> Vec<&'a Frame> {
     let after = frames.iter().rposition(|frame| frame.kind == FrameKind::Script).map_or(0, |at| at + 1);
     frames[after..].iter().copied().filter(|frame| frame.kind == FrameKind::Native).collect()
+}
+
+/// Whether the interpreter itself said, when the stack was read, that it collected garbage in the innermost function.
+fn collects_garbage(frames: &[&Frame]) -> bool {
+    let innermost = frames.iter().rev().take_while(|frame| frame.kind != FrameKind::Script);
+    innermost.into_iter().any(|frame| **frame == Frame::marker(GARBAGE_COLLECTION))
+}
+
+/// Whether bytecode itself takes an object apart; what C code does on its way is that code's work.
+fn destroys(tail: &[&Frame]) -> bool {
+    let first = tail.iter().position(|frame| native::role(frame) == Role::Destructor);
+    first.is_some_and(|first| native::first_call(tail).is_none_or(|call| first <= call))
 }
 
 fn finalizes(frame: &Frame) -> bool {

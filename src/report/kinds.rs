@@ -13,13 +13,14 @@ use std::{
 
 use crate::{
     model::{
+        ids::Tid,
         profile::{LongHold, Profile},
-        stack::{Frame, FrameKind, StackId},
-        state::{State, StateClass},
+        stack::{Frame, FrameKind, GARBAGE_COLLECTION, StackId},
+        state::{State, StateClass, StateTimes},
         time::Nanos,
     },
     report::{
-        charge::{acting_frame, charges, frames_of},
+        charge::{Charge, acting_frame, charges, frames_of},
         kind::{HoldKind, NativeFrames},
     },
 };
@@ -32,6 +33,9 @@ type Parts<'a> = BTreeMap<HoldKind<'a>, Nanos>;
 pub(super) struct Kinds<'a> {
     profile: &'a Profile,
     native: NativeFrames,
+    /// All time inside, however many threads spent it.
+    held: BTreeMap<(State, Option<StackId>), Nanos>,
+    by_thread: HashMap<Tid, StateTimes>,
     by_stack: HashMap<StackId, Parts<'a>>,
     by_line: HashMap<Vec<&'a Frame>, Parts<'a>>,
     by_function: HashMap<(&'a str, &'a str), Parts<'a>>,
@@ -40,15 +44,12 @@ pub(super) struct Kinds<'a> {
 impl<'a> Kinds<'a> {
     /// What the threads of `profile` held locks for.
     pub(super) fn of(profile: &'a Profile) -> Self {
-        let native = NativeFrames::of(profile);
+        let (native, held) = (NativeFrames::of(profile), held_by_place(profile));
         let (by_stack, by_line, by_function) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let mut kinds = Self { profile, native, by_stack, by_line, by_function };
-        for thread in &profile.threads {
-            for charge in charges(thread).filter(|charge| charge.state.class() == StateClass::Inside) {
-                kinds.note(charge.state, charge.stack, charge.time);
-            }
-        }
-        kinds
+        let by_thread = states_by_thread(profile);
+        let mut kinds = Self { profile, native, held: BTreeMap::new(), by_thread, by_stack, by_line, by_function };
+        held.iter().for_each(|((state, stack), time)| kinds.note(*state, *stack, *time));
+        Self { held, ..kinds }
     }
 
     fn note(&mut self, state: State, stack: Option<StackId>, time: Nanos) {
@@ -69,14 +70,27 @@ impl<'a> Kinds<'a> {
         HoldKind::of(state, &frames_of(&self.profile.stacks, stack), self.native)
     }
 
-    /// The kinds of `wait` charged to an owner at `stack`; the parts sum to it.
-    pub(super) fn inflicted(&self, stack: StackId, wait: Nanos) -> Vec<(HoldKind<'a>, Nanos)> {
+    /// The kinds of `wait` charged to `holder` at `stack`; the parts sum to it.
+    pub(super) fn inflicted(&self, (holder, stack): (Option<Tid>, StackId), wait: Nanos) -> Vec<(HoldKind<'a>, Nanos)> {
         let line = || self.by_line.get(&self.line(Some(stack)));
         let function = || self.by_function.get(&self.function(Some(stack)));
-        match self.by_stack.get(&stack).filter(|_| self.is_whole(stack)).or_else(line).or_else(function) {
+        match self.by_stack.get(&stack).filter(|_| self.is_deep(stack)).or_else(line).or_else(function) {
             Some(parts) => split(wait, parts),
-            None => vec![(self.unseen(stack), wait)],
+            None => split(wait, &self.by_states(holder, stack)),
         }
+    }
+
+    /// What a holder without a tick at this place can have been doing, by all that it did while it owned a lock.
+    fn by_states(&self, holder: Option<Tid>, stack: StackId) -> Parts<'a> {
+        let states = holder.and_then(|holder| self.by_thread.get(&holder)).copied().unwrap_or_default();
+        let off_cpu = [
+            (HoldKind::Preempted, states.get(State::HeldPreempted)),
+            (HoldKind::BlockedIn(None), states.get(State::HeldBlocked)),
+        ];
+        let running = states.get(State::HeldRunning).max(Nanos::from_nanos(1));
+        let mut parts = Parts::from_iter(off_cpu);
+        *parts.entry(self.unseen(stack)).or_default() += running;
+        parts
     }
 
     /// What most of a long hold was for; where its own stack does not tell, what was seen most often at the same place.
@@ -96,17 +110,51 @@ impl<'a> Kinds<'a> {
         fitting.max_by_key(|(_, time)| **time).map_or(by_itself, |(kind, _)| *kind)
     }
 
+    /// Whether machine code was seen at all.
+    pub(super) fn show_machine_code(&self) -> bool {
+        let is_c_code = |kind: &HoldKind<'_>| matches!(kind, HoldKind::CCode(_));
+        self.native == NativeFrames::Shown || self.by_function.values().flat_map(BTreeMap::keys).any(is_c_code)
+    }
+
+    /// All kinds with their costs, longest held first.
+    pub(super) fn costs(&self) -> Vec<KindCost<'a>> {
+        let mut costs: BTreeMap<_, [Nanos; 2]> = BTreeMap::new();
+        let mut add = |kind, stack, column: usize, time| {
+            costs.entry((kind, caller(self.profile, kind, stack))).or_default()[column] += time;
+        };
+        for ((state, stack), time) in &self.held {
+            add(self.held(*state, *stack), *stack, 0, *time);
+        }
+        for (place, wait) in self.blame_by_place() {
+            for (kind, part) in self.inflicted(place, wait) {
+                add(kind, Some(place.1), 1, part);
+            }
+        }
+        let cost = |((kind, caller), [held, inflicted]): (_, [Nanos; 2])| KindCost { kind, caller, held, inflicted };
+        let mut costs: Vec<KindCost<'_>> = costs.into_iter().map(cost).collect();
+        costs.sort_by_key(|cost| Reverse((cost.held, cost.inflicted)));
+        costs
+    }
+
+    fn blame_by_place(&self) -> BTreeMap<(Option<Tid>, StackId), Nanos> {
+        let mut sums: BTreeMap<_, Nanos> = BTreeMap::new();
+        for blame in &self.profile.blame {
+            *sums.entry((blame.holder, blame.stack)).or_default() += blame.wait;
+        }
+        sums
+    }
+
     /// The kind of a stack that nobody but a waiter has seen.
     fn unseen(&self, stack: StackId) -> HoldKind<'a> {
-        let native = if self.is_whole(stack) { self.native } else { NativeFrames::Hidden };
+        let native = if self.is_deep(stack) { self.native } else { NativeFrames::Hidden };
         HoldKind::of(State::HeldRunning, &frames_of(&self.profile.stacks, Some(stack)), native)
     }
 
-    /// Whether the stack shows all there was: it goes on into machine code, or no stack does.
-    fn is_whole(&self, stack: StackId) -> bool {
+    /// Whether the stack tells what is below the script. One that does not may have been read without.
+    fn is_deep(&self, stack: StackId) -> bool {
         let last = self.profile.stacks.frames(stack).next_back();
-        let deep = last.is_some_and(|frame| matches!(frame.kind, FrameKind::Native | FrameKind::Kernel));
-        deep || self.native == NativeFrames::Hidden
+        let tells = |frame: &Frame| matches!(frame.kind, FrameKind::Native | FrameKind::Kernel);
+        last.is_some_and(|frame| tells(frame) || *frame == Frame::marker(GARBAGE_COLLECTION))
     }
 
     /// The stack as far as it is the program's own.
@@ -122,6 +170,24 @@ impl<'a> Kinds<'a> {
         let frame = acting_frame(&self.profile.stacks, stack);
         (&frame.function, &frame.file)
     }
+}
+
+fn held_by_place(profile: &Profile) -> BTreeMap<(State, Option<StackId>), Nanos> {
+    let mut held: BTreeMap<_, Nanos> = BTreeMap::new();
+    let inside = |charge: &Charge| charge.state.class() == StateClass::Inside;
+    for charge in profile.threads.iter().flat_map(charges).filter(inside) {
+        *held.entry((charge.state, charge.stack)).or_default() += charge.time;
+    }
+    held
+}
+
+fn states_by_thread(profile: &Profile) -> HashMap<Tid, StateTimes> {
+    let mut by_thread: HashMap<Tid, StateTimes> = HashMap::new();
+    for thread in &profile.threads {
+        let states = by_thread.entry(thread.tid).or_default();
+        thread.states.iter().for_each(|(state, time)| states.add(state, time));
+    }
+    by_thread
 }
 
 /// Whether time of this kind is spent in this state.
@@ -160,27 +226,6 @@ pub(super) struct KindCost<'a> {
     pub(super) held: Nanos,
     /// How long others waited meanwhile.
     pub(super) inflicted: Nanos,
-}
-
-/// All kinds with their costs, longest held first.
-pub(super) fn kind_costs(profile: &Profile) -> Vec<KindCost<'_>> {
-    let kinds = Kinds::of(profile);
-    let mut costs: BTreeMap<_, [Nanos; 2]> = BTreeMap::new();
-    let mut add = |kind, stack, column: usize, time| {
-        costs.entry((kind, caller(profile, kind, stack))).or_default()[column] += time;
-    };
-    for charge in profile.threads.iter().flat_map(charges).filter(|charge| charge.state.class() == StateClass::Inside) {
-        add(kinds.held(charge.state, charge.stack), charge.stack, 0, charge.time);
-    }
-    for blame in &profile.blame {
-        for (kind, wait) in kinds.inflicted(blame.stack, blame.wait) {
-            add(kind, Some(blame.stack), 1, wait);
-        }
-    }
-    let cost = |((kind, caller), [held, inflicted]): (_, [Nanos; 2])| KindCost { kind, caller, held, inflicted };
-    let mut costs: Vec<KindCost<'_>> = costs.into_iter().map(cost).collect();
-    costs.sort_by_key(|cost| Reverse((cost.held, cost.inflicted)));
-    costs
 }
 
 fn caller<'a>(profile: &'a Profile, kind: HoldKind<'_>, stack: Option<StackId>) -> Option<&'a Frame> {

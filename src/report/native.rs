@@ -36,13 +36,16 @@ const COLLECTORS: [&str; 13] = [
     "gc_collect_internal",
     "_Py_RunGC",
 ];
-/// How bytecode reaches a C function, up to the function itself.
-const DISPATCHERS: [&str; 21] = [
+/// What leads from bytecode to something that is called. Below the innermost function of the program that is a C function:
+/// a function of the program would be the innermost one itself.
+const LEAD_TO_C: [&str; 18] = [
     "cfunction_",
     "method_vectorcall",
+    "method_descr",
     "_PyCFunction",
     "PyCFunction_",
-    "method_descr",
+    "_PyMethodDef_",
+    "_PyMethodDescr_",
     "wrapperdescr_",
     "PyObject_Call",
     "PyObject_Vectorcall",
@@ -53,15 +56,21 @@ const DISPATCHERS: [&str; 21] = [
     "PyVectorcall_Call",
     "_PyVectorcall_Call",
     "vectorcall_",
-    "_PyEval_",
-    "_PyEvalFrame",
-    "call_function",
-    "do_call_core",
-    "object_vacall",
     "type_call",
 ];
-/// Those among them that lead to nothing but C functions.
-const LEAD_TO_C: [&str; 5] = ["cfunction_", "method_vectorcall", "_PyCFunction", "PyCFunction_", "method_descr"];
+/// What bytecode does on the way, or afterwards.
+const ON_THE_WAY: [&str; 8] = [
+    "call_function",
+    "trace_call_function",
+    "do_call_core",
+    "_PyEval_",
+    "Py_DECREF",
+    "Py_XDECREF",
+    "_Py_DECREF",
+    "_Py_XDECREF",
+];
+/// What leads back to a function of the program, whose frame is not there yet or not any more.
+const LEAD_TO_SCRIPT: [&str; 4] = ["_PyFunction_", "function_code_fastcall", "slot_tp_", "_PyEvalFrame"];
 /// Endings that compilers give to copies of a function.
 const COPIES: [&str; 6] = [".lto_priv", ".isra", ".constprop", ".part", ".cold", ".llvm"];
 /// Objects that work for whoever calls them.
@@ -115,8 +124,6 @@ pub(super) fn c_code<'a>(tail: &[&'a Frame]) -> Option<CCode<'a>> {
 
 /// The outermost frame of an object that is neither the interpreter, nor a runtime library, nor a mere bridge to another.
 fn foreign<'a>(tail: &[&'a Frame]) -> Option<&'a Frame> {
-    let is_of =
-        |frame: &Frame, objects: &[&str]| objects.iter().any(|object| file_name(&frame.file).starts_with(object));
     let bridge = tail.iter().rposition(|frame| is_of(frame, &BRIDGES));
     let beyond = bridge.map(|at| &tail[at + 1..]).unwrap_or_default();
     let passed_to = beyond.iter().find(|frame| !is_interpreter(&frame.file));
@@ -125,25 +132,35 @@ fn foreign<'a>(tail: &[&'a Frame]) -> Option<&'a Frame> {
 }
 
 fn builtin<'a>(tail: &[&'a Frame]) -> Option<&'a Frame> {
-    let begins = |frame: &Frame, with: &[&str]| with.iter().any(|start| plain(&frame.function).starts_with(start));
-    let shows_call = |frame: &&Frame| {
-        let name = plain(&frame.function);
-        begins(frame, &LEAD_TO_C) || name.starts_with("builtin_") || implements(name) || is_toy_native(name)
-    };
     let mut own = tail.iter().copied().filter(|frame| is_interpreter(&frame.file));
-    own.clone().find(shows_call)?;
-    own.find(|frame| !begins(frame, &DISPATCHERS) && (!is_toy(frame) || is_toy_native(plain(&frame.function))))
-        .or_else(|| own_last(tail))
+    own.clone().find(|frame| shows_call(frame))?;
+    let passes_on = |frame: &Frame| begins(frame, &LEAD_TO_C) || begins(frame, &ON_THE_WAY);
+    let called = own.find(|frame| !passes_on(frame) && (!is_toy(frame) || is_toy_native(plain(&frame.function))));
+    // Of a call whose function has left no frame, what led to it is all there is.
+    let called = called.or_else(|| tail.iter().copied().rfind(|frame| is_interpreter(&frame.file)))?;
+    (!begins(called, &LEAD_TO_SCRIPT)).then_some(called)
 }
 
-/// Whether it is what a built-in function does; macros of the interpreter are named so, too, but with its own prefix.
-fn implements(name: &str) -> bool {
-    name.ends_with("_impl") && !name.trim_start_matches('_').starts_with("Py")
+/// Where among machine code that bytecode runs, outermost first, something is first seen to be called.
+pub(super) fn first_call(tail: &[&Frame]) -> Option<usize> {
+    tail.iter().position(|frame| match is_interpreter(&frame.file) {
+        true => shows_call(frame),
+        false => !is_of(frame, &RUNTIMES),
+    })
 }
 
-/// A call whose function has left no frame: what led to it is all there is.
-fn own_last<'a>(tail: &[&'a Frame]) -> Option<&'a Frame> {
-    tail.iter().copied().rfind(|frame| is_interpreter(&frame.file))
+fn shows_call(frame: &Frame) -> bool {
+    let name = plain(&frame.function);
+    let ends = ["_impl", "_vectorcall"].iter().any(|end| name.ends_with(end));
+    begins(frame, &LEAD_TO_C) || name.starts_with("builtin_") || ends || is_toy_native(name)
+}
+
+fn begins(frame: &Frame, with: &[&str]) -> bool {
+    with.iter().any(|start| plain(&frame.function).starts_with(start))
+}
+
+fn is_of(frame: &Frame, objects: &[&str]) -> bool {
+    objects.iter().any(|object| file_name(&frame.file).starts_with(object))
 }
 
 fn is_toy(frame: &Frame) -> bool {

@@ -198,6 +198,8 @@ impl Engine {
             total.lock_events += tally.lock_events;
             total.unmatched += tally.unmatched;
             total.cost_per_event = total.cost_per_event.or(tally.cost_per_event);
+            let costs = [total.cost_of_stacks, tally.cost_of_stacks].into_iter().flatten();
+            total.cost_of_stacks = costs.reduce(|one, other| one + other);
         }
         total
     }

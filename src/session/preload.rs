@@ -23,6 +23,7 @@ use crate::{
     },
     source::{
         Source,
+        bpf::LoadedPrograms,
         calls::Translator,
         preload::Prepared,
         scheduler::{SchedulerSource, Scope},
@@ -36,6 +37,7 @@ use crate::{
 pub(super) struct PreloadWatch {
     prepared: Prepared,
     scheduler: Result<SchedulerSource, PerfError>,
+    programs: Option<LoadedPrograms>,
     child: Pid,
     started: MonoNanos,
     claimed_since: Option<Instant>,
@@ -55,9 +57,11 @@ pub(super) fn prepare(program: &mut Program) -> Result<Prepared, SessionError> {
 
 impl PreloadWatch {
     /// Watches the held child's scheduling, from before its first instruction.
-    pub(super) fn before_start(prepared: Prepared, child: Pid) -> Self {
+    pub(super) fn before_start(prepared: Prepared, child: Pid, options: RecordOptions) -> Self {
+        // Where they are not permitted, stacks are sampled in other ways.
+        let programs = options.rate.and_then(|_| LoadedPrograms::load().ok());
         let scheduler = SchedulerSource::open(child, Scope::BeforeExec);
-        Self { prepared, scheduler, child, started: clock::now(), claimed_since: None }
+        Self { prepared, scheduler, programs, child, started: clock::now(), claimed_since: None }
     }
 
     /// The target, once an interpreter has claimed the probe and can be described.
@@ -86,7 +90,7 @@ impl PreloadWatch {
             self.prepared.into_source(target.pid, Box::new(move |call, out| calls.borrow_mut().translate(call, out)));
         let stacks = SharedStacks::default();
         let mut wait_stacks = WaitStacks::Read;
-        if let Some(resolver) = resolver(&target, options)? {
+        if let Some(resolver) = resolver(&target, options) {
             let mut namer = Namer::new(resolver, Rc::clone(&stacks), None);
             let on_stack = Box::new(move |stack: &RecordedStack| namer.name(stack));
             source.note_stacks(&target.runtime, Rc::clone(&translator), on_stack);
@@ -99,7 +103,7 @@ impl PreloadWatch {
         match scheduler {
             Ok(scheduler) => {
                 let reading = StackReading { rate: options.rate, stacks: &stacks, joiner: joiner.as_ref() };
-                let sampling = Sampling::of((&target, &translator), scheduler, reading, &mut notes)?;
+                let sampling = Sampling::of((&target, &translator), (scheduler, self.programs), reading, &mut notes);
                 running = sampling.running;
                 sources.push(sampling.source);
             }
@@ -119,16 +123,15 @@ impl PreloadWatch {
             lock_start,
             notes,
         };
-        let mut recording = Recording::begin(beginning, options)?;
+        let mut recording = Recording::begin(beginning, options);
         recording.engine().add([first]);
         Ok(recording)
     }
 }
 
-/// What gives names to the stacks that the probe notes; `None` when stacks are not wanted or not readable.
-fn resolver(target: &Target, options: RecordOptions) -> Result<Option<Resolver>, SessionError> {
-    if options.rate.is_none() {
-        return Ok(None);
-    }
-    Ok(Resolver::new(target, Box::new(ProcessMemory::open(target.pid)?)))
+/// What gives names to the stacks that the probe notes; `None` when stacks are not wanted or not readable, or the target has
+/// just ended.
+fn resolver(target: &Target, options: RecordOptions) -> Option<Resolver> {
+    let memory = options.rate.and_then(|_| ProcessMemory::open(target.pid).ok())?;
+    Resolver::new(target, Box::new(memory))
 }

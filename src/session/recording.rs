@@ -13,7 +13,6 @@ use crate::{
     perf::clock,
     session::{
         engine::{Engine, Parts},
-        error::SessionError,
         joiner::SharedJoiner,
         options::{FrameDetail, RecordOptions},
         progress::Progress,
@@ -68,14 +67,14 @@ pub(super) struct Beginning {
 }
 
 impl Recording {
-    pub(super) fn begin(beginning: Beginning, options: RecordOptions) -> Result<Self, SessionError> {
+    pub(super) fn begin(beginning: Beginning, options: RecordOptions) -> Self {
         let Beginning { target, translator, stacks, joiner, sources, backend, start, lock_start, .. } = beginning;
         let mut notes = beginning.notes;
-        let sampler = sampler(&target, (options.rate, beginning.readings, joiner.clone()), &mut notes)?;
+        let sampler = sampler(&target, (options.rate, beginning.readings, joiner.clone()), &mut notes);
         let long_hold = nanos(options.long_hold);
         let engine = Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start, long_hold });
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
-        Ok(Self { engine, progress, target, backend, joiner, notes, started: start, duration })
+        Self { engine, progress, target, backend, joiner, notes, started: start, duration }
     }
 
     pub(super) fn engine(&mut self) -> &mut Engine {
@@ -134,16 +133,17 @@ fn sampler(
     target: &Target,
     (rate, readings, joiner): (Option<NonZeroU32>, Readings, Option<SharedJoiner>),
     notes: &mut Vec<String>,
-) -> Result<Option<Sampler>, SessionError> {
+) -> Option<Sampler> {
     let Some(rate) = rate else {
         notes.push("no stacks were read (--rate 0)".to_owned());
-        return Ok(None);
+        return None;
     };
-    let memory = Box::new(ProcessMemory::open(target.pid)?);
+    // A target without memory has just ended.
+    let memory = Box::new(ProcessMemory::open(target.pid).ok()?);
     let reader = StackReader::new(target, memory);
     if reader.is_none() {
         notes.push("stacks of this build cannot be read".to_owned());
     }
-    let sleepers = Sleepers::of(target, joiner)?;
-    Ok(reader.map(|reader| Sampler::new((reader, sleepers), rate, readings)))
+    let sleepers = Sleepers::of(target, joiner).ok()?;
+    reader.map(|reader| Sampler::new((reader, sleepers), rate, readings))
 }

@@ -63,7 +63,7 @@ impl RunSession {
             Backend::Preload => {
                 let prepared = preload::prepare(&mut program)?;
                 let suspended = program.suspended()?;
-                let watch = PreloadWatch::before_start(prepared, suspended.pid());
+                let watch = PreloadWatch::before_start(prepared, suspended.pid(), options);
                 (suspended.start()?, Watch::Preload(Box::new(watch)))
             }
             Backend::Uprobe => {

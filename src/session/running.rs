@@ -6,7 +6,6 @@ use crate::{
     model::{machine::MachineSample, recorded::RecordedStack, time::Nanos},
     perf::{clock, sampling::Taken},
     session::{
-        error::SessionError,
         joiner::{Moment, SharedJoiner},
         namer::Namer,
         sampler::RunningThreads,
@@ -14,7 +13,7 @@ use crate::{
     },
     source::{
         Source,
-        bpf::{Beside, BpfSource, Ticks},
+        bpf::{Beside, BpfSource, LoadedPrograms, Ticks},
         calls::SharedTranslator,
         scheduler::SchedulerSource,
     },
@@ -46,23 +45,17 @@ impl Sampling {
     /// The best way for a target whose lock events come from elsewhere.
     pub(super) fn of(
         (target, translator): (&Target, &SharedTranslator),
-        scheduler: SchedulerSource,
+        (mut scheduler, programs): (SchedulerSource, Option<LoadedPrograms>),
         reading: StackReading<'_>,
         notes: &mut Vec<String>,
-    ) -> Result<Self, SessionError> {
-        if reading.rate.is_none() {
-            return Ok(Self { source: Box::new(scheduler), running: RunningThreads::Ours });
-        }
-        match BpfSource::beside((target.pid, scheduler), Rc::clone(translator)) {
-            Ok(mut source) => {
-                let running = read_moments(&mut source, target, reading, notes)?;
-                Ok(Self { source: Box::new(source), running })
-            }
-            Err((mut scheduler, _)) => {
-                let running = sample_near(&mut scheduler, target, reading, notes)?;
-                Ok(Self { source: Box::new(scheduler), running })
-            }
-        }
+    ) -> Self {
+        let Some(programs) = programs else {
+            let running = sample_near(&mut scheduler, target, reading, notes);
+            return Self { source: Box::new(scheduler), running };
+        };
+        let mut source = BpfSource::beside(programs, (target.pid, scheduler), Rc::clone(translator));
+        let running = read_moments(&mut source, target, reading, notes);
+        Self { source: Box::new(source), running }
     }
 }
 
@@ -72,11 +65,13 @@ fn sample_near(
     target: &Target,
     reading: StackReading<'_>,
     notes: &mut Vec<String>,
-) -> Result<RunningThreads, SessionError> {
+) -> RunningThreads {
     let StackReading { rate, stacks, joiner } = reading;
-    let reader = StackReader::new(target, Box::new(ProcessMemory::open(target.pid)?));
+    // A target without memory has just ended.
+    let memory = ProcessMemory::open(target.pid).ok();
+    let reader = memory.and_then(|memory| StackReader::new(target, Box::new(memory)));
     let (Some(rate), Some(joiner), Some(mut reader)) = (rate, joiner.cloned(), reader) else {
-        return Ok(RunningThreads::Ours);
+        return RunningThreads::Ours;
     };
     let stacks = Rc::clone(stacks);
     let on_sample = Box::new(move |sample: &MachineSample| {
@@ -96,11 +91,11 @@ fn sample_near(
                 "native frames of running threads: script frames were read up to {NEAR} after them, since programs in the \
                  kernel, which read both at once, are not permitted"
             ));
-            Ok(RunningThreads::OfSource)
+            RunningThreads::OfSource
         }
         Err(why) => {
             notes.push(format!("no native frames of running threads: {}", causes(&why)));
-            Ok(RunningThreads::Ours)
+            RunningThreads::Ours
         }
     }
 }
@@ -111,25 +106,26 @@ pub(super) fn read_moments(
     target: &Target,
     reading: StackReading<'_>,
     notes: &mut Vec<String>,
-) -> Result<RunningThreads, SessionError> {
+) -> RunningThreads {
     let StackReading { rate, stacks, joiner } = reading;
-    let resolver = Resolver::new(target, Box::new(ProcessMemory::open(target.pid)?));
-    let Some((rate, resolver)) = rate.zip(resolver) else { return Ok(RunningThreads::Ours) };
+    // A target without memory has just ended.
+    let open = || ProcessMemory::open(target.pid).ok();
+    let resolver = open().and_then(|memory| Resolver::new(target, Box::new(memory)));
+    let (Some(rate), Some(resolver), Some(memory)) = (rate, resolver, open()) else { return RunningThreads::Ours };
     let mut namer = Namer::new(resolver, Rc::clone(stacks), joiner.cloned());
     let taken = if joiner.is_some() { Taken::MachineState } else { Taken::Nothing };
-    let memory = ProcessMemory::open(target.pid)?;
     let on_moment = Box::new(move |stack: &RecordedStack, beside: Beside<'_>| match beside {
         Beside::Nothing => namer.name(stack),
         Beside::Machine(state) => namer.name_sample(stack, state),
     });
-    Ok(match source.read_stacks((target, &memory), Ticks { rate, taken }, on_moment) {
+    match source.read_stacks((target, &memory), Ticks { rate, taken }, on_moment) {
         Ok(true) => RunningThreads::OfSource,
         Ok(false) => RunningThreads::Ours,
         Err(why) => {
             notes.push(format!("running threads are sampled from outside: {}", causes(&why)));
             RunningThreads::Ours
         }
-    })
+    }
 }
 
 /// An error with all that led to it.

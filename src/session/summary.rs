@@ -6,6 +6,7 @@ use crate::{
         time::Nanos,
     },
     session::{detail, engine::Recorded, options::FrameDetail},
+    source::Tally,
     target::discover::Target,
 };
 
@@ -26,14 +27,13 @@ pub(super) fn profile(
             "free-threaded build: its lock is used, and observed, only while something has enabled it".to_owned(),
         );
     }
-    let cost = tally.cost_per_event.map(|cost| Nanos::from_nanos(cost.as_nanos().saturating_mul(tally.lock_events)));
     let quality = Quality {
         lost_events: attribution.tally.lost,
         unmatched_events: attribution.tally.unmatched + tally.unmatched,
         unknown: attribution.unknown,
         stack_samples: attribution.tally.stack_samples,
         stack_failures: attribution.tally.stack_failures,
-        probe_cost: cost,
+        probe_cost: cost(tally),
         invariants_broken: attribution.invariants_broken,
         notes,
     };
@@ -56,4 +56,10 @@ pub(super) fn profile(
         detail::add_native_frames(&mut profile);
     }
     profile
+}
+
+/// What events and stacks have cost the target; unknown if either is.
+fn cost(tally: Tally) -> Option<Nanos> {
+    let events = tally.cost_per_event?.as_nanos().saturating_mul(tally.lock_events);
+    Some(Nanos::from_nanos(events.saturating_add(tally.cost_of_stacks?.as_nanos())))
 }

@@ -109,7 +109,7 @@ impl UprobeWatch {
             lock_start,
             notes,
         };
-        let mut recording = Recording::begin(beginning, options)?;
+        let mut recording = Recording::begin(beginning, options);
         recording.engine().add([first].into_iter().chain(missed).chain(as_events(seen, seen_at)));
         Ok(recording)
     }
@@ -148,7 +148,7 @@ pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording
         lock_start: LockStart::Unknown,
         notes,
     };
-    let mut recording = Recording::begin(beginning, options)?;
+    let mut recording = Recording::begin(beginning, options);
     let engine = recording.engine();
     // Whatever happened since the probes were armed is newer than what was seen, and wins.
     engine.add(as_events(seen, start));
@@ -200,7 +200,7 @@ impl LockProbes {
             Self::Programs(source) => source,
             Self::Tracepoints(source) => return Ok((source, RunningThreads::Ours)),
         };
-        let running = read_moments(&mut source, target, reading, notes)?;
+        let running = read_moments(&mut source, target, reading, notes);
         Ok((source, running))
     }
 

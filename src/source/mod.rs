@@ -48,4 +48,6 @@ pub struct Tally {
     pub unmatched: u64,
     /// The time one lock event costs the thread that makes it, measured on this machine; `None` when not measured.
     pub cost_per_event: Option<Nanos>,
+    /// The time that threads of the target have spent reading stacks beside that; `None` when not measured.
+    pub cost_of_stacks: Option<Nanos>,
 }

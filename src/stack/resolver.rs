@@ -7,10 +7,10 @@ use std::fmt;
 
 use crate::{
     model::{
-        recorded::{RecordedFrame, RecordedStack, Walk},
-        stack::Frame,
+        recorded::{Below, RecordedFrame, RecordedStack, Walk},
+        stack::{Frame, GARBAGE_COLLECTION},
     },
-    stack::{DEEPER, ScriptFrame, StackFailure, plain, python::names::PythonNames, toyvm::ToyStacks},
+    stack::{CHANGING, DEEPER, ScriptFrame, StackFailure, plain, python::names::PythonNames, toyvm::ToyStacks},
     target::{discover::Target, memory::Memory, runtime::Runtime},
 };
 
@@ -48,7 +48,7 @@ impl Resolver {
             Walk::UnknownThread => return Err(StackFailure::UnknownThread),
             Walk::Broken => return Err(StackFailure::Unreadable),
             Walk::Complete if stack.frames.is_empty() => return Err(StackFailure::NoFrames),
-            Walk::Complete | Walk::Cut => {}
+            Walk::Complete | Walk::Cut | Walk::Changing => {}
         }
         let mut frames = Vec::with_capacity(stack.frames.len() + 1);
         if stack.walk == Walk::Cut {
@@ -57,6 +57,12 @@ impl Resolver {
         self.names.begin_reading();
         for frame in stack.frames.iter().rev() {
             frames.extend(self.names.name(&*self.memory, frame)?);
+        }
+        if stack.below == Below::GarbageCollection {
+            frames.push(ScriptFrame::marker(GARBAGE_COLLECTION));
+        }
+        if stack.walk == Walk::Changing {
+            frames.push(ScriptFrame::marker(CHANGING));
         }
         Ok(frames)
     }

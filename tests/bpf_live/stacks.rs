@@ -8,8 +8,10 @@ use gilscope::{
         ids::Tid,
         recorded::Entry,
         stack::Frame,
+        time::Nanos,
     },
-    stack::{DEEPER, Motion, reader::StackReader},
+    source::Source,
+    stack::{DEEPER, Motion, ScriptFrame, reader::StackReader},
 };
 
 use crate::{
@@ -66,10 +68,23 @@ fn no_impossible_chain_comes_out_of_a_running_thread() {
             }
         }
         let failures = observed.failures.borrow().len();
-        println!("{}: {} whole, {} impossible, {failures} refused", interpreter.name, counts[1], counts[0]);
+        observed.source.finish(&mut Vec::new());
+        let spent = observed.source.tally().cost_of_stacks.expect("it is counted");
+        assert!(spent > Nanos::ZERO && spent < Nanos::from_millis(4_000), "two threads had two seconds: {spent:?}");
+        let readings = observed.events.iter().filter(|event| is_reading(event)).count();
+        println!(
+            "{}: {} whole, {} impossible, {failures} refused; {readings} of holders",
+            interpreter.name, counts[1], counts[0]
+        );
+        assert!(readings > 100, "{}", interpreter.name);
         assert_eq!(counts[0], 0, "{}", interpreter.name);
         assert!(counts[1] > 100 && failures * 50 < counts[1].try_into().unwrap(), "{}", interpreter.name);
     }
+}
+
+/// Whether it is a stack of the lock's holder while others waited.
+fn is_reading(event: &Event) -> bool {
+    matches!(&event.what, What::Stack(sample) if sample.cause == SampleCause::Contended)
 }
 
 /// Whether the program can be there; the first thread only waits for its standard input.
@@ -88,11 +103,17 @@ fn what_c_code_called_is_marked() {
             Ok(observed) => observed,
             Err(why) => return skip(&why),
         };
-        observed.watch(Duration::from_millis(500));
+        let is_leaf = |script: &&Vec<ScriptFrame>| script.last().is_some_and(|last| last.frame.function == "leaf");
+        // The thread runs all the time, if it gets a CPU.
+        for _ in 0..50 {
+            observed.watch(Duration::from_millis(200));
+            if observed.scripts.borrow().iter().filter(is_leaf).count() > 10 {
+                break;
+            }
+        }
         let scripts = observed.scripts.borrow();
-        let of_thread = scripts.iter().filter(|script| script.last().is_some_and(|last| last.frame.function == "leaf"));
         let mut compared = 0;
-        for script in of_thread {
+        for script in scripts.iter().filter(is_leaf) {
             let inner = script[script.len() - expected.len()..].iter();
             let marks = inner.map(|script| (ring::plain(&script.frame).to_owned(), script.entry == Entry::Outermost));
             assert_eq!(marks.collect::<Vec<_>>(), expected, "{}", interpreter.name);

@@ -70,3 +70,18 @@ fn a_reader_that_goes_away_is_no_failure() {
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{format}");
     }
 }
+
+#[test]
+fn how_long_is_a_long_hold_is_said_and_counted() {
+    let place = Place::new();
+    let ended = place.end("run -q -o - --long-hold 50us --json p.json spin.py 0.2");
+    let profile: serde_json::Value = serde_json::from_str(&place.read("p.json")).unwrap();
+    assert_eq!(profile["long_hold_threshold_ns"], 50_000);
+    let long = profile["locks"][0]["long_holds"].as_u64().unwrap();
+    let listed = profile["long_holds"].as_array().unwrap();
+    assert!(long >= 1 && listed.len() == usize::try_from(long).unwrap().min(100), "{long} of {}", listed.len());
+    assert!(listed.iter().all(|hold| hold["duration_ns"].as_u64() >= Some(50_000)));
+    assert!(ended.assert_code(0).out.contains(" lasted 50.0 µs or longer (--long-hold)"), "{}", ended.out);
+    let none = place.end("run -q -o - --long-hold 1h spin.py 0.2");
+    assert!(none.assert_code(0).out.contains("No hold lasted 3600 s or longer (--long-hold)."), "{}", none.out);
+}

@@ -78,7 +78,7 @@ impl Book<'_> {
     fn blame_rows(&self) -> Vec<Row> {
         let mut merged = BTreeMap::new();
         for blame in &self.profile.blame {
-            for (kind, wait) in self.kinds.inflicted(blame.stack, blame.wait) {
+            for (kind, wait) in self.kinds.inflicted((blame.holder, blame.stack), blame.wait) {
                 let bases = ["made others wait", &kind.words(), &self.names.label(blame.holder)];
                 let mut frames = bases.map(|name| base(name, State::HeldRunning)).to_vec();
                 frames.extend(script(&self.profile.stacks, Some(blame.stack), State::HeldRunning));

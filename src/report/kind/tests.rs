@@ -22,7 +22,7 @@ fn frame(word: &str) -> Frame {
             None => script(name, "/srv/app.py"),
         },
         Some(("k", call)) => Frame::kernel(&call.replace('_', " ")),
-        Some(("m", text)) => Frame::marker(text),
+        Some(("m", text)) => Frame::marker(&text.replace('_', " ")),
         _ => match word.split_once('!') {
             Some(("py", function)) => Frame::native(function, PYTHON),
             Some((object, function)) => Frame::native(function, &format!("/usr/lib/{object}")),
@@ -47,6 +47,9 @@ fn told(state: State, stack: &str, native: NativeFrames) -> String {
 fn running_owners_are_told_by_their_native_frames() {
     for (stack, expected) in [
         ("s:main s:work", "bytecode"),
+        ("s:main s:work m:garbage_collection py!0x4f10", "garbage collection"),
+        ("s:main m:garbage_collection s:callback", "bytecode"),
+        ("s:main s:work m:native_frames_not_read", "bytecode or C code"),
         ("s:main s:work py!PyNumber_Add py!long_add", "bytecode"),
         ("s:main s:work py!PyNumber_Add libc.so.6!malloc", "bytecode"),
         ("s:main s:work py!0x4f10", "bytecode or C code"),
@@ -78,6 +81,26 @@ fn running_owners_are_told_by_their_native_frames() {
         ("s:work libfoo.so!Tree_dealloc libfoo.so!free_node", "destructor"),
         ("s:work py!gc_collect_main py!slot_tp_finalize s:Tree.__del__ s:close", "destructor"),
         ("s:work s:__delitem__", "bytecode"),
+        ("s:work py!call_function py!_Py_DECREF py!list_dealloc", "destructor"),
+        (
+            "s:work py!builtin_sum py!builtin_sum_impl py!Py_DECREF py!long_dealloc",
+            "C code: python3.12 builtin_sum…long_dealloc",
+        ),
+        (
+            "s:work py!PyObject_Vectorcall py!list_vectorcall py!list_dealloc",
+            "C code: python3.12 list_vectorcall…list_dealloc",
+        ),
+        (
+            "s:work py!call_function py!_PyObject_Vectorcall py!method_vectorcall_O py!PyUnicode_Join",
+            "C code: python3.12 PyUnicode_Join…PyUnicode_Join",
+        ),
+        ("s:work py!_PyObject_MakeTpCall py!cfunction_call py!min_max", "C code: python3.12 min_max…min_max"),
+        (
+            "s:work py!list_extend py!map_next py!_PyObject_VectorcallTstate py!builtin_chr",
+            "C code: python3.12 list_extend…builtin_chr",
+        ),
+        ("s:work py!PyObject_Vectorcall py!_PyFunction_Vectorcall py!_PyEval_Vector", "bytecode"),
+        ("s:work py!call_function", "bytecode"),
         ("s:main s:_find_and_load@importlib._bootstrap s:<module>", "import"),
         ("s:main py!PyImport_ImportModuleLevelObject py!0x12", "import"),
         ("s:work k:page_fault", "page fault"),

@@ -11,7 +11,7 @@ use crate::{
         functions::{FunctionCost, function_costs},
         text::{
             table::{Lean, omitted, titled},
-            words::{count, place, share},
+            words::{count, place, share, wrapped},
         },
     },
 };
@@ -42,7 +42,7 @@ pub(super) fn costs_section(profile: &Profile, width: u16) -> String {
     let heading = "Functions by what they cost: how long others waited for them, how long they held the lock, how much\n\
                    of that without a CPU; and, of the holds they were seen in, number, longest, contended time, releases";
     let rows = owners.iter().take(MOST).map(|cost| row(cost)).collect();
-    titled(heading, &COLUMNS, rows, width) + &omitted(owners.len(), MOST, "function") + &unseen(profile)
+    titled(heading, &COLUMNS, rows, width) + &omitted(owners.len(), MOST, "function") + &unseen(profile, width)
 }
 
 fn row(cost: &FunctionCost<'_>) -> Vec<String> {
@@ -61,21 +61,17 @@ fn row(cost: &FunctionCost<'_>) -> Vec<String> {
 }
 
 /// The line that owns up to the holds without a stack.
-fn unseen(profile: &Profile) -> String {
+fn unseen(profile: &Profile, width: u16) -> String {
     let mut unseen = HoldTally::default();
     profile.locks.iter().for_each(|lock| unseen.absorb(lock.unseen));
     let all: u64 = profile.locks.iter().map(|lock| lock.holds).sum();
-    match unseen.holds {
-        0 => String::new(),
-        holds => format!(
-            "\n{} of {} holds were seen by nobody: {} held, {} of it contended, the longest {}",
-            count(holds),
-            count(all),
-            unseen.held,
-            unseen.contended,
-            unseen.longest
-        ),
-    }
+    let HoldTally { holds, held, contended, longest, .. } = unseen;
+    let words = format!(
+        "{} of {} holds were seen by nobody: {held} held, {contended} of it contended, the longest {longest}",
+        count(holds),
+        count(all)
+    );
+    if holds == 0 { String::new() } else { format!("\n{}", wrapped("", &words, width.into())) }
 }
 
 /// The functions that waited, the victims.

@@ -1,17 +1,17 @@
 //! What the lock was held for, by kind; and which C code kept it, called from where.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use crate::{
     model::{profile::Profile, stack::Frame, time::Nanos},
     report::{
-        kind::{HoldKind, NativeFrames},
-        kinds::{KindCost, kind_costs},
+        kind::{CCode, HoldKind},
+        kinds::{KindCost, Kinds},
         names::clean,
         native::{file_name, short_name},
         text::{
             table::{Lean, omitted, titled},
-            words::share,
+            words::{share, wrapped},
         },
     },
 };
@@ -28,7 +28,8 @@ const COLUMNS: [(&str, Lean); 4] =
 
 /// The section; empty when no lock was held.
 pub(super) fn section(profile: &Profile, width: u16) -> String {
-    let costs = kind_costs(profile);
+    let kinds = Kinds::of(profile);
+    let costs = kinds.costs();
     let whole: Nanos = costs.iter().map(|cost| cost.held).sum();
     if whole == Nanos::ZERO {
         return String::new();
@@ -38,15 +39,20 @@ pub(super) fn section(profile: &Profile, width: u16) -> String {
         vec![held.to_string(), share(*held, whole), inflicted.to_string(), clean(words)]
     };
     let rows = sums.iter().take(MOST).map(row).collect();
-    let lines = costs.iter().filter(|cost| cost.held.share_of(whole) >= WORTH_A_LINE).filter_map(line);
-    let lines: String = lines.take(MOST_LINES).map(|line| format!("\n{line}")).collect();
-    titled(heading(profile), &COLUMNS, rows, width) + &omitted(sums.len(), MOST, "kind") + &lines
+    let called = by_call(&costs);
+    let worthy = called.iter().filter(|cost| cost.held.share_of(whole) >= WORTH_A_LINE);
+    let lines: String = worthy
+        .filter_map(line)
+        .take(MOST_LINES)
+        .map(|line| format!("\n{}", wrapped("", &line, width.into())))
+        .collect();
+    titled(heading(&kinds), &COLUMNS, rows, width) + &omitted(sums.len(), MOST, "kind") + &lines
 }
 
-fn heading(profile: &Profile) -> &'static str {
-    match NativeFrames::of(profile) {
-        NativeFrames::Shown => "What the lock was held for",
-        NativeFrames::Hidden => "What the lock was held for (--native tells bytecode from C code)",
+fn heading(kinds: &Kinds<'_>) -> &'static str {
+    match kinds.show_machine_code() {
+        true => "What the lock was held for",
+        false => "What the lock was held for (--native tells bytecode from C code)",
     }
 }
 
@@ -58,8 +64,26 @@ fn by_words(costs: &[KindCost<'_>]) -> Vec<(String, Nanos, Nanos)> {
         *sum = (sum.0 + cost.held, sum.1 + cost.inflicted);
     }
     let mut sums: Vec<_> = sums.into_iter().map(|(words, (held, inflicted))| (words, held, inflicted)).collect();
-    sums.sort_by_key(|(_, held, inflicted)| std::cmp::Reverse((*held, *inflicted)));
+    sums.sort_by_key(|(_, held, inflicted)| Reverse((*held, *inflicted)));
     sums
+}
+
+/// The same whatever C code called in turn, longest held first.
+fn by_call<'a>(costs: &[KindCost<'a>]) -> Vec<KindCost<'a>> {
+    let mut calls: BTreeMap<(HoldKind<'a>, Option<&Frame>), KindCost<'a>> = BTreeMap::new();
+    for cost in costs {
+        let kind = match cost.kind {
+            HoldKind::CCode(code) => HoldKind::CCode(CCode { innermost: code.function, ..code }),
+            kind => kind,
+        };
+        let none = KindCost { kind, held: Nanos::ZERO, inflicted: Nanos::ZERO, ..*cost };
+        let sum = calls.entry((kind, cost.caller)).or_insert(none);
+        sum.held += cost.held;
+        sum.inflicted += cost.inflicted;
+    }
+    let mut calls: Vec<_> = calls.into_values().collect();
+    calls.sort_by_key(|cost| Reverse((cost.held, cost.inflicted)));
+    calls
 }
 
 /// `libfoo.so: bar() held the lock 41.0 ms, called from json_load() app.py:12`, for what keeps the lock on the spot.

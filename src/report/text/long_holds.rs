@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Rows of the table.
-const MOST: usize = 8;
+const MOST: usize = 5;
 
 const COLUMNS: [(&str, Lean); 7] = [
     ("at", Lean::Right),

@@ -11,7 +11,7 @@ use crate::{
     report::{
         charge::acting_frame,
         functions::{FunctionCost, function_costs},
-        kinds::{KindCost, kind_costs},
+        kinds::{KindCost, Kinds},
         names::ThreadNames,
         text::words::place,
         verdict::SWITCH_INTERVAL,
@@ -33,7 +33,8 @@ pub(super) struct Evidence<'a> {
     pub(super) states: StateTimes,
     /// Most inflicted waiting first.
     pub(super) functions: Vec<FunctionCost<'a>>,
-    pub(super) kinds: Vec<KindCost<'a>>,
+    pub(super) kinds: Kinds<'a>,
+    pub(super) kind_costs: Vec<KindCost<'a>>,
 }
 
 impl<'a> Evidence<'a> {
@@ -42,8 +43,9 @@ impl<'a> Evidence<'a> {
         for (state, time) in profile.threads.iter().flat_map(|thread| thread.states.iter()) {
             states.add(state, time);
         }
-        let (functions, kinds) = (function_costs(profile), kind_costs(profile));
-        Self { profile, names: ThreadNames::of(profile), states, functions, kinds }
+        let kinds = Kinds::of(profile);
+        let (functions, kind_costs) = (function_costs(profile), kinds.costs());
+        Self { profile, names: ThreadNames::of(profile), states, functions, kinds, kind_costs }
     }
 
     /// All waiting of all threads.

@@ -8,7 +8,6 @@ use crate::{
         charge::acting_frame,
         functions::FunctionCost,
         kind::{CCode, HoldKind},
-        kinds::Kinds,
         native::short_name,
         text::words::share,
         verdict::{
@@ -20,7 +19,7 @@ use crate::{
 
 /// Below this share of all blame there is no one culprit.
 const CULPRIT: f64 = 0.3;
-/// C code that makes up this share of a function's blame is what the function waits for, too.
+/// C code that makes up this share of a function's blame, while it had a CPU, is named with it.
 const MOSTLY: f64 = 0.5;
 /// A pattern says why, a function only where; so of a pattern that explains nearly as much the function comes second.
 const WEIGHT: f64 = 0.8;
@@ -73,7 +72,7 @@ fn manner(cost: &FunctionCost<'_>, each: Option<Nanos>, keeps: bool) -> String {
 
 fn remedy(evidence: &Evidence<'_>, code: Option<CCode<'_>>, keeps: bool) -> &'static str {
     match (keeps, code) {
-        (true, None) if !evidence.profile.native => {
+        (true, None) if !evidence.kinds.show_machine_code() => {
             "that long only C code keeps it (--native names which): release the GIL there, give it smaller pieces, or move it to \
              a process"
         }
@@ -82,21 +81,24 @@ fn remedy(evidence: &Evidence<'_>, code: Option<CCode<'_>>, keeps: bool) -> &'st
     }
 }
 
-/// The C code that most of the function's blame is for.
+/// The C code that most of the function's blame is for; without a CPU it cannot be told.
 fn c_code<'a>(evidence: &Evidence<'a>, cost: &FunctionCost<'a>) -> Option<CCode<'a>> {
-    let kinds = Kinds::of(evidence.profile);
     let mut sums: BTreeMap<CCode<'a>, Nanos> = BTreeMap::new();
+    let mut on_cpu = Nanos::ZERO;
     let of_function = |blame: &&Blame| {
         let frame = acting_frame(&evidence.profile.stacks, Some(blame.stack));
         (frame.function.as_str(), frame.file.as_str()) == (cost.function, cost.file)
     };
     for blame in evidence.profile.blame.iter().filter(of_function) {
-        for (kind, wait) in kinds.inflicted(blame.stack, blame.wait) {
-            if let HoldKind::CCode(code) = kind {
-                *sums.entry(CCode { innermost: code.function, ..code }).or_default() += wait;
+        for (kind, wait) in evidence.kinds.inflicted((blame.holder, blame.stack), blame.wait) {
+            match kind {
+                HoldKind::CCode(code) => *sums.entry(CCode { innermost: code.function, ..code }).or_default() += wait,
+                HoldKind::Preempted => continue,
+                _ => {}
             }
+            on_cpu += wait;
         }
     }
     let (code, wait) = sums.into_iter().max_by_key(|(_, wait)| *wait)?;
-    (wait.share_of(cost.inflicted) >= MOSTLY).then_some(code)
+    (wait.share_of(on_cpu) >= MOSTLY).then_some(code)
 }

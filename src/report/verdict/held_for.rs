@@ -71,11 +71,11 @@ pub(super) fn findings(evidence: &Evidence<'_>) -> Vec<Finding> {
 }
 
 fn finding(evidence: &Evidence<'_>, rule: Rule) -> Option<Finding> {
-    let costs: Vec<&KindCost<'_>> = evidence.kinds.iter().filter(|cost| (rule.fits)(cost.kind)).collect();
+    let costs: Vec<&KindCost<'_>> = evidence.kind_costs.iter().filter(|cost| (rule.fits)(cost.kind)).collect();
     let held: Nanos = costs.iter().map(|cost| cost.held).sum();
     let inflicted: Nanos = costs.iter().map(|cost| cost.inflicted).sum();
     let worst = costs.into_iter().max_by_key(|cost| (cost.inflicted, Reverse(cost.kind)))?;
-    let all_held: Nanos = evidence.kinds.iter().map(|cost| cost.held).sum();
+    let all_held: Nanos = evidence.kind_costs.iter().map(|cost| cost.held).sum();
     let (call, place) = (call(worst.kind), worst.caller.map(place_of));
     let at = place.as_ref().map(shown);
     let words = format!(

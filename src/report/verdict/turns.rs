@@ -32,7 +32,7 @@ pub(super) fn finding(evidence: &Evidence<'_>) -> Option<Finding> {
     let (waiting, lifetime) = (sum(waited), sum(|thread| thread.lifetime));
     let turns = threads.iter().map(|thread| thread.forced_releases).sum();
     let turn = mean(sum(|thread| thread.states.get(State::HeldRunning)), turns);
-    if threads.len() < 2 || turns < FEWEST_TURNS || turn > LONGEST_TURN {
+    if threads.len() < 2 || turns < FEWEST_TURNS {
         return None;
     }
     let among = |tid: Option<Tid>| threads.iter().any(|thread| Some(thread.tid) == tid);
@@ -63,7 +63,10 @@ fn cpu_bound<'a>(evidence: &Evidence<'a>) -> Vec<&'a ThreadProfile> {
     let busiest = threads.iter().map(computed).max().unwrap_or_default();
     let is_bound = |thread: &&ThreadProfile| {
         let wants = thread.states.class(StateClass::Inside) + waited(thread);
-        wants.share_of(thread.lifetime) >= CPU_BOUND && computed(thread).share_of(busiest) >= PART_OF_BUSIEST
+        let gives_way = thread.forced_releases > 0 && mean(computed(thread), thread.forced_releases) <= LONGEST_TURN;
+        wants.share_of(thread.lifetime) >= CPU_BOUND
+            && computed(thread).share_of(busiest) >= PART_OF_BUSIEST
+            && gives_way
     };
     threads.iter().filter(is_bound).collect()
 }

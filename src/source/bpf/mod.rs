@@ -91,6 +91,17 @@ pub struct BpfSource {
     newcomers: Option<Newcomers>,
 }
 
+/// Programs in the kernel that run nowhere yet.
+#[derive(Debug)]
+pub struct LoadedPrograms(Programs, Ring);
+
+impl LoadedPrograms {
+    /// Loads them, which takes some ten milliseconds.
+    pub fn load() -> Result<Self, BpfSourceError> {
+        Programs::load().map(|(programs, ring)| Self(programs, ring))
+    }
+}
+
 impl BpfSource {
     /// Puts the programs on `sites` of the process. Until the target is known they read no stacks.
     pub fn arm(pid: Pid, scope: Scope, sites: &[Site], translator: SharedTranslator) -> Result<Self, BpfSourceError> {
@@ -103,18 +114,13 @@ impl BpfSource {
     }
 
     /// Takes no lock events, which another source does, but samples running threads beside `scheduler` once the target is
-    /// known; gives `scheduler` back where that cannot be.
+    /// known.
     pub fn beside(
-        (pid, scheduler): (Pid, SchedulerSource),
+        LoadedPrograms(programs, ring): LoadedPrograms,
+        watched: (Pid, SchedulerSource),
         translator: SharedTranslator,
-    ) -> Result<Self, (SchedulerSource, BpfSourceError)> {
-        match Programs::load() {
-            Ok(loaded) => {
-                let newcomers = Some(Newcomers::default());
-                Ok(Self { newcomers, ..Self::new(loaded, (pid, scheduler), translator) })
-            }
-            Err(why) => Err((scheduler, why)),
-        }
+    ) -> Self {
+        Self { newcomers: Some(Newcomers::default()), ..Self::new((programs, ring), watched, translator) }
     }
 
     fn new(
@@ -287,6 +293,7 @@ impl Source for BpfSource {
         let mut taken = Vec::new();
         self.programs.stop(&mut taken);
         self.machine.add(taken);
+        self.tally.cost_of_stacks = self.programs.spent().ok();
         let before = self.read_until;
         self.read_ring(MonoNanos::from_monotonic(u64::MAX));
         self.report_losses(before, out);

@@ -164,6 +164,12 @@ impl Programs {
         Ok(value.first_chunk().copied().map_or(0, u64::from_ne_bytes))
     }
 
+    /// The time that threads of the target have spent reading stacks so far.
+    pub(super) fn spent(&self) -> Result<Nanos, BpfSourceError> {
+        let value = self.loaded.map("spent")?.get(&[0; 4])?.unwrap_or_default();
+        Ok(Nanos::from_nanos(value.first_chunk().copied().map_or(0, u64::from_ne_bytes)))
+    }
+
     /// Ends everything that runs; what the clocks have taken along by then is appended.
     pub(super) fn stop(&mut self, out: &mut Vec<MachineSample>) {
         for (link, mut clock) in self.clocks.drain(..) {

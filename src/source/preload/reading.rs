@@ -224,10 +224,12 @@ impl Source for PreloadSource {
     fn tally(&self) -> Tally {
         let ticks = self.ring.header().cost.load(Ordering::Relaxed);
         let each = |cost: Nanos| Nanos::from_nanos(cost.as_nanos().div_ceil(u64::from(COST_EMISSIONS)));
+        let spent = self.ring.header().spent.load(Ordering::Relaxed);
         Tally {
             lock_events: self.lock_events,
             unmatched: 0,
             cost_per_event: (ticks > 0).then(|| self.timeline.duration(ticks).map(each)).flatten(),
+            cost_of_stacks: self.timeline.duration(spent),
         }
     }
 }

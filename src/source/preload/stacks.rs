@@ -12,8 +12,9 @@ use crate::{
         OnStack,
         calls::SharedTranslator,
         preload::layout::{
-            ABSENT, CODE_BITS, FRAMES, LOCKS, Lock, REMEMBERED, RUNTIME_ARRAY, RUNTIME_LINKED, Record, STACK_CUT,
-            STACK_FAILED, STACK_KNOWN, STACK_OF_HOLDER, STACK_OF_RELEASER, STACK_OF_WAITER, Walk, memory_index,
+            ABSENT, CODE_BITS, FRAMES, LOCKS, Lock, REMEMBERED, RUNTIME_ARRAY, RUNTIME_LINKED, Record, STACK_CHANGING,
+            STACK_CUT, STACK_FAILED, STACK_KNOWN, STACK_OF_HOLDER, STACK_OF_RELEASER, STACK_OF_WAITER, Walk,
+            memory_index,
         },
     },
     target::{
@@ -111,8 +112,12 @@ impl Memory {
 }
 
 fn stack(frames: &[Record], operand: u64) -> RecordedStack {
-    let walk = if operand & STACK_CUT != 0 { recorded::Walk::Cut } else { recorded::Walk::Complete };
-    RecordedStack { frames: frames.iter().map(frame).collect(), walk }
+    let walk = match operand {
+        _ if operand & STACK_CHANGING != 0 => recorded::Walk::Changing,
+        _ if operand & STACK_CUT != 0 => recorded::Walk::Cut,
+        _ => recorded::Walk::Complete,
+    };
+    RecordedStack { frames: frames.iter().map(frame).collect(), walk, below: recorded::Below::Nothing }
 }
 
 fn frame(record: &Record) -> RecordedFrame {

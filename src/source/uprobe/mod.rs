@@ -77,7 +77,7 @@ impl UprobeSource {
         let stream = opened.map_err(|why| UprobeError::from_perf(why, &probes, &sites))?;
         let threads = ThreadWatch::begin(pid, scope, RingContent::SchedulingAndLocks)?;
         let meanings = sites.iter().map(|site| site.meaning).collect();
-        let tally = Tally { cost_per_event, ..Tally::default() };
+        let tally = Tally { cost_per_event, cost_of_stacks: Some(Nanos::ZERO), ..Tally::default() };
         Ok(Self { stream, group, threads, hits: Hits { meanings, on_call, on_step, tally }, records: Vec::new() })
     }
 
