@@ -62,6 +62,8 @@ struct Mapped {
     file: Option<FileIdentity>,
     object: Object,
     symbols: Symbols,
+    /// Whether all names are known that are to be known.
+    is_settled: bool,
     belongs: Belongs,
     /// The part of the evaluation loop that has no name of its own, by the file's addresses.
     rest_of_loop: Option<Range<u64>>,
@@ -102,6 +104,7 @@ impl NativeStacks {
         if !self.knows(state.registers.instruction) {
             self.refresh();
         }
+        self.look_for_news();
         let mut addresses = std::mem::take(&mut self.addresses);
         let mut extent = self.follow(state, &mut addresses);
         if extent == Extent::Cut && addresses.last().is_some_and(|last| !self.knows(*last)) && self.refresh() {
@@ -121,6 +124,15 @@ impl NativeStacks {
         }
         self.addresses = addresses;
         NativeStack { frames, extent }
+    }
+
+    /// Names stay what they are until an object's inlined functions are known, too.
+    fn look_for_news(&mut self) {
+        let settled = self.mapped.iter_mut().filter(|mapped| !mapped.is_settled && mapped.symbols.is_settled());
+        let news = settled.map(|mapped| mapped.is_settled = true).count();
+        if news > 0 {
+            self.named.clear();
+        }
     }
 
     fn follow(&mut self, state: &MachineState, into: &mut Vec<u64>) -> Extent {
@@ -197,7 +209,7 @@ impl NativeStacks {
         let symbols = Symbols::of(&object, self.pid);
         let has_loop = belongs == Belongs::Interpreter;
         let rest_of_loop = has_loop.then(|| rest_of(EVALUATION_LOOP, &object, &symbols)).flatten();
-        self.mapped.push(Mapped { file, object, symbols, belongs, rest_of_loop });
+        self.mapped.push(Mapped { file, object, symbols, is_settled: false, belongs, rest_of_loop });
     }
 
     /// Forgets objects that are no longer where they were.
@@ -230,9 +242,7 @@ impl NativeStacks {
         if self.named.len() >= REMEMBERED {
             self.named.clear();
         }
-        if place.is_none_or(|place| self.mapped[place].symbols.is_settled()) {
-            self.named.insert(address, Rc::clone(&named));
-        }
+        self.named.insert(address, Rc::clone(&named));
         named
     }
 }
