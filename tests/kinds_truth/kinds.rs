@@ -132,7 +132,7 @@ impl Deed {
             Clock::Asleep => "held_blocked",
             Clock::WallOnly => "held_preempted",
         };
-        let allowed = self.around * truth + sampling_error(truth, outcome.of_main_thread(state));
+        let allowed = (self.around * truth).max(sampling_error(truth, outcome.of_main_thread(state)));
         println!(
             "{name} {}: {:.1} ms of {:.1} ms, off by {:.1} % of {:.1} % allowed",
             self.function,

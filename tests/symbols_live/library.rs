@@ -1,6 +1,11 @@
 //! Libraries made for a test, and a process that has one loaded.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::Command,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use gilscope::{
     native::{
@@ -20,6 +25,9 @@ if sys.argv[2] != '/':
     os.chroot(sys.argv[2])
 print('ready', flush=True)
 sys.stdin.readline()";
+
+/// Longer than debug information takes to be read on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A process with a library loaded.
 #[derive(Debug)]
@@ -55,7 +63,15 @@ impl Loaded {
     }
 
     /// All that was inlined at any address of a function, and the function itself.
+    ///
+    /// Large or packed debug information is read by a thread, which begins at the first question.
     pub fn all_within(&mut self, listed: &Listed) -> Vec<Function> {
+        let begun = Instant::now();
+        self.symbols.at(listed.address);
+        while !self.symbols.is_settled() && begun.elapsed() < PATIENCE {
+            sleep(Duration::from_millis(1));
+            self.symbols.at(listed.address);
+        }
         let mut all: Vec<Function> = Vec::new();
         for address in listed.address..listed.address + listed.size {
             let new = self.symbols.at(address).into_iter().filter(|function| !all.contains(function));

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use gimli::{
-    AttributeValue, DW_AT_high_pc, DW_AT_low_pc, DW_AT_ranges, DW_TAG_inlined_subroutine, DW_TAG_subprogram,
-    DebuggingInformationEntry, Dwarf, Unit,
+    AttributeValue, DW_AT_abstract_origin, DW_AT_high_pc, DW_AT_low_pc, DW_AT_ranges, DW_TAG_inlined_subroutine,
+    DW_TAG_subprogram, DebugInfoOffset, DebuggingInformationEntry, Dwarf, Unit,
 };
 
 use crate::native::symbols::{debug_info::Section, spans::Spans};
@@ -27,7 +27,7 @@ pub struct Scopes {
 /// One function, or one place into which one was inlined.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope {
-    /// Where in `.debug_info` it is described.
+    /// Where in `.debug_info` it is described, which all places into which one function was inlined share.
     pub entry: usize,
     /// Whether it was inlined into the scope around it.
     pub inlined: bool,
@@ -54,9 +54,9 @@ impl Scopes {
             let room = MOST_RANGES - before;
             let number = scopes.len();
             placed.extend(ranges_of(dwarf, unit, entry).take(room).map(|range| (range, entry.depth(), number)));
-            let Some(at) = entry.offset().to_debug_info_offset(&unit.header) else { continue };
+            let Some(at) = described_at(unit, entry) else { continue };
             if placed.len() > before {
-                scopes.push(Scope { entry: at.0, inlined, around: open.last().map(|(_, scope)| *scope) });
+                scopes.push(Scope { entry: at, inlined, around: open.last().map(|(_, scope)| *scope) });
                 open.push((entry.depth(), number));
             }
         }
@@ -71,6 +71,15 @@ impl Scopes {
         let scope = |number: usize| self.scopes.get(number).copied();
         let next = move |inner: &Scope| inner.around.filter(|_| inner.inlined).and_then(scope);
         std::iter::successors(innermost.and_then(scope), next).take(DEEPEST)
+    }
+}
+
+/// Where the function is described of which `entry` may be but one copy.
+fn described_at(unit: &Unit<Section<'_>>, entry: &DebuggingInformationEntry<Section<'_>>) -> Option<usize> {
+    match entry.attr_value(DW_AT_abstract_origin) {
+        Some(AttributeValue::UnitRef(offset)) => Some(offset.to_debug_info_offset(&unit.header)?.0),
+        Some(AttributeValue::DebugInfoRef(DebugInfoOffset(offset))) => Some(offset),
+        _ => Some(entry.offset().to_debug_info_offset(&unit.header)?.0),
     }
 }
 
