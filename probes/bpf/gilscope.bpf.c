@@ -96,6 +96,34 @@ inlined void finish_stack(struct stack *stack)
 	ring_output(&events, stack, size, BPF_RB_NO_WAKEUP);
 }
 
+/* The state of the thread that holds the lock, or 0. */
+inlined u64 holder_of(const struct config *c, u64 lock)
+{
+	u64 state = 0;
+	u32 locked = 0;
+
+	if (read_user(&locked, sizeof(locked), (void *)(lock + c->locked)) || locked != 1)
+		return 0;
+	return word_at(lock + c->last_holder, &state) ? 0 : state;
+}
+
+/* Whether garbage is collected, and by this thread: the interpreter says the one, holding its lock the other. */
+inlined int collects(const struct config *c, u64 state)
+{
+	u64 interpreter = 0, lock = c->lock;
+	u32 collecting = 0;
+
+	if (c->collecting == NONE)
+		return 0;
+	if (c->interpreter != NONE && word_at(state + c->interpreter, &interpreter))
+		return 0;
+	if (read_user(&collecting, sizeof(collecting), (void *)(interpreter + c->collecting)) || !collecting)
+		return 0;
+	if (c->lock_pointer != NONE && word_at(interpreter + c->lock_pointer, &lock))
+		return 0;
+	return holder_of(c, lock) == state;
+}
+
 /* Reads the frames of the thread that runs now, whose state `thread` tells, and sends them off. */
 inlined void send_stack(const struct config *c, const struct thread *thread, struct stack *stack, u32 tid, u8 kind)
 {
@@ -108,19 +136,10 @@ inlined void send_stack(const struct config *c, const struct thread *thread, str
 		stack->record.flags = UNKNOWN_THREAD;
 	else
 		walk(c, stack, state);
+	if (kind != WAIT_BEGAN && !(stack->record.flags & UNKNOWN_THREAD) && collects(c, state))
+		stack->record.flags |= COLLECTING;
 	finish_stack(stack);
 	add_to(&spent, now() - begun);
-}
-
-/* The state of the thread that holds the lock, or 0. */
-inlined u64 holder_of(const struct config *c, u64 lock)
-{
-	u64 state = 0;
-	u32 locked = 0;
-
-	if (read_user(&locked, sizeof(locked), (void *)(lock + c->locked)) || locked != 1)
-		return 0;
-	return word_at(lock + c->last_holder, &state) ? 0 : state;
 }
 
 /*
@@ -141,8 +160,11 @@ inlined void read_holder(const struct config *c, struct stack *stack, u32 tid, u
 			return;
 		if (stack->record.flags & BROKEN)
 			stack->seal = 0;
-		else if (stack->seal == stack->last_seal)
+		else if (stack->seal == stack->last_seal) {
+			if (collects(c, state))
+				stack->record.flags |= COLLECTING;
 			return finish_stack(stack);
+		}
 		stack->last_seal = stack->seal;
 	}
 changing:

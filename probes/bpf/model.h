@@ -32,7 +32,7 @@ static long (*ring_output)(void *ring, void *data, u64 size, u64 flags) = (void 
 /* The largest part of a frame that is read. */
 #define LARGEST_HEAD 128
 /* The largest distance between a frame and the one it called at which what lies between belongs to the caller. */
-#define LONGEST_FRAME 512
+#define LONGEST_FRAME 2048
 /* How often another thread's frames are read until two readings in a row agree. */
 #define READINGS 6
 /* Nanoseconds between two readings of the same lock's holder, at least: a waiter reads with the lock's mutex in hand. */
@@ -51,7 +51,7 @@ enum { COND, SWITCH_COND, WHOLE_LOCK };
 /* Records that are stacks, beside those of calls, which carry their cookie. */
 enum { WAIT_BEGAN = 16, AT_RELEASE, TICK, HOLDER };
 /* What is the matter with a stack. */
-enum { CUT = 1, BROKEN = 2, UNKNOWN_THREAD = 4 };
+enum { CUT = 1, BROKEN = 2, UNKNOWN_THREAD = 4, COLLECTING = 8 };
 /* Runtimes. */
 enum { UNKNOWN_RUNTIME, PYTHON, TOYVM };
 
@@ -87,6 +87,13 @@ struct config {
 	u64 entry_value;
 	/* In a code object: pointer to the name. */
 	u64 name;
+	/* In a thread's state: pointer to its interpreter; if it does not exist, `collecting` is an address. */
+	u64 interpreter;
+	/* In an interpreter: a word of 32 bits, not 0 while garbage is collected. */
+	u64 collecting;
+	/* In an interpreter: pointer to its lock; if it does not exist, the lock is at `lock`. */
+	u64 lock_pointer;
+	u64 lock;
 	/* Toy VM, in a thread record: how many frames there are, and where. */
 	u64 depth;
 	u64 frames;

@@ -883,3 +883,24 @@ fn anything(choice: u8, now: u64) -> What {
         _ => tick(SampleCause::WaitBegan),
     }
 }
+
+#[test]
+fn an_owner_reads_itself_while_others_wait() {
+    let mut ledger = ledger(0);
+    for thread in 1..=2 {
+        created_running(&mut ledger, 0, thread);
+    }
+    let sample = |name, cause| What::Stack(StackSample { until: at(0), stack: Some(stack(name)), cause });
+    step(&mut ledger, 0, 1, LockStep::Acquired);
+    apply(&mut ledger, 5, 1, sample("spin", SampleCause::Contended));
+    step(&mut ledger, 10, 2, LockStep::Want);
+    apply(&mut ledger, 20, 1, sample("parse", SampleCause::Contended));
+    // Once somebody has read owners, a tick is one more reading.
+    apply(&mut ledger, 40, 1, sample("work", SampleCause::Tick));
+    step(&mut ledger, 60, 1, LockStep::Released);
+    step(&mut ledger, 60, 2, LockStep::Acquired);
+    let result = ledger.finish(at(60));
+    assert_sound(&result);
+    let blame: Vec<_> = result.blame.iter().map(|blame| (blame.stack, blame.wait.as_nanos())).collect();
+    assert_eq!(blame, [(stack("work"), 30), (stack("parse"), 20)]);
+}

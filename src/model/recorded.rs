@@ -38,6 +38,17 @@ pub struct RecordedStack {
     pub frames: Box<[RecordedFrame]>,
     /// What became of the walk.
     pub walk: Walk,
+    /// What the interpreter did below the innermost frame.
+    pub below: Below,
+}
+
+/// What the interpreter does for a thread without a frame of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Below {
+    /// Nothing that was noted.
+    Nothing,
+    /// It collects garbage.
+    GarbageCollection,
 }
 
 /// What became of a walk along the frames of a thread.

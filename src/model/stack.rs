@@ -21,6 +21,9 @@ pub const PAGE_FAULT: &str = "page fault";
 /// The marker behind script frames where native ones are wanted and were not read.
 pub const NATIVE_UNREAD: &str = "native frames not read";
 
+/// The marker behind the script frame in which the interpreter began to collect garbage.
+pub const GARBAGE_COLLECTION: &str = "garbage collection";
+
 /// One level of a call stack.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Frame {

@@ -6,7 +6,7 @@
 use crate::{
     model::{
         profile::Profile,
-        stack::{Frame, FrameKind, NATIVE_UNREAD, PAGE_FAULT},
+        stack::{Frame, FrameKind, GARBAGE_COLLECTION, NATIVE_UNREAD, PAGE_FAULT},
         state::State,
     },
     report::native::{self, Role},
@@ -88,6 +88,9 @@ impl<'a> HoldKind<'a> {
     fn running(frames: &[&'a Frame], native: NativeFrames) -> Self {
         if kernel(frames) == Some(PAGE_FAULT) {
             return Self::PageFault;
+        }
+        if collects_garbage(frames) {
+            return Self::GarbageCollection;
         }
         let tail = native_tail(frames);
         if tail.iter().any(|frame| native::role(frame) == Role::Collector) {
@@ -172,6 +175,12 @@ fn native_tail<'a>(frames: &[&'a Frame]) -> Vec<&'a Frame> {
 fn destroys(tail: &[&Frame]) -> bool {
     let first = tail.iter().position(|frame| native::role(frame) == Role::Destructor);
     first.is_some_and(|first| native::first_call(tail).is_none_or(|call| first <= call))
+}
+
+/// Whether the interpreter itself said, when the stack was read, that it collected garbage in the innermost function.
+fn collects_garbage(frames: &[&Frame]) -> bool {
+    let innermost = frames.iter().rev().take_while(|frame| frame.kind != FrameKind::Script);
+    innermost.into_iter().any(|frame| **frame == Frame::marker(GARBAGE_COLLECTION))
 }
 
 fn finalizes(frame: &Frame) -> bool {

@@ -11,7 +11,7 @@ use crate::{
     model::{
         ids::Tid,
         profile::{Blame, Profile},
-        stack::{Frame, FrameKind, NATIVE_UNREAD, StackId, StackTable},
+        stack::{Frame, FrameKind, GARBAGE_COLLECTION, NATIVE_UNREAD, StackId, StackTable},
         state::StateClass,
         time::Nanos,
     },
@@ -92,7 +92,8 @@ fn unread(stacks: &mut StackTable, stack: StackId) -> StackId {
 }
 
 fn without_native(mut frames: Vec<Frame>) -> Vec<Frame> {
-    frames.retain(|frame| matches!(frame.kind, FrameKind::Script | FrameKind::Marker));
+    let collector = Frame::marker(GARBAGE_COLLECTION);
+    frames.retain(|frame| matches!(frame.kind, FrameKind::Script | FrameKind::Marker) && *frame != collector);
     frames
 }
 

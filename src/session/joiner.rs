@@ -7,7 +7,7 @@ use crate::{
     model::{
         machine::MachineState,
         recorded::Entry,
-        stack::{Frame, FrameKind, NATIVE_UNREAD},
+        stack::{Frame, FrameKind, GARBAGE_COLLECTION, NATIVE_UNREAD},
     },
     native::{
         merge::{Extent, Fit, ScriptFrame as Script, merge},
@@ -109,7 +109,8 @@ impl Joiner {
             Err(why @ (StackFailure::NoFrames | StackFailure::UnknownThread)) => (Vec::new(), Some(why)),
             Err(why) => return Err(why),
         };
-        if script.last().is_some_and(|frame| frame.frame.kind == FrameKind::Marker) {
+        let is_known = |last: &Frame| last.kind != FrameKind::Marker || *last == Frame::marker(GARBAGE_COLLECTION);
+        if script.last().is_some_and(|last| !is_known(&last.frame)) {
             // Its innermost frames are not known, so nobody knows who called what.
             return Ok(script.into_iter().map(|script| script.frame).collect());
         }

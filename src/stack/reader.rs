@@ -8,7 +8,11 @@ use std::{
 };
 
 use crate::{
-    model::{address::LiveAddress, ids::Tid, stack::Frame},
+    model::{
+        address::LiveAddress,
+        ids::Tid,
+        stack::{Frame, GARBAGE_COLLECTION},
+    },
     stack::{CHANGING, Motion, ScriptFrame, StackFailure, plain, python::PythonStacks, toyvm::ToyStacks},
     target::{
         discover::Target,
@@ -110,7 +114,7 @@ impl StackReader {
                 .and_then(|()| self.read_known(tid, motion));
         }
         match &stack {
-            Ok(frames) if frames.last() == Some(&ScriptFrame::marker(CHANGING)) => self.tally.changing += 1,
+            Ok(frames) if is_changing(frames) => self.tally.changing += 1,
             Err(StackFailure::Torn) => self.tally.torn += 1,
             Err(StackFailure::Unreadable) => self.tally.unreadable += 1,
             Ok(_) | Err(StackFailure::NoFrames | StackFailure::UnknownThread) => {}
@@ -132,11 +136,21 @@ impl StackReader {
             }
             match self.stacks.read(memory, seat.state, motion) {
                 Err(StackFailure::NoFrames) => failure = StackFailure::NoFrames,
+                Ok(mut frames) => {
+                    if self.target.collects_garbage(memory, seat.state) && !is_changing(&frames) {
+                        frames.push(ScriptFrame::marker(GARBAGE_COLLECTION));
+                    }
+                    return Ok(frames);
+                }
                 other => return other,
             }
         }
         Err(failure)
     }
+}
+
+fn is_changing(frames: &[ScriptFrame]) -> bool {
+    frames.last() == Some(&ScriptFrame::marker(CHANGING))
 }
 
 impl Stacks {

@@ -7,8 +7,8 @@ use std::fmt;
 
 use crate::{
     model::{
-        recorded::{RecordedFrame, RecordedStack, Walk},
-        stack::Frame,
+        recorded::{Below, RecordedFrame, RecordedStack, Walk},
+        stack::{Frame, GARBAGE_COLLECTION},
     },
     stack::{CHANGING, DEEPER, ScriptFrame, StackFailure, plain, python::names::PythonNames, toyvm::ToyStacks},
     target::{discover::Target, memory::Memory, runtime::Runtime},
@@ -57,6 +57,9 @@ impl Resolver {
         self.names.begin_reading();
         for frame in stack.frames.iter().rev() {
             frames.extend(self.names.name(&*self.memory, frame)?);
+        }
+        if stack.below == Below::GarbageCollection {
+            frames.push(ScriptFrame::marker(GARBAGE_COLLECTION));
         }
         if stack.walk == Walk::Changing {
             frames.push(ScriptFrame::marker(CHANGING));

@@ -114,6 +114,7 @@ impl DebugOffsets {
         layout.interpreter.next = self.offset(at.next)?;
         layout.interpreter.threads_head = self.offset(at.threads_head)?;
         layout.interpreter.lock = Some(self.offset(at.lock)?);
+        layout.interpreter.collecting = self.offset(at.collector)?.checked_add(self.offset(at.collecting)?);
         let own = self.offset(at.own_lock)?;
         let locked = self.offset(at.own_lock_locked)?.checked_sub(own);
         let holder = self.offset(at.own_lock_holder)?.checked_sub(own);
@@ -212,6 +213,8 @@ struct Interpreter {
     own_lock: usize,
     own_lock_locked: usize,
     own_lock_holder: usize,
+    collector: usize,
+    collecting: usize,
 }
 
 #[derive(Debug, Deserialize)]

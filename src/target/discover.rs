@@ -4,6 +4,7 @@ use std::{io, path::PathBuf};
 
 use crate::{
     model::{
+        address::LiveAddress,
         ids::{LockId, Pid},
         profile::TargetSummary,
     },
@@ -116,6 +117,14 @@ impl Target {
         match &self.runtime {
             Runtime::CPython(python) => python.threads(self.pid, memory),
             Runtime::ToyVm(vm) => vm.threads(self.pid, memory),
+        }
+    }
+
+    /// Whether the thread with this state collects garbage now.
+    pub fn collects_garbage(&self, memory: &dyn Memory, state: LiveAddress) -> bool {
+        match &self.runtime {
+            Runtime::CPython(python) => python.collects(memory, state),
+            Runtime::ToyVm(_) => false,
         }
     }
 

@@ -35,6 +35,8 @@ pub struct RuntimeLayout {
     pub interpreters_head: u64,
     /// The one lock, embedded in the runtime (up to 3.11); absent from 3.12 on.
     pub lock: Option<u64>,
+    /// A word, signed 32 bits, that is not 0 while garbage is collected (3.8); later each interpreter has its own.
+    pub collecting: Option<u64>,
 }
 
 /// Offsets inside `PyInterpreterState`.
@@ -49,6 +51,8 @@ pub struct InterpreterLayout {
     pub threads_head: u64,
     /// Pointer to the interpreter's lock (from 3.12 on); absent before.
     pub lock: Option<u64>,
+    /// A word, signed 32 bits, that is not 0 while the interpreter collects garbage (from 3.9 on).
+    pub collecting: Option<u64>,
 }
 
 /// Offsets inside `PyThreadState`.

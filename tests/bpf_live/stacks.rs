@@ -71,10 +71,20 @@ fn no_impossible_chain_comes_out_of_a_running_thread() {
         observed.source.finish(&mut Vec::new());
         let spent = observed.source.tally().cost_of_stacks.expect("it is counted");
         assert!(spent > Nanos::ZERO && spent < Nanos::from_millis(4_000), "two threads had two seconds: {spent:?}");
-        println!("{}: {} whole, {} impossible, {failures} refused", interpreter.name, counts[1], counts[0]);
+        let readings = observed.events.iter().filter(|event| is_reading(event)).count();
+        println!(
+            "{}: {} whole, {} impossible, {failures} refused; {readings} of holders",
+            interpreter.name, counts[1], counts[0]
+        );
+        assert!(readings > 100, "{}", interpreter.name);
         assert_eq!(counts[0], 0, "{}", interpreter.name);
         assert!(counts[1] > 100 && failures * 50 < counts[1].try_into().unwrap(), "{}", interpreter.name);
     }
+}
+
+/// Whether it is a stack of the lock's holder while others waited.
+fn is_reading(event: &Event) -> bool {
+    matches!(&event.what, What::Stack(sample) if sample.cause == SampleCause::Contended)
 }
 
 /// Whether the program can be there; the first thread only waits for its standard input.

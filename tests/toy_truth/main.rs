@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and prints what it measured")]
 
 mod compare;
+mod culprits;
 #[path = "../support/live.rs"]
 mod live;
 mod profiled;
@@ -47,6 +48,25 @@ fn lasting_faults(program: &Path, way: Way) -> Vec<String> {
 }
 
 #[test]
+fn each_function_is_charged_what_it_inflicted() {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/toy/culprits.toy");
+    let tracepoints = may_use_uprobes().then_some(Way::RunTracepoints);
+    let mut lasting = Vec::new();
+    for way in ways().into_iter().chain(tracepoints) {
+        let mut faults = Vec::new();
+        for _ in 0..ATTEMPTS {
+            println!("culprits, {}", way.name());
+            faults = culprits::faults(&Profiled::run(&program, way));
+            if faults.is_empty() {
+                break;
+            }
+        }
+        lasting.extend(faults.iter().map(|fault| format!("{}: {fault}", way.name())));
+    }
+    assert!(lasting.is_empty(), "{}", lasting.join("\n"));
+}
+
+#[test]
 fn one_thread_alone_never_waits() {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/toy/single.toy");
     for way in ways() {
@@ -64,7 +84,7 @@ fn programs() -> Vec<std::path::PathBuf> {
     let mut programs: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     programs.retain(|path| path.extension().is_some_and(|extension| extension == "toy"));
     programs.sort();
-    assert!(programs.len() >= 9, "{programs:?}");
+    assert!(programs.len() >= 10, "{programs:?}");
     programs
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::live::attached::attached;
+use crate::live::{attached::attached, privilege::without_programs};
 
 /// How the profiler meets the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Way {
     RunPreload,
     /// Probes on libc's calls.
     RunUprobe,
+    /// The same without programs in the kernel.
+    RunTracepoints,
     /// Probes on the toy VM's own trace points.
     AttachUsdt,
 }
@@ -28,6 +30,7 @@ impl Way {
         match self {
             Self::RunPreload => "preload",
             Self::RunUprobe => "uprobe",
+            Self::RunTracepoints => "tracefs",
             Self::AttachUsdt => "usdt",
         }
     }
@@ -46,8 +49,13 @@ impl Profiled {
         let mut vm = gilscope(&["toyvm"]);
         vm.arg(program).arg("--truth").arg(&truth);
         match way {
-            Way::RunPreload => launch("preload", &vm, &profile),
-            Way::RunUprobe => launch("uprobe", &vm, &profile),
+            Way::RunPreload => launch(gilscope(&[]), "preload", &vm, &profile),
+            Way::RunUprobe => launch(gilscope(&[]), "uprobe", &vm, &profile),
+            Way::RunTracepoints => {
+                let mut without = without_programs();
+                without.arg(env!("CARGO_BIN_EXE_gilscope"));
+                launch(without, "uprobe", &vm, &profile);
+            }
             Way::AttachUsdt => attach(vm.arg("--announce"), &profile),
         }
         let read = |path: &Path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
@@ -61,9 +69,12 @@ fn gilscope(words: &[&str]) -> Command {
     command
 }
 
-fn launch(backend: &str, vm: &Command, profile: &Path) {
-    let mut run = gilscope(&["run", "-q", "--backend", backend, "-o"]);
-    run.arg(profile).arg("--").arg(vm.get_program()).args(vm.get_args());
+fn launch(mut run: Command, backend: &str, vm: &Command, profile: &Path) {
+    run.args(["run", "-q", "--backend", backend, "-o"])
+        .arg(profile)
+        .arg("--")
+        .arg(vm.get_program())
+        .args(vm.get_args());
     let output = run.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -22,7 +22,7 @@ fn frame(word: &str) -> Frame {
             None => script(name, "/srv/app.py"),
         },
         Some(("k", call)) => Frame::kernel(&call.replace('_', " ")),
-        Some(("m", text)) => Frame::marker(text),
+        Some(("m", text)) => Frame::marker(&text.replace('_', " ")),
         _ => match word.split_once('!') {
             Some(("py", function)) => Frame::native(function, PYTHON),
             Some((object, function)) => Frame::native(function, &format!("/usr/lib/{object}")),
@@ -47,6 +47,9 @@ fn told(state: State, stack: &str, native: NativeFrames) -> String {
 fn running_owners_are_told_by_their_native_frames() {
     for (stack, expected) in [
         ("s:main s:work", "bytecode"),
+        ("s:main s:work m:garbage_collection py!0x4f10", "garbage collection"),
+        ("s:main m:garbage_collection s:callback", "bytecode"),
+        ("s:main s:work m:native_frames_not_read", "bytecode or C code"),
         ("s:main s:work py!PyNumber_Add py!long_add", "bytecode"),
         ("s:main s:work py!PyNumber_Add libc.so.6!malloc", "bytecode"),
         ("s:main s:work py!0x4f10", "bytecode or C code"),

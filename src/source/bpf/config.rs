@@ -2,9 +2,9 @@
 
 use crate::target::{
     discover::Target,
-    layout::{Instruction, PythonLayout, TopFrame},
+    layout::{Instruction, TopFrame},
     lock::LockLayout,
-    runtime::{Runtime, toyvm::ToyLayout},
+    runtime::{Runtime, cpython::CPython, toyvm::ToyLayout},
 };
 
 /// The largest part of a frame that the programs read.
@@ -38,6 +38,10 @@ pub(super) struct Config {
     entry: u64,
     entry_value: u64,
     name: u64,
+    interpreter: u64,
+    collecting: u64,
+    lock_pointer: u64,
+    lock: u64,
     depth: u64,
     frames: u64,
     frame_size: u64,
@@ -55,13 +59,14 @@ impl Config {
     pub(super) fn of(target: &Target) -> Option<Self> {
         let process = u64::try_from(target.pid.raw()).ok()?;
         let config = match &target.runtime {
-            Runtime::CPython(python) => Self::python(&python.layout)?,
+            Runtime::CPython(python) => Self::python(python)?,
             Runtime::ToyVm(vm) => Self::toy(&vm.layout)?,
         };
         Some(Self { process, ..config })
     }
 
-    fn python(layout: &PythonLayout) -> Option<Self> {
+    fn python(python: &CPython) -> Option<Self> {
+        let layout = &python.layout;
         let frame = &layout.frame;
         let (instruction, size) = match frame.instruction {
             Instruction::Index { offset, .. } => (offset, 4),
@@ -98,7 +103,7 @@ impl Config {
             entry: within(frame.entry.map(|byte| byte.offset)),
             entry_value: frame.entry.map_or(0, |byte| u64::from(byte.value)),
             name: layout.code.name,
-            ..Self::default()
+            ..Collector::of(python).words()
         })
     }
 
@@ -116,6 +121,7 @@ impl Config {
             depth: layout.thread_depth,
             frames: layout.thread_frames,
             frame_size: layout.frame_size,
+            collecting: NONE,
             ..Self::default()
         })
     }
@@ -144,11 +150,45 @@ impl Config {
             self.entry,
             self.entry_value,
             self.name,
+            self.interpreter,
+            self.collecting,
+            self.lock_pointer,
+            self.lock,
             self.depth,
             self.frames,
             self.frame_size,
         ];
         words.into_iter().flat_map(u64::to_ne_bytes).collect()
+    }
+}
+
+/// Where it says that garbage is collected, and which lock the collecting thread holds.
+#[derive(Debug, Clone, Copy)]
+struct Collector {
+    /// In the interpreter or, if that is all the same, at this address.
+    collecting: u64,
+    interpreter: u64,
+    lock_pointer: u64,
+    lock: u64,
+}
+
+impl Collector {
+    fn of(python: &CPython) -> Self {
+        let CPython { layout, runtime, .. } = python;
+        let fixed = |offset: u64| runtime.plus(offset).raw();
+        let in_interpreter = layout.interpreter.collecting;
+        let in_runtime = layout.runtime.collecting.filter(|_| in_interpreter.is_none());
+        Self {
+            collecting: in_interpreter.or(in_runtime.map(fixed)).unwrap_or(NONE),
+            interpreter: if in_runtime.is_some() { NONE } else { layout.thread.interpreter },
+            lock_pointer: layout.interpreter.lock.unwrap_or(NONE),
+            lock: layout.runtime.lock.map_or(0, fixed),
+        }
+    }
+
+    fn words(self) -> Config {
+        let Self { collecting, interpreter, lock_pointer, lock } = self;
+        Config { collecting, interpreter, lock_pointer, lock, ..Config::default() }
     }
 }
 

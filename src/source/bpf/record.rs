@@ -9,7 +9,7 @@ use crate::{
         address::LiveAddress,
         event::{LockStep, SampleCause},
         ids::Tid,
-        recorded::{Entry, RecordedFrame, RecordedStack, Walk},
+        recorded::{Below, Entry, RecordedFrame, RecordedStack, Walk},
         time::MonoNanos,
     },
     target::site::{CondFunction, SiteMeaning},
@@ -23,6 +23,9 @@ const ADDRESS_BITS: u32 = 48;
 /// In the word of a frame's name, which no address of a program has: the frame is the outermost of its call of the
 /// evaluation loop.
 const OUTERMOST: u64 = 1 << 63;
+
+/// In the flags of a stack: the interpreter collects garbage for the thread.
+const COLLECTING: u8 = 8;
 
 /// Meanings in the order of their cookies; between the calls and the steps there is room.
 const CALLS: [CondFunction; 3] = [CondFunction::Signal, CondFunction::TimedWait, CondFunction::Wait];
@@ -139,7 +142,8 @@ fn kind(number: u8) -> Option<Kind> {
 }
 
 fn stack(bytes: &[u8], flags: u8) -> Option<RecordedStack> {
-    let walk = match flags {
+    let below = if flags & COLLECTING != 0 { Below::GarbageCollection } else { Below::Nothing };
+    let walk = match flags & !COLLECTING {
         0 => Walk::Complete,
         1 => Walk::Cut,
         2 => Walk::Broken,
@@ -147,7 +151,7 @@ fn stack(bytes: &[u8], flags: u8) -> Option<RecordedStack> {
         _ => return None,
     };
     let frames = bytes.chunks_exact(FRAME).map(frame).collect::<Option<_>>()?;
-    Some(RecordedStack { frames, walk })
+    Some(RecordedStack { frames, walk, below })
 }
 
 fn frame(bytes: &[u8]) -> Option<RecordedFrame> {
@@ -231,7 +235,7 @@ mod tests {
     #[test]
     fn nonsense_is_counted() {
         let mut decoder = Decoder::default();
-        for bytes in [record(0, 0, 0, &[]), record(1, 3, 0, &[]), record(1, 18, 9, &[]), vec![0; 23]] {
+        for bytes in [record(0, 0, 0, &[]), record(1, 3, 0, &[]), record(1, 18, 3, &[]), vec![0; 23]] {
             assert_eq!(decoder.decode(&bytes), None);
         }
         assert_eq!(decoder.malformed(), 4);

@@ -117,7 +117,7 @@ fn stack(frames: &[Record], operand: u64) -> RecordedStack {
         _ if operand & STACK_CUT != 0 => recorded::Walk::Cut,
         _ => recorded::Walk::Complete,
     };
-    RecordedStack { frames: frames.iter().map(frame).collect(), walk }
+    RecordedStack { frames: frames.iter().map(frame).collect(), walk, below: recorded::Below::Nothing }
 }
 
 fn frame(record: &Record) -> RecordedFrame {

@@ -11,7 +11,7 @@ use crate::{
     model::{
         event::{Event, LostEvents, SampleCause, What},
         ids::{Pid, Tid},
-        recorded::RecordedStack,
+        recorded::{RecordedStack, Walk},
         stack::{Frame, StackId, StackTable},
         time::MonoNanos,
     },
@@ -24,7 +24,8 @@ use crate::{
             file,
             layout::{
                 CHUNKS, KIND_BITS, KIND_FILLER, KIND_LOST, KIND_SIGNAL, KIND_STACK, KIND_TIMED_WAIT, RECORDS,
-                RING_BYTES, STACK_FAILED, STACK_KNOWN, STACK_OF_HOLDER, STACK_OF_RELEASER, STACK_OF_WAITER, Slot,
+                RING_BYTES, STACK_CHANGING, STACK_FAILED, STACK_KNOWN, STACK_OF_HOLDER, STACK_OF_RELEASER,
+                STACK_OF_WAITER, Slot,
             },
             ring::SharedRing,
         },
@@ -168,10 +169,14 @@ fn the_end_delivers_everything_and_silences_the_probe() {
     assert_eq!(stage.source.tally().lock_events, 1);
 }
 
-/// Names a stack by how many frames it has.
+/// Names a stack by how many frames it has, and whether those are all.
 fn counting() -> OnStack {
     let mut table = StackTable::default();
-    Box::new(move |stack: &RecordedStack| Some(table.intern(&vec![Frame::marker("frame"); stack.frames.len()])))
+    Box::new(move |stack: &RecordedStack| Some(table.intern(&counted(stack.frames.len(), stack.walk))))
+}
+
+fn counted(count: usize, walk: Walk) -> Vec<Frame> {
+    vec![Frame::marker(&format!("{walk:?}")); count]
 }
 
 /// What was delivered: calls by their order, stacks by their cause and the id of one with so many frames.
@@ -198,6 +203,9 @@ fn stacks_follow_their_call_and_are_remembered_by_their_print() {
         (print, KIND_STACK, STACK_OF_HOLDER | STACK_KNOWN),
         (6, KIND_STACK, STACK_OF_HOLDER | STACK_KNOWN),
         (0, KIND_STACK, STACK_OF_HOLDER | STACK_FAILED),
+        (7, KIND_STACK, STACK_OF_HOLDER | STACK_CHANGING | 2),
+        (0, KIND_SIGNAL, 77),
+        (0, KIND_SIGNAL, 77),
         (0, KIND_FILLER, 0),
         (other, KIND_STACK, STACK_OF_RELEASER | STACK_OF_HOLDER),
         // More frames than there are: not a frame of it is believed.
@@ -208,7 +216,9 @@ fn stacks_follow_their_call_and_are_remembered_by_their_print() {
     stage.poll(&mut out);
     assert_eq!(*stage.conds.lock().unwrap(), [10]);
     let mut table = StackTable::default();
-    let [two, none] = [2, 0].map(|count| Some(table.intern(&vec![Frame::marker("frame"); count])));
+    // In the order in which the source meets them.
+    let kinds = [(2, Walk::Complete), (0, Walk::Complete), (2, Walk::Changing)];
+    let [two, none, outer] = kinds.map(|(count, walk)| Some(table.intern(&counted(count, walk))));
     let holder = SampleCause::Contended;
     let expected = [
         (SampleCause::WaitBegan, two),
@@ -216,6 +226,7 @@ fn stacks_follow_their_call_and_are_remembered_by_their_print() {
         (holder, two),
         (holder, None),
         (holder, None),
+        (holder, outer),
         (SampleCause::WaitBegan, None),
     ];
     assert_eq!(stacks(&out), expected);

@@ -37,6 +37,9 @@ pub struct PythonStacks {
     second: Reading,
 }
 
+/// How often it is tried in all: some attempts meet a frame that has just ended.
+const MOST_ATTEMPTS: usize = 3 * ATTEMPTS;
+
 /// How much of a running thread's stack is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
@@ -89,7 +92,7 @@ impl PythonStacks {
 
     fn read_moving(&mut self, memory: &dyn Memory, state: LiveAddress) -> Result<Vec<ScriptFrame>, StackFailure> {
         let mut failure = StackFailure::Torn;
-        for attempt in 1..=ATTEMPTS {
+        for attempt in 1..=MOST_ATTEMPTS {
             let wanted = if attempt < ATTEMPTS { Wanted::Whole } else { Wanted::OuterPart };
             let learned = self.names.learned();
             match self.attempt(memory, state, wanted) {

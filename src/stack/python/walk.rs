@@ -119,8 +119,12 @@ impl Walker {
             pages.read(memory, at.plus(self.start), bytes)?;
             let head = Head { bytes, start: self.start };
             if self.is_script(&head) {
-                self.check_executing(&head, at)?;
-                chain.frames.push(self.raw_frame(&head, at));
+                if self.executes(&head) {
+                    chain.frames.push(self.raw_frame(&head, at));
+                } else if at != top {
+                    return Err(WalkError::Ended(at));
+                }
+                // The innermost frame may be about to begin or to end, and does not count then.
             } else if let Some(called) = chain.frames.last_mut() {
                 called.frame.entry = Entry::Outermost;
             }
@@ -134,11 +138,8 @@ impl Walker {
         self.layout.owner.is_none_or(|owner| !self.layout.shim_owners.contains(&head.byte(owner)))
     }
 
-    fn check_executing(&self, head: &Head<'_>, at: LiveAddress) -> Result<(), WalkError> {
-        match self.layout.executing {
-            Some(byte) if head.byte(byte.offset) != byte.value => Err(WalkError::Ended(at)),
-            _ => Ok(()),
-        }
+    fn executes(&self, head: &Head<'_>) -> bool {
+        self.layout.executing.is_none_or(|byte| head.byte(byte.offset) == byte.value)
     }
 
     fn raw_frame(&self, head: &Head<'_>, address: LiveAddress) -> RawFrame {

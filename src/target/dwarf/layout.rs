@@ -33,6 +33,7 @@ pub fn layout_of(types: &Structures<'_>, version: PythonVersion) -> Option<Pytho
         runtime: RuntimeLayout {
             interpreters_head: types.offset("pyruntimestate", "interpreters.head")?,
             lock: lock_in_runtime,
+            collecting: types.offset("pyruntimestate", "gc.collecting"),
         },
         interpreter: interpreter(types, lock_in_runtime)?,
         thread: thread(types)?,
@@ -50,6 +51,7 @@ fn interpreter(types: &Structures<'_>, lock_in_runtime: Option<u64>) -> Option<I
         id: types.offset("_is", "id")?,
         threads_head: types.offset("_is", "threads.head").or_else(|| types.offset("_is", "tstate_head"))?,
         lock: if lock_in_runtime.is_some() { None } else { Some(own?) },
+        collecting: types.offset("_is", "gc.collecting"),
     })
 }
 

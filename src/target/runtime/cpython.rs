@@ -88,6 +88,25 @@ impl CPython {
         Ok(memory.read_u32(lock.plus(self.layout.lock.locked))? <= 1)
     }
 
+    /// Whether the thread with this state collects garbage: its interpreter says that somebody does, and it is the one that
+    /// holds the lock. Not known means no.
+    pub fn collects(&self, memory: &dyn Memory, state: LiveAddress) -> bool {
+        self.find_collecting(memory, state).unwrap_or(false)
+    }
+
+    fn find_collecting(&self, memory: &dyn Memory, state: LiveAddress) -> Option<bool> {
+        let interpreter = memory.read_pointer(state.plus(self.layout.thread.interpreter)).ok()?;
+        let in_runtime = || self.layout.runtime.collecting.map(|offset| self.runtime.plus(offset));
+        let word = self.layout.interpreter.collecting.map(|offset| interpreter.plus(offset)).or_else(in_runtime)?;
+        if memory.read_u32(word).ok()? == 0 {
+            return Some(false);
+        }
+        let lock = self.lock_of(memory, Interpreter { address: interpreter, id: 0 }).ok()?;
+        let is_held = memory.read_u32(lock.plus(self.layout.lock.locked)).ok()? == 1;
+        let holder = memory.read_pointer(lock.plus(self.layout.lock.last_holder)).ok()?;
+        Some(is_held && holder == state)
+    }
+
     /// Whether every lock looks like one: an interval that can be meant, and one of its three states. True while the
     /// interpreter starts and has none yet.
     pub fn has_sound_locks(&self, memory: &dyn Memory) -> Result<bool, RuntimeError> {
