@@ -379,6 +379,14 @@ fn the_summary_reads_as_agreed() {
 }
 
 #[test]
+fn without_any_thread_the_summary_says_just_that() {
+    let text = render_only(&nothing(), Format::Text, View::All);
+    assert!(text.contains("No thread was observed: nothing can be said."), "{text}");
+    assert!(text.contains("What this means\n  1. No thread was observed: nothing can be judged\n"), "{text}");
+    assert!(!text.contains("What the lock was held for") && !text.contains("Who waited for whom"), "{text}");
+}
+
+#[test]
 fn a_broken_invariant_is_said_loudly() {
     let mut profile = support::shop();
     profile.quality.invariants_broken.push("thread 4243: states sum to 9 s of 10 s".to_owned());

@@ -171,16 +171,16 @@ fn native_tail<'a>(frames: &[&'a Frame]) -> Vec<&'a Frame> {
     frames[after..].iter().copied().filter(|frame| frame.kind == FrameKind::Native).collect()
 }
 
-/// Whether the interpreter itself said, when the stack was read, that it collected garbage in the innermost function.
-fn collects_garbage(frames: &[&Frame]) -> bool {
-    let innermost = frames.iter().rev().take_while(|frame| frame.kind != FrameKind::Script);
-    innermost.into_iter().any(|frame| **frame == Frame::marker(GARBAGE_COLLECTION))
-}
-
 /// Whether bytecode itself takes an object apart; what C code does on its way is that code's work.
 fn destroys(tail: &[&Frame]) -> bool {
     let first = tail.iter().position(|frame| native::role(frame) == Role::Destructor);
     first.is_some_and(|first| native::first_call(tail).is_none_or(|call| first <= call))
+}
+
+/// Whether the interpreter itself said, when the stack was read, that it collected garbage in the innermost function.
+fn collects_garbage(frames: &[&Frame]) -> bool {
+    let innermost = frames.iter().rev().take_while(|frame| frame.kind != FrameKind::Script);
+    innermost.into_iter().any(|frame| **frame == Frame::marker(GARBAGE_COLLECTION))
 }
 
 fn finalizes(frame: &Frame) -> bool {
