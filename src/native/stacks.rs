@@ -276,7 +276,9 @@ impl Mapped {
     /// Of what is inlined in the interpreter's own code most is there everywhere and tells nothing, such as `Py_INCREF`. What
     /// a built-in function does when its arguments have been converted is what the program has called.
     fn is_told(&self, function: &Function) -> bool {
-        !function.inlined || self.belongs == Belongs::Others || function.name.ends_with(IMPLEMENTATION)
+        let implements =
+            function.name.ends_with(IMPLEMENTATION) && !function.name.trim_start_matches('_').starts_with("Py");
+        !function.inlined || self.belongs == Belongs::Others || implements
     }
 
     fn role(&self, function: &str) -> Role {

@@ -1,8 +1,9 @@
 //! Machine code for stacks that were noted without it.
 //!
-//! A holder's stack that a waiter read, and one noted at a release, end with script frames; only samples go on into machine code.
-//! What a thread did below the same script frames, sampled while it owned the lock, tells in which proportion the time of
-//! such a stack belongs to which native function. Where nothing was sampled, a marker says so. No nanosecond is lost.
+//! A holder's stack that a waiter read, and one noted at a release, end with script frames; only samples go on into machine code,
+//! and not all of those: a copy of the stack may have been lost, or have come too late. What a thread did below the same script
+//! frames, sampled while it owned the lock, or in the same state, tells in which proportion the time of such a stack belongs
+//! to which native function. Where nothing was sampled, a marker says so. No nanosecond is lost.
 
 use rustc_hash::FxHashMap;
 
@@ -10,9 +11,9 @@ use crate::{
     ledger::apportion,
     model::{
         ids::Tid,
-        profile::{Blame, Profile},
+        profile::{Blame, Profile, StackTime},
         stack::{Frame, FrameKind, GARBAGE_COLLECTION, NATIVE_UNREAD, StackId, StackTable},
-        state::StateClass,
+        state::{State, StateClass},
         time::Nanos,
     },
 };
@@ -20,8 +21,12 @@ use crate::{
 /// By holder and script stack: the whole stacks sampled, each with its time.
 type Sampled = FxHashMap<(Tid, StackId), Vec<(StackId, Nanos)>>;
 
-/// Splits the stacks of blame and of long holds.
+/// Splits the stacks of samples without machine code, and then those of blame and of long holds.
 pub(super) fn add_native_frames(profile: &mut Profile) {
+    let Profile { threads, stacks, .. } = &mut *profile;
+    for thread in threads {
+        thread.stacks = completed(std::mem::take(&mut thread.stacks), stacks);
+    }
     let sampled = sampled_inside(profile);
     let Profile { blame, long_holds, stacks, .. } = profile;
     let split = |entry: &Blame| split(entry, &sampled, stacks);
@@ -35,11 +40,36 @@ pub(super) fn add_native_frames(profile: &mut Profile) {
     }
 }
 
+/// The same time, that of samples without machine code spread over those of the same state and script stack that have it.
+fn completed(parts: Vec<StackTime>, stacks: &mut StackTable) -> Vec<StackTime> {
+    let (unread, mut read): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| is_unread(stacks, part.stack));
+    let mut known: FxHashMap<(State, StackId), Vec<usize>> = FxHashMap::default();
+    for (place, part) in read.iter().enumerate() {
+        known.entry((part.state, stacks.changed(part.stack, without_native))).or_default().push(place);
+    }
+    let mut left = Vec::new();
+    for part in unread {
+        let script = stacks.changed(part.stack, |mut frames| {
+            frames.pop();
+            frames
+        });
+        let Some(places) = known.get(&(part.state, script)) else {
+            left.push(part);
+            continue;
+        };
+        let weights: Vec<u64> = places.iter().map(|place| read[*place].time.as_nanos()).collect();
+        let shares = apportion(part.time, &weights);
+        places.iter().zip(shares).for_each(|(place, share)| read[*place].time += share);
+    }
+    read.extend(left);
+    read
+}
+
 fn sampled_inside(profile: &mut Profile) -> Sampled {
     let mut sampled = Sampled::default();
     for thread in &profile.threads {
         for part in thread.stacks.iter().filter(|part| part.state.class() == StateClass::Inside) {
-            if profile.stacks.frames(part.stack).next_back() == Some(&Frame::marker(NATIVE_UNREAD)) {
+            if is_unread(&profile.stacks, part.stack) {
                 continue;
             }
             let script = profile.stacks.changed(part.stack, without_native);
@@ -80,6 +110,10 @@ fn merged(entries: Vec<Blame>) -> Vec<Blame> {
     merged
 }
 
+fn is_unread(stacks: &StackTable, stack: StackId) -> bool {
+    stacks.frames(stack).next_back() == Some(&Frame::marker(NATIVE_UNREAD))
+}
+
 fn is_script_only(stacks: &StackTable, stack: StackId) -> bool {
     stacks.frames(stack).next_back().is_some_and(|frame| frame.kind == FrameKind::Script)
 }
@@ -99,11 +133,12 @@ fn without_native(mut frames: Vec<Frame>) -> Vec<Frame> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Sampled, merged, split};
+    use super::{Sampled, completed, merged, split};
     use crate::model::{
         ids::{LockId, Tid},
-        profile::Blame,
+        profile::{Blame, StackTime},
         stack::{Frame, FrameKind, NATIVE_UNREAD, StackTable},
+        state::State,
         time::Nanos,
     };
 
@@ -135,5 +170,19 @@ mod tests {
         let left = split(&other, &sampled, &mut stacks);
         let last = stacks.frames(left[0].stack).next_back().cloned();
         assert_eq!((left.len(), left[0].wait.as_nanos(), last), (1, 7, Some(Frame::marker(NATIVE_UNREAD))));
+    }
+
+    #[test]
+    fn samples_without_machine_code_follow_those_with_it() {
+        let mut stacks = StackTable::default();
+        let dump = stacks.intern(&[script("f"), Frame::native("dump", "libx.so")]);
+        let bare = stacks.intern(&[script("f")]);
+        let unread = stacks.intern(&[script("f"), Frame::marker(NATIVE_UNREAD)]);
+        let part = |state, stack, time| StackTime { state, stack, time: Nanos::from_nanos(time) };
+        let (running, waiting) = (State::HeldRunning, State::WaitQueued);
+        let parts = [(running, dump, 30), (running, bare, 10), (running, unread, 7), (waiting, unread, 5)];
+        let found = completed(parts.map(|(state, stack, time)| part(state, stack, time)).into(), &mut stacks);
+        let expected = [(running, dump, 35), (running, bare, 12), (waiting, unread, 5)];
+        assert_eq!(found, expected.map(|(state, stack, time)| part(state, stack, time)));
     }
 }

@@ -58,7 +58,7 @@ impl JoinTally {
         let parts = [
             (cut, "whose outermost ones were not copied"),
             (unfit, "with some only below the innermost script frame"),
-            (apart, "left without"),
+            (apart, "left without, shown as others at the same place"),
         ];
         let parts = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
         let parts: Vec<String> = parts.collect();

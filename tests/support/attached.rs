@@ -13,9 +13,14 @@ use std::{
 /// Attaches to `pid` with the report going to `output`, and returns once the recording has begun. What gilscope says goes to
 /// a file beside the report.
 pub fn attached(pid: u32, output: &Path) -> Child {
+    attached_with(pid, output, &[])
+}
+
+/// The same with more options.
+pub fn attached_with(pid: u32, output: &Path, options: &[&str]) -> Child {
     let said = output.with_extension("said");
     let mut gilscope = Command::new(env!("CARGO_BIN_EXE_gilscope"));
-    gilscope.args(["attach", "-v", "-o"]).arg(output).arg(pid.to_string());
+    gilscope.args(["attach", "-v", "-o"]).arg(output).args(options).arg(pid.to_string());
     let mut gilscope =
         gilscope.stderr(File::create(&said).expect("the folder is writable")).spawn().expect("gilscope starts");
     let begun = Instant::now();

@@ -2,8 +2,10 @@
 
 pub mod attached;
 pub mod interpreters;
+pub mod libraries;
 pub mod outcome;
 pub mod privilege;
+pub mod profiled;
 pub mod ring;
 pub mod running;
 pub mod stolen;

@@ -1,10 +1,6 @@
 //! Libraries made for a test, and a process that has one loaded.
 
-use std::{
-    ffi::OsStr,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::Path, process::Command};
 
 use gilscope::{
     native::{
@@ -14,7 +10,8 @@ use gilscope::{
     target::maps::MemoryMap,
 };
 
-use crate::live::{interpreters::usual, outcome, running::Running};
+pub use crate::live::libraries::{Listed, build, listed, run};
+use crate::live::{interpreters::usual, running::Running};
 
 /// Loads a library, says so, and then lives in the folder that it is told, which may be the root as it is.
 const LOADER: &str = "import ctypes, os, sys
@@ -23,51 +20,6 @@ if sys.argv[2] != '/':
     os.chroot(sys.argv[2])
 print('ready', flush=True)
 sys.stdin.readline()";
-
-/// Runs a tool; `false`, and a word about it, where it is missing or fails.
-pub fn run<I: AsRef<OsStr>>(program: &str, words: impl IntoIterator<Item = I>) -> bool {
-    let mut command = Command::new(program);
-    let done = command.args(words).status().is_ok_and(|status| status.success());
-    if !done {
-        outcome::skipped(&format!("{program} is absent or cannot do this: {command:?}"));
-    }
-    done
-}
-
-/// Builds `source` of `fixtures/native` in `folder`, with more `words` for the compiler.
-pub fn build(source: &str, folder: &Path, words: &[&str]) -> Option<PathBuf> {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/native").join(source);
-    let to = folder.join(format!("lib{}.so", source.replace('.', "_")));
-    let (program, usual): (_, &[&str]) = match from.extension().and_then(OsStr::to_str) {
-        Some("c") => ("gcc", &["-O2", "-shared", "-fPIC"]),
-        Some("cpp") => ("g++", &["-O2", "-shared", "-fPIC"]),
-        _ => ("rustc", &["--edition", "2021", "--crate-type", "cdylib", "-O"]),
-    };
-    let words = usual.iter().chain(words).map(OsStr::new);
-    run(program, words.chain([OsStr::new("-o"), to.as_os_str(), from.as_os_str()])).then_some(to)
-}
-
-/// A function as `nm` lists it.
-#[derive(Debug, Clone)]
-pub struct Listed {
-    pub address: u64,
-    pub size: u64,
-    pub name: String,
-}
-
-/// All functions with a size.
-pub fn listed(path: &Path, words: &[&str]) -> Vec<Listed> {
-    let output = Command::new("nm").args(["-S", "--defined-only"]).args(words).arg(path).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let functions = text.lines().filter_map(|line| {
-        let mut columns = line.splitn(4, ' ');
-        let mut number = || u64::from_str_radix(columns.next()?, 16).ok();
-        let (address, size) = (number()?, number()?);
-        let code = matches!(columns.next()?, "t" | "T" | "w" | "W" | "i");
-        code.then(|| Listed { address, size, name: columns.next().unwrap_or_default().to_owned() })
-    });
-    functions.collect()
-}
 
 /// A process with a library loaded.
 #[derive(Debug)]
