@@ -210,12 +210,14 @@ inlined void learn_state(const struct config *c, struct thread *thread, u64 lock
 		thread->state = state;
 }
 
-inlined void send_holder(const struct config *c, struct stack *stack, u32 tid, u64 lock)
+inlined void send_holder(const struct config *c, struct book *book, struct stack *stack, u32 tid, u64 lock)
 {
 	u64 begun = now();
 
 	read_holder(c, stack, tid, lock);
-	add_to(&spent, now() - begun);
+	/* The space to the next reading begins here: a long one must not be followed by another at once. */
+	book->read_at = now();
+	add_to(&spent, book->read_at - begun);
 }
 
 /* Whoever waits has time, but has the mutex in hand that the holder needs for its release. */
@@ -259,7 +261,7 @@ inlined void on_step(const struct config *c, const struct role *role, u64 cookie
 	report(tid, cookie, address);
 	if (step == WANT) {
 		if (c->runtime && is_reading_due(book))
-			send_holder(c, &thread->stack, tid, lock);
+			send_holder(c, book, &thread->stack, tid, lock);
 	} else if (step == RELEASED) {
 		book->since = 0;
 		thread->holds = 0;
@@ -325,7 +327,7 @@ int on_tick(void *context)
 	if (random_number() & 1) {
 		if (!thread || !is_waited_for(thread))
 			return 0;
-		kind = HOLDER;
+		kind = OWNER;
 	}
 	stack = map_lookup(&ticking, &zero);
 	if (!stack)

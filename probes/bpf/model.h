@@ -49,7 +49,7 @@ enum { WANT, ACQUIRED, RELEASED, YIELDED, OTHER };
 /* What an address is to a lock. */
 enum { COND, SWITCH_COND, WHOLE_LOCK };
 /* Records that are stacks, beside those of calls, which carry their cookie. */
-enum { WAIT_BEGAN = 16, AT_RELEASE, TICK, HOLDER };
+enum { WAIT_BEGAN = 16, AT_RELEASE, TICK, HOLDER, OWNER };
 /* What is the matter with a stack. */
 enum { CUT = 1, BROKEN = 2, UNKNOWN_THREAD = 4, COLLECTING = 8 };
 /* Runtimes. */

@@ -16,7 +16,7 @@ use crate::{
         address::LiveAddress,
         ids::Pid,
         machine::{KernelWork, MachineState},
-        stack::{Frame, PAGE_FAULT},
+        stack::{Frame, PAGE_FAULT, is_interpreter},
     },
     native::{
         call_site::{self, CallSite},
@@ -297,13 +297,7 @@ pub fn kernel_frame(work: KernelWork) -> Option<Frame> {
             Some(name_of_call(number).map_or_else(|| Frame::kernel(&format!("call {number}")), Frame::kernel))
         }
         KernelWork::Fault => Some(Frame::kernel(PAGE_FAULT)),
+        KernelWork::Stopped => Some(Frame::kernel("stopped")),
         KernelWork::Unknown => None,
     }
-}
-
-/// Whether a file is CPython itself: `libpython3.11.so.1.0`, `python3.11`.
-fn is_interpreter(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let version = name.strip_prefix("libpython").or_else(|| name.strip_prefix("python"));
-    version.is_some_and(|version| version.is_empty() || version.starts_with(|first: char| first.is_ascii_digit()))
 }

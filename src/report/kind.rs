@@ -6,7 +6,7 @@
 use crate::{
     model::{
         profile::Profile,
-        stack::{Frame, FrameKind, GARBAGE_COLLECTION, NATIVE_UNREAD, PAGE_FAULT},
+        stack::{Frame, FrameKind, GARBAGE_COLLECTION, PAGE_FAULT},
         state::State,
     },
     report::native::{self, Role},
@@ -111,9 +111,8 @@ impl<'a> HoldKind<'a> {
             _ if !script && tail.is_empty() => Self::Unknown,
             NativeFrames::Hidden => Self::Interpreter,
             NativeFrames::Shown if tail.iter().any(|frame| native::is_nameless(frame)) => Self::Interpreter,
-            NativeFrames::Shown if frames.last().is_some_and(|last| **last == Frame::marker(NATIVE_UNREAD)) => {
-                Self::Interpreter
-            }
+            // What a marker stands for is not known.
+            NativeFrames::Shown if frames.last().is_some_and(|last| last.kind == FrameKind::Marker) => Self::Interpreter,
             NativeFrames::Shown => Self::Bytecode,
         }
     }

@@ -119,10 +119,13 @@ impl Programs {
     pub(super) fn start_clocks(&mut self, cpus: &[u32], period: Nanos, taken: Taken) -> Result<(), BpfSourceError> {
         // The program tosses a coin at every tick.
         let half = Nanos::from_nanos(period.as_nanos() / 2);
-        for cpu in cpus.iter().copied() {
-            let clock = SamplingClock::start(cpu, half, taken).map_err(|source| BpfError::Clock { cpu, source })?;
-            self.clocks.push((self.loaded.link_event(ON_TICK, &clock, cpu)?, clock));
-        }
+        let start = |cpu: u32| {
+            let clock = SamplingClock::start((cpu, cpus.len()), half, taken);
+            let clock = clock.map_err(|source| BpfError::Clock { cpu, source })?;
+            Ok((self.loaded.link_event(ON_TICK, &clock, cpu)?, clock))
+        };
+        // All of them or none: the threads of a CPU without a clock would not be sampled.
+        self.clocks = cpus.iter().copied().map(start).collect::<Result<_, BpfError>>()?;
         Ok(())
     }
 
