@@ -61,7 +61,7 @@ fn order_faults(outcome: &Outcome, name: &str) -> Vec<String> {
         let mut seen = 0;
         for blame in outcome.profile["blame"].as_array().unwrap() {
             let stack = blame["stack"].as_array().unwrap();
-            let place = |function: &str| stack.iter().position(|frame| frame["function"] == *function);
+            let place = |function: &str| place(stack, function);
             if place(INNER[2]).is_none() || place(&leaf).is_none() {
                 continue;
             }
@@ -82,10 +82,16 @@ fn order_faults(outcome: &Outcome, name: &str) -> Vec<String> {
 
 /// Where the interpreter itself calls back there is nothing in between, else no script.
 fn is_alone(stack: &[Value], (caller, leaf): (&str, &str), between: Option<&str>) -> bool {
-    let place = |function: &str| stack.iter().position(|frame| frame["function"] == *function).unwrap();
-    let Some(inside) = stack.get(place(caller) + 1..place(leaf)) else { return false };
+    let Some((caller, leaf)) = place(stack, caller).zip(place(stack, leaf)) else { return false };
+    let Some(inside) = stack.get(caller + 1..leaf) else { return false };
     // `functools` and `re` have functions of their own in script.
     let is_other = |frame: &Value| frame["kind"] == "native" && between.is_none();
     let is_callback = |frame: &Value| between.is_some() && frame["kind"] == "script";
     !inside.iter().any(|frame| is_other(frame) || is_callback(frame))
+}
+
+/// Where a function is. One of the C library may have jumped to a variant of itself.
+fn place(stack: &[Value], function: &str) -> Option<usize> {
+    let is_it = |name: &str| name == function || (function == "qsort" && name.trim_start_matches('_') == "qsort_r");
+    stack.iter().position(|frame| frame["function"].as_str().is_some_and(is_it))
 }

@@ -162,7 +162,7 @@ impl Outcome {
         };
         let joined = number("joined to ", " of ")?;
         let all = number(" of ", " sampled stacks")?;
-        Some([joined, number("stacks", " with some only below").unwrap_or(0.0), all])
+        Some([joined, number(", ", " with some only below").unwrap_or(0.0), all])
     }
 }
 
