@@ -52,6 +52,8 @@ pub struct MappedObject {
     /// The object.
     pub object: Object,
     symbols: Symbols,
+    /// Whether all names are known that are to be known.
+    is_settled: bool,
     belongs: Belongs,
     /// The part of the evaluation loop that has no name of its own, by the file's addresses.
     rest_of_loop: Option<Range<u64>>,
@@ -93,6 +95,12 @@ impl MappedObjects {
         range.contains(&address).then_some(*place)
     }
 
+    /// Whether more names are known than at the last question: those of inlined functions may be read meanwhile.
+    pub fn have_news(&mut self) -> bool {
+        let settled = self.objects.iter_mut().filter(|object| !object.is_settled && object.symbols.is_settled());
+        settled.map(|object| object.is_settled = true).count() > 0
+    }
+
     /// Reads the map again, unless that was a moment ago; says whether it has changed.
     pub fn refresh(&mut self, unwinder: &mut Unwinder) -> bool {
         if self.refreshed.is_some_and(|refreshed| refreshed.elapsed() < self.pause) {
@@ -108,9 +116,8 @@ impl MappedObjects {
 
     fn follow(&mut self, map: &MemoryMap, unwinder: &mut Unwinder) -> bool {
         let now = code_by_file(map);
-        let is_as_before = |file: &FileIdentity, seen: &Vec<Range<u64>>| {
-            now.get(file).is_some_and(|(_, ranges)| ranges == seen)
-        };
+        let is_as_before =
+            |file: &FileIdentity, seen: &Vec<Range<u64>>| now.get(file).is_some_and(|(_, ranges)| ranges == seen);
         let looked_at = self.looked_at.len();
         self.looked_at.retain(|file, seen| is_as_before(file, seen));
         let mut changed = self.looked_at.len() < looked_at;
@@ -145,7 +152,7 @@ impl MappedObjects {
         let symbols = Symbols::of(&object, self.pid);
         let has_loop = belongs == Belongs::Interpreter;
         let rest_of_loop = has_loop.then(|| rest_of(EVALUATION_LOOP, &object, &symbols)).flatten();
-        self.objects.push(MappedObject { file, object, symbols, belongs, rest_of_loop });
+        self.objects.push(MappedObject { file, object, symbols, is_settled: false, belongs, rest_of_loop });
     }
 
     fn find_places(&mut self) {
@@ -172,11 +179,6 @@ impl MappedObject {
     pub fn function_start(&self, address: u64) -> Option<u64> {
         let start = self.symbols.function_start(address.wrapping_sub(self.object.bias()))?;
         Some(start.wrapping_add(self.object.bias()))
-    }
-
-    /// Whether all that is to be known of its names is: they stay the same.
-    pub fn is_settled(&self) -> bool {
-        self.symbols.is_settled()
     }
 
     /// The functions at a live address, innermost first, with what each is to the script; one without a name has the address

@@ -69,9 +69,15 @@ impl NativeStacks {
         if self.objects.at(state.registers.instruction).is_none() {
             self.refresh();
         }
+        if self.objects.have_news() {
+            self.named.clear();
+        }
         let mut addresses = std::mem::take(&mut self.addresses);
         let mut extent = self.follow(state, &mut addresses);
-        if extent == Extent::Cut && addresses.last().is_some_and(|last| self.objects.at(*last).is_none()) && self.refresh() {
+        if extent == Extent::Cut
+            && addresses.last().is_some_and(|last| self.objects.at(*last).is_none())
+            && self.refresh()
+        {
             extent = self.follow(state, &mut addresses);
         }
         let mut frames = Vec::with_capacity(addresses.len() + 1);
@@ -148,9 +154,7 @@ impl NativeStacks {
         if self.named.len() >= REMEMBERED {
             self.named.clear();
         }
-        if mapped.is_settled() {
-            self.named.insert(address, Rc::clone(&named));
-        }
+        self.named.insert(address, Rc::clone(&named));
         named
     }
 }

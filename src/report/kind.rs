@@ -112,7 +112,9 @@ impl<'a> HoldKind<'a> {
             NativeFrames::Hidden => Self::Interpreter,
             NativeFrames::Shown if tail.iter().any(|frame| native::is_nameless(frame)) => Self::Interpreter,
             // What a marker stands for is not known.
-            NativeFrames::Shown if frames.last().is_some_and(|last| last.kind == FrameKind::Marker) => Self::Interpreter,
+            NativeFrames::Shown if frames.last().is_some_and(|last| last.kind == FrameKind::Marker) => {
+                Self::Interpreter
+            }
             NativeFrames::Shown => Self::Bytecode,
         }
     }

@@ -58,7 +58,10 @@ fn completed(parts: Vec<StackTime>, stacks: &mut StackTable) -> Vec<StackTime> {
     let (unread, mut read): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| is_unread(stacks, part.stack));
     let mut known: FxHashMap<(State, StackId), Vec<usize>> = FxHashMap::default();
     for (place, part) in read.iter().enumerate() {
-        known.entry((part.state, stacks.changed(part.stack, |frames| as_noted(frames, Collections::Noted)))).or_default().push(place);
+        known
+            .entry((part.state, stacks.changed(part.stack, |frames| as_noted(frames, Collections::Noted))))
+            .or_default()
+            .push(place);
     }
     let mut left = Vec::new();
     for part in unread {

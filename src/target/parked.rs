@@ -157,7 +157,8 @@ mod tests {
         let line = "230 0x0 0x0 0x7ffd 0x0 0x0 0x1 0x7ffd3650 0x7f26";
         let sleeping = parse(line, "5 6 7").unwrap();
         let arguments = [0, 0, 0x7ffd, 0, 0, 1];
-        let expected = Parked { work: KernelWork::Call(230), arguments, stack: 0x7ffd_3650, instruction: 0x7f26, runs: 7 };
+        let expected =
+            Parked { work: KernelWork::Call(230), arguments, stack: 0x7ffd_3650, instruction: 0x7f26, runs: 7 };
         assert_eq!(sleeping, expected);
         assert_eq!(parse("-1 0x7ffd3650 0x7f26\n", "1 2 3\n").unwrap().work, KernelWork::Fault);
         assert_eq!(parse(line, "1 2"), None);

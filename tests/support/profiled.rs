@@ -130,7 +130,8 @@ fn may_be_nobody(gilscope: &Path, interpreter: &Interpreter) -> bool {
         nobody.args(NOBODY).arg(program).args(words).stdout(Stdio::null()).stderr(Stdio::null());
         nobody.status().is_ok_and(|status| status.success())
     };
-    let both = runs(gilscope, &["--version"]) && runs(Path::new(&interpreter.words[0]), &["-c", "pass"]);
+    let python = interpreter.words[0].to_str().expect("a path in UTF-8");
+    let both = runs(gilscope, &["--version"]) && runs(Path::new("test"), &["-x", python]);
     if !both {
         outcome::skipped(&format!("{} without privileges: others than root cannot run it", interpreter.name));
     }

@@ -37,7 +37,13 @@ pub(super) struct Newcomers {
 impl Default for Newcomers {
     fn default() -> Self {
         let (met, strangers) = (FxHashSet::default(), FxHashSet::default());
-        Self { place: None, met, strangers, looked: MonoNanos::from_monotonic(0), asked_again: MonoNanos::from_monotonic(0) }
+        Self {
+            place: None,
+            met,
+            strangers,
+            looked: MonoNanos::from_monotonic(0),
+            asked_again: MonoNanos::from_monotonic(0),
+        }
     }
 }
 
