@@ -140,8 +140,8 @@ struct thread {
 	u64 owner;
 	/* The lock that it waits for, or 0. */
 	u64 wants;
-	/* The number of the lock that it holds, plus one, or 0. */
-	u64 holds;
+	/* The number of the lock that it took last, plus one, or 0. */
+	u64 lock;
 	/* Of this thread alone: one that is preempted here must find its stack as it left it. */
 	struct stack stack;
 };
@@ -153,6 +153,13 @@ struct role {
 	u32 part;
 };
 
+/* Where a lock is. */
+struct seat {
+	u64 lock;
+	u64 cond;
+	u64 switch_cond;
+};
+
 /* What is known of a lock; changed only while its mutex is held by the thread that makes the call. */
 struct book {
 	u64 waiters;
@@ -160,6 +167,9 @@ struct book {
 	u64 since;
 	/* When a waiter last read the frames of the holder. */
 	u64 read_at;
+	/* The thread that took it last, and with what state if that is known: as `threads` has it, too. */
+	u64 holder;
+	u64 state;
 };
 
 #endif

@@ -133,6 +133,11 @@ impl Programs {
 
     /// Tells the programs of the locks that are new.
     pub(super) fn enter_locks(&mut self, seats: &[LockSeat]) -> Result<(), BpfSourceError> {
+        if let (0, Some(first)) = (self.entered, seats.first()) {
+            let words = [first.address, first.cond(), first.switch_cond()];
+            let words: Vec<u8> = words.iter().flat_map(|word| word.raw().to_ne_bytes()).collect();
+            self.loaded.map("first")?.set(&[0; 4], &words, Existing::Replace)?;
+        }
         let (roles, foreign) = (self.loaded.map("roles")?, self.loaded.map("foreign")?);
         for (number, seat) in (0_u32..).zip(seats).skip(self.entered) {
             let parts = [(seat.cond(), COND), (seat.switch_cond(), SWITCH_COND), (seat.address, WHOLE_LOCK)];
