@@ -232,14 +232,17 @@ inlined void send_holder(const struct config *c, struct book *book, struct stack
 	add_to(&spent, book->read_at - begun);
 }
 
-/* Whoever waits has time, but has the mutex in hand that the holder needs for its release. */
-inlined int is_reading_due(struct book *book)
+/*
+ * Whether the last stack of a kind is long enough ago for another. Whoever waits has time, but has the mutex in hand that the
+ * holder needs for its release.
+ */
+inlined int is_due(u64 *last)
 {
 	u64 time = now();
 
-	if (time - book->read_at < SPACING)
+	if (time - *last < SPACING)
 		return 0;
-	book->read_at = time;
+	*last = time;
 	return 1;
 }
 
@@ -295,18 +298,25 @@ inlined void on_step(const struct config *c, const struct role *role, u64 cookie
 		/* From inside a timed wait: libc passes on a signal that it has not used. Nobody releases. */
 		if (thread->wants == lock)
 			return;
-		if (book->waiters || (book->since && book->since != kernel_ticks()))
+		if ((book->waiters || (book->since && book->since != kernel_ticks())) && is_due(&book->noted_at))
 			stack = AT_RELEASE;
-	} else if (step == WANT && thread->wants != lock) {
-		thread->wants = lock;
-		book->waiters++;
-		stack = WAIT_BEGAN;
+	} else if (step == WANT) {
+		if (thread->wants != lock) {
+			thread->wants = lock;
+			thread->told = 0;
+			book->waiters++;
+		}
+		/* A wait that lasts for a switch interval comes by again, and gets its stack then at the latest. */
+		if (!thread->told && is_due(&thread->told_at)) {
+			thread->told = 1;
+			stack = WAIT_BEGAN;
+		}
 	}
 	if (stack && c->runtime)
 		send_stack(c, thread, &thread->stack, tid, stack);
 	report(tid, cookie, address);
 	if (step == WANT) {
-		if (c->runtime && is_reading_due(book))
+		if (c->runtime && is_due(&book->read_at))
 			send_holder(c, book, &thread->stack, tid, lock);
 	} else if (step == RELEASED) {
 		book->since = 0;

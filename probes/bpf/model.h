@@ -142,6 +142,9 @@ struct thread {
 	u64 wants;
 	/* The number of the lock that it took last, plus one, or 0. */
 	u64 lock;
+	/* When the stack of a wait was read last, and whether that of the present one has been. */
+	u64 told_at;
+	u64 told;
 	/* Of this thread alone: one that is preempted here must find its stack as it left it. */
 	struct stack stack;
 };
@@ -165,8 +168,9 @@ struct book {
 	u64 waiters;
 	/* The kernel's ticks when it was taken, or 0. */
 	u64 since;
-	/* When a waiter last read the frames of the holder. */
+	/* When a waiter last read the frames of the holder, and when a stack was last read at a release. */
 	u64 read_at;
+	u64 noted_at;
 	/* The thread that took it last, and with what state if that is known: as `threads` has it, too. */
 	u64 holder;
 	u64 state;
