@@ -8,3 +8,4 @@ mod keepers;
 #[path = "../support/live.rs"]
 mod live;
 mod nested;
+mod releases;
