@@ -195,7 +195,7 @@ impl Outcome {
     fn blame_on_waiters(&self) -> BTreeMap<String, f64> {
         let mut blame = BTreeMap::new();
         for entry in self.profile["blame"].as_array().unwrap() {
-            let innermost = entry["stack"].as_array().unwrap().last();
+            let innermost = entry["stack"].as_array().unwrap().iter().rfind(|frame| frame["kind"] != "kernel");
             if let (true, Some(frame)) = (self.is_waiter(&entry["waiter_tid"]), innermost) {
                 let function = frame["function"].as_str().unwrap().to_owned();
                 *blame.entry(function).or_default() += entry["wait_ns"].as_f64().unwrap();

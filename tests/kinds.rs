@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 use gilscope::{
     model::{
         profile::{Profile, StackTime},
-        stack::Frame,
+        stack::{Frame, NATIVE_UNREAD},
         state::State,
     },
     report::{Format, view::View},
@@ -37,11 +37,17 @@ fn tail(function: &str, state: State) -> Vec<Frame> {
     }
 }
 
-/// The shop with machine code on the stacks of ticks; those that waiters read of the holders have none.
+/// The shop with machine code on the stacks of ticks; those that waiters read of the holders say that they have none.
 fn shop_with_native_frames() -> Profile {
     let mut profile = support::shop();
     profile.native = true;
-    let Profile { threads, stacks, .. } = &mut profile;
+    let Profile { threads, stacks, blame, long_holds, .. } = &mut profile;
+    let read = blame.iter_mut().map(|blame| &mut blame.stack).chain(long_holds.iter_mut().map(|hold| &mut hold.stack));
+    for stack in read {
+        let mut frames: Vec<Frame> = stacks.frames(*stack).cloned().collect();
+        frames.push(Frame::marker(NATIVE_UNREAD));
+        *stack = stacks.intern(&frames);
+    }
     for part in threads.iter_mut().flat_map(|thread| &mut thread.stacks) {
         let mut frames: Vec<Frame> = stacks.frames(part.stack).cloned().collect();
         frames.extend(tail(&frames.last().unwrap().function, part.state));

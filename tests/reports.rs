@@ -218,7 +218,7 @@ fn the_json_profile_has_exactly_the_documented_fields() {
         ("/target", "command free_threaded pid runtime runtime_version"),
         (
             "/locks/0",
-            "blamed_ns contended_ns forced_releases free_ns handoff_ns held_ns hold_ns holds id interpreter long_holds name \
+            "blamed_ns contended_ns forced_releases free_ns handoff_ns held_ns hold_ns holds id interpreter long_holds name switch_interval_ns \
              unknown_ns unseen wait_ns wait_total_ns wait_unknown_ns waits",
         ),
         ("/locks/0/hold_ns", "max p50 p90 p99"),
@@ -376,6 +376,14 @@ fn the_summary_reads_as_agreed() {
     let expected = fs::read_to_string(&golden).expect("tests/golden/shop.txt; BLESS=1 writes it");
     assert!(expected.lines().count() <= 200);
     assert!(text == expected, "differs from tests/golden/shop.txt (BLESS=1 rewrites it):\n{text}");
+}
+
+#[test]
+fn without_any_thread_the_summary_says_just_that() {
+    let text = render_only(&nothing(), Format::Text, View::All);
+    assert!(text.contains("No thread was observed: nothing can be said."), "{text}");
+    assert!(text.contains("What this means\n  1. No thread was observed: nothing can be judged\n"), "{text}");
+    assert!(!text.contains("What the lock was held for") && !text.contains("Who waited for whom"), "{text}");
 }
 
 #[test]

@@ -28,6 +28,7 @@ struct map SEC("maps") losses = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(u64), 
 /* Nanoseconds that threads have spent reading stacks. */
 struct map SEC("maps") spent = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(u64), 1, 0 };
 struct map SEC("maps") roles = { BPF_MAP_TYPE_HASH, sizeof(u64), sizeof(struct role), 4096, 0 };
+struct map SEC("maps") first = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(struct seat), 1, 0 };
 struct map SEC("maps") foreign = { BPF_MAP_TYPE_LRU_HASH, sizeof(u64), sizeof(u64), 16384, 0 };
 struct map SEC("maps") books = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(struct book), 1024, 0 };
 struct map SEC("maps") threads = { BPF_MAP_TYPE_HASH, sizeof(u32), sizeof(struct thread), 1 << 16, BPF_F_NO_PREALLOC };
@@ -199,34 +200,76 @@ inlined struct thread *thread_of(u32 tid)
 	return map_lookup(&threads, &tid);
 }
 
-/* The lock's last holder is the thread that has just taken it, which is the one that runs now. */
-inlined void learn_state(const struct config *c, struct thread *thread, u64 lock)
+/*
+ * The lock's last holder is the thread that has just taken it, which is the one that runs now. It is looked up only if that
+ * is not what the book says already.
+ */
+inlined void learn_state(const struct config *c, struct book *book, u32 tid, u64 lock)
 {
+	struct thread *thread;
 	u64 state = 0;
 
-	if (word_at(lock + c->last_holder, &state) || state == thread->state)
+	if (word_at(lock + c->last_holder, &state) || state == book->state)
 		return;
-	if (!word_at(state + c->owner_word, &thread->owner))
+	thread = thread_of(tid);
+	if (!thread)
+		return;
+	if (state != thread->state) {
+		if (word_at(state + c->owner_word, &thread->owner))
+			return;
 		thread->state = state;
+	}
+	book->state = state;
 }
 
-inlined void send_holder(const struct config *c, struct stack *stack, u32 tid, u64 lock)
+inlined void send_holder(const struct config *c, struct book *book, struct stack *stack, u32 tid, u64 lock)
 {
 	u64 begun = now();
 
 	read_holder(c, stack, tid, lock);
-	add_to(&spent, now() - begun);
+	/* The space to the next reading begins here: a long one must not be followed by another at once. */
+	book->read_at = now();
+	add_to(&spent, book->read_at - begun);
 }
 
-/* Whoever waits has time, but has the mutex in hand that the holder needs for its release. */
-inlined int is_reading_due(struct book *book)
+/*
+ * Whether the last stack of a kind is long enough ago for another. Whoever waits has time, but has the mutex in hand that the
+ * holder needs for its release.
+ */
+inlined int is_due(u64 *last)
 {
 	u64 time = now();
 
-	if (time - book->read_at < SPACING)
+	if (time - *last < SPACING)
 		return 0;
-	book->read_at = time;
+	*last = time;
 	return 1;
+}
+
+/*
+ * Whether this changes nothing that is kept of the thread, which then need not be looked up: nobody waits, so neither does
+ * this thread; it lets go after a short while, or takes again what it took last.
+ */
+inlined int is_plain(const struct book *book, u32 tid, int step)
+{
+	if (book->waiters)
+		return 0;
+	if (step == RELEASED)
+		return !book->since || book->since == kernel_ticks();
+	return step == ACQUIRED && book->holder == tid;
+}
+
+/* Another thread has taken the lock. What the book of the lock that this one took before says of it is over. */
+inlined void change_holder(struct book *book, struct thread *thread, u32 tid, u32 number)
+{
+	u32 last = thread->lock - 1;
+	struct book *before = thread->lock && last != number ? map_lookup(&books, &last) : 0;
+
+	if (before)
+		__sync_val_compare_and_swap(&before->holder, tid, 0);
+	thread->lock = number + 1;
+	book->holder = tid;
+	book->state = 0;
 }
 
 /* A call on a known lock. */
@@ -237,8 +280,16 @@ inlined void on_step(const struct config *c, const struct role *role, u64 cookie
 	int step = step_of(cookie, role->part);
 	u8 stack = 0;
 	struct book *book = map_lookup(&books, &number);
-	struct thread *thread = thread_of(tid);
+	struct thread *thread;
 
+	if (book && is_plain(book, tid, step)) {
+		report(tid, cookie, address);
+		book->since = step == ACQUIRED ? kernel_ticks() : 0;
+		if (step == ACQUIRED && c->runtime)
+			learn_state(c, book, tid, lock);
+		return;
+	}
+	thread = thread_of(tid);
 	if (!book || !thread) {
 		report(tid, cookie, address);
 		return;
@@ -247,33 +298,49 @@ inlined void on_step(const struct config *c, const struct role *role, u64 cookie
 		/* From inside a timed wait: libc passes on a signal that it has not used. Nobody releases. */
 		if (thread->wants == lock)
 			return;
-		if (book->waiters || (book->since && book->since != kernel_ticks()))
+		if ((book->waiters || (book->since && book->since != kernel_ticks())) && is_due(&book->noted_at))
 			stack = AT_RELEASE;
-	} else if (step == WANT && thread->wants != lock) {
-		thread->wants = lock;
-		book->waiters++;
-		stack = WAIT_BEGAN;
+	} else if (step == WANT) {
+		if (thread->wants != lock) {
+			thread->wants = lock;
+			thread->told = 0;
+			book->waiters++;
+		}
+		/* A wait that lasts for a switch interval comes by again, and gets its stack then at the latest. */
+		if (!thread->told && is_due(&thread->told_at)) {
+			thread->told = 1;
+			stack = WAIT_BEGAN;
+		}
 	}
 	if (stack && c->runtime)
 		send_stack(c, thread, &thread->stack, tid, stack);
 	report(tid, cookie, address);
 	if (step == WANT) {
-		if (c->runtime && is_reading_due(book))
-			send_holder(c, &thread->stack, tid, lock);
+		if (c->runtime && is_due(&book->read_at))
+			send_holder(c, book, &thread->stack, tid, lock);
 	} else if (step == RELEASED) {
 		book->since = 0;
-		thread->holds = 0;
 	} else if (step == ACQUIRED) {
+		if (book->holder != tid)
+			change_holder(book, thread, tid, number);
 		book->since = kernel_ticks();
-		thread->holds = number + 1;
 		if (thread->wants == lock) {
 			thread->wants = 0;
 			if (book->waiters)
 				book->waiters--;
 		}
 		if (c->runtime)
-			learn_state(c, thread, lock);
+			learn_state(c, book, tid, lock);
 	}
+}
+
+/* Whether the address belongs to the lock that was found first, which is nearly always the only one. */
+inlined int is_first(const struct seat *seat, u64 address, struct role *role)
+{
+	role->lock = seat->lock;
+	role->number = 0;
+	role->part = address == seat->cond ? COND : SWITCH_COND;
+	return seat->lock && (address == seat->cond || address == seat->switch_cond);
 }
 
 SEC("uprobe.multi")
@@ -283,10 +350,12 @@ int on_call(struct pt_regs *registers)
 	u64 address = registers->rdi;
 	u64 cookie = cookie_of(registers);
 	struct config *c = map_lookup(&config, &zero);
-	struct role *role = map_lookup(&roles, &address);
+	struct seat *seat = map_lookup(&first, &zero);
+	struct role *role, of_first;
 
-	if (!c)
+	if (!c || !seat)
 		return 0;
+	role = is_first(seat, address, &of_first) ? &of_first : map_lookup(&roles, &address);
 	if (role)
 		on_step(c, role, cookie, address);
 	else if (!map_lookup(&foreign, &address))
@@ -295,12 +364,12 @@ int on_call(struct pt_regs *registers)
 }
 
 /* Whether somebody waits for the lock that the thread holds. */
-inlined int is_waited_for(const struct thread *thread)
+inlined int is_waited_for(const struct thread *thread, u32 tid)
 {
-	u32 number = thread->holds - 1;
-	struct book *book = thread->holds ? map_lookup(&books, &number) : 0;
+	u32 number = thread->lock - 1;
+	struct book *book = thread->lock ? map_lookup(&books, &number) : 0;
 
-	return book && book->waiters;
+	return book && book->waiters && book->since && book->holder == tid;
 }
 
 /*
@@ -323,9 +392,9 @@ int on_tick(void *context)
 		return 0;
 	thread = map_lookup(&threads, &tid);
 	if (random_number() & 1) {
-		if (!thread || !is_waited_for(thread))
+		if (!thread || !is_waited_for(thread, tid))
 			return 0;
-		kind = HOLDER;
+		kind = OWNER;
 	}
 	stack = map_lookup(&ticking, &zero);
 	if (!stack)

@@ -49,7 +49,7 @@ enum { WANT, ACQUIRED, RELEASED, YIELDED, OTHER };
 /* What an address is to a lock. */
 enum { COND, SWITCH_COND, WHOLE_LOCK };
 /* Records that are stacks, beside those of calls, which carry their cookie. */
-enum { WAIT_BEGAN = 16, AT_RELEASE, TICK, HOLDER };
+enum { WAIT_BEGAN = 16, AT_RELEASE, TICK, HOLDER, OWNER };
 /* What is the matter with a stack. */
 enum { CUT = 1, BROKEN = 2, UNKNOWN_THREAD = 4, COLLECTING = 8 };
 /* Runtimes. */
@@ -140,8 +140,11 @@ struct thread {
 	u64 owner;
 	/* The lock that it waits for, or 0. */
 	u64 wants;
-	/* The number of the lock that it holds, plus one, or 0. */
-	u64 holds;
+	/* The number of the lock that it took last, plus one, or 0. */
+	u64 lock;
+	/* When the stack of a wait was read last, and whether that of the present one has been. */
+	u64 told_at;
+	u64 told;
 	/* Of this thread alone: one that is preempted here must find its stack as it left it. */
 	struct stack stack;
 };
@@ -153,13 +156,24 @@ struct role {
 	u32 part;
 };
 
+/* Where a lock is. */
+struct seat {
+	u64 lock;
+	u64 cond;
+	u64 switch_cond;
+};
+
 /* What is known of a lock; changed only while its mutex is held by the thread that makes the call. */
 struct book {
 	u64 waiters;
 	/* The kernel's ticks when it was taken, or 0. */
 	u64 since;
-	/* When a waiter last read the frames of the holder. */
+	/* When a waiter last read the frames of the holder, and when a stack was last read at a release. */
 	u64 read_at;
+	u64 noted_at;
+	/* The thread that took it last, and with what state if that is known: as `threads` has it, too. */
+	u64 holder;
+	u64 state;
 };
 
 #endif

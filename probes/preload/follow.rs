@@ -174,6 +174,8 @@ fn read_own(place: Place, subject: u64) {
 
 fn note_holder(place: Place, lock: &Lock) {
     timed(place, || read_holder(place, lock));
+    // The space to the next reading begins here: a long one must not be followed by another at once.
+    lock.read_at.store(system::now(), Ordering::Relaxed);
 }
 
 fn read_holder(place: Place, lock: &Lock) {

@@ -150,6 +150,8 @@ fn lock_profile(lock: LockAccount) -> LockProfile {
         id: lock.id,
         name: lock.name,
         interpreter: lock.interpreter,
+        // No event tells it.
+        switch_interval: None,
         held: lock.ownerships.held,
         contended: lock.contended,
         free: lock.ownerships.free,

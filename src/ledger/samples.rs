@@ -24,18 +24,27 @@ impl Ledger {
             SampleCause::WaitBegan => self.on_wait_stack(tid, stack, sample.until),
             SampleCause::Tick => self.on_tick(tid, stack),
             SampleCause::Contended => self.on_holder_stack(tid, stack),
+            SampleCause::OwnerSampled => self.on_owner_stack(tid, stack),
             SampleCause::AtRelease => self.on_release_stack(tid, stack),
         }
     }
 
-    /// The owner of the lock that `tid` waits for, or owns while others wait, had this stack at this moment.
-    fn on_holder_stack(&mut self, tid: Tid, stack: StackId) {
-        let relation = self.threads.get(&tid).map(|thread| thread.relation);
-        let Some(Relation::Waiting(Wait { lock: id, .. }) | Relation::Inside(id)) = relation else {
-            return;
-        };
-        self.tally.stack_samples += 1;
-        self.read_owner(id, stack);
+    /// The owner of the lock that `waiter` waits for had this stack at this moment.
+    fn on_holder_stack(&mut self, waiter: Tid, stack: StackId) {
+        let relation = self.threads.get(&waiter).map(|thread| thread.relation);
+        if let Some(Relation::Waiting(Wait { lock: id, .. })) = relation {
+            self.tally.stack_samples += 1;
+            self.read_owner(id, stack);
+        }
+    }
+
+    /// `owner` had this stack at this moment; it may have lost its lock just before.
+    fn on_owner_stack(&mut self, owner: Tid, stack: StackId) {
+        let relation = self.threads.get(&owner).map(|thread| thread.relation);
+        if let Some(Relation::Inside(id)) = relation {
+            self.tally.stack_samples += 1;
+            self.read_owner(id, stack);
+        }
     }
 
     fn read_owner(&mut self, id: LockId, stack: StackId) {
@@ -89,13 +98,12 @@ impl Ledger {
             *thread.ticks.entry(state).or_default().entry(stack).or_default() += 1;
         }
         if let (Relation::Inside(_), Some(lock)) = (thread.relation, lock) {
-            if let Owner::Held(hold) = &mut lock.owner {
-                hold.seen.add(stack);
-            }
             self.blame.sample(lock.id, tid, &lock.waiters, stack);
-            if lock.waiters_read {
+            if lock.waiters_read && !lock.waiters.is_empty() {
                 let id = lock.id;
                 self.read_owner(id, stack);
+            } else if let Owner::Held(hold) = &mut lock.owner {
+                hold.seen.add(stack);
             }
         }
     }

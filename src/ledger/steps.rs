@@ -239,6 +239,8 @@ impl Ledger {
         }
         let known = self.threads.get(&hold.tid).map(ThreadAccount::held_states).unwrap_or_default();
         let mut states = known;
+        // What the kernel counts as latency only after a while may be that of a sleep in an earlier hold.
+        states.take(State::HeldPreempted, known.total().saturating_sub(*length));
         states.add(State::Unknown, length.saturating_sub(known.total()));
         self.long_holds.enter(LongHold {
             lock: id,

@@ -849,7 +849,7 @@ proptest! {
     /// Whatever comes in, legal or not, the invariants hold.
     #[test]
     fn no_input_breaks_an_invariant(
-        script in proptest::collection::vec((1_i32..5, 0_u8..16, 0_u64..40), 0..300),
+        script in proptest::collection::vec((1_i32..5, 0_u8..17, 0_u64..40), 0..300),
     ) {
         let mut ledger = ledger(100);
         let mut now = 0;
@@ -880,6 +880,7 @@ fn anything(choice: u8, now: u64) -> What {
         12 => tick(SampleCause::Tick),
         13 => tick(SampleCause::Contended),
         14 => tick(SampleCause::AtRelease),
+        15 => tick(SampleCause::OwnerSampled),
         _ => tick(SampleCause::WaitBegan),
     }
 }
@@ -892,13 +893,16 @@ fn an_owner_reads_itself_while_others_wait() {
     }
     let sample = |name, cause| What::Stack(StackSample { until: at(0), stack: Some(stack(name)), cause });
     step(&mut ledger, 0, 1, LockStep::Acquired);
-    apply(&mut ledger, 5, 1, sample("spin", SampleCause::Contended));
+    apply(&mut ledger, 5, 1, sample("spin", SampleCause::OwnerSampled));
     step(&mut ledger, 10, 2, LockStep::Want);
-    apply(&mut ledger, 20, 1, sample("parse", SampleCause::Contended));
+    apply(&mut ledger, 20, 1, sample("parse", SampleCause::OwnerSampled));
     // Once somebody has read owners, a tick is one more reading.
     apply(&mut ledger, 40, 1, sample("work", SampleCause::Tick));
     step(&mut ledger, 60, 1, LockStep::Released);
     step(&mut ledger, 60, 2, LockStep::Acquired);
+    // Too late: it is no owner any more, and waits for the other one.
+    step(&mut ledger, 60, 1, LockStep::Want);
+    apply(&mut ledger, 60, 1, sample("spin", SampleCause::OwnerSampled));
     let result = ledger.finish(at(60));
     assert_sound(&result);
     let blame: Vec<_> = result.blame.iter().map(|blame| (blame.stack, blame.wait.as_nanos())).collect();

@@ -127,6 +127,9 @@ pub enum SampleCause {
     /// The stack of a lock's owner while others wait, read by one that waits or by the owner itself, at a moment that the
     /// owner did not choose: such samples speak for the contended time around them.
     Contended,
+    /// The thread owns a lock that others wait for, and this is its own stack: such samples speak for the contended time
+    /// around them, if it owns the lock still.
+    OwnerSampled,
     /// The thread is about to release a lock: such a sample stands in for a hold that has no other.
     AtRelease,
 }

@@ -30,8 +30,10 @@ pub struct MachineState {
 pub enum KernelWork {
     /// The system call with this number.
     Call(u32),
-    /// It brings in memory, or has stopped the thread.
+    /// It brings in memory.
     Fault,
+    /// A signal or a debugger has stopped the thread.
+    Stopped,
     /// That is not known, only that the processor was in the kernel.
     Unknown,
 }

@@ -81,6 +81,8 @@ pub struct LockProfile {
     pub name: String,
     /// The interpreter it belongs to, numbered by the runtime; `None` when that could not be read.
     pub interpreter: Option<i64>,
+    /// How long a waiter waits before it asks the owner to give way; `None` when that could not be read.
+    pub switch_interval: Option<Nanos>,
     /// Time it had an owner.
     pub held: Nanos,
     /// The part of `held` during which at least one thread waited.

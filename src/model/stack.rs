@@ -2,6 +2,14 @@
 
 use std::{collections::HashMap, fmt};
 
+/// Whether a file is CPython itself, or the library that it consists of, by its name: `libpython3.11.so.1.0`, `python3.11-dbg`.
+pub fn is_interpreter(path: &str) -> bool {
+    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let version = name.strip_prefix("libpython").or_else(|| name.strip_prefix("python"));
+    version.is_some_and(|version| version.is_empty() || version.starts_with(|first: char| first.is_ascii_digit()))
+}
+
 /// What kind of thing a frame stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FrameKind {
@@ -20,6 +28,9 @@ pub const PAGE_FAULT: &str = "page fault";
 
 /// The marker behind script frames where native ones are wanted and were not read.
 pub const NATIVE_UNREAD: &str = "native frames not read";
+
+/// The marker between script frames and the native ones that they called, where some between are missing.
+pub const NATIVE_CUT: &str = "native frames missing";
 
 /// The marker behind the script frame in which the interpreter began to collect garbage.
 pub const GARBAGE_COLLECTION: &str = "garbage collection";

@@ -5,10 +5,7 @@
 //! the code of other objects is kept, since the interpreter's own says no more than that one called the other. What led to the
 //! outermost script frame is left out, as every thread has it.
 
-use crate::model::stack::Frame;
-
-/// Stands for native frames further out that were not copied.
-const CUT: &str = "native frames missing";
+use crate::model::stack::{Frame, NATIVE_CUT};
 
 /// A script frame, and whether it is the outermost that its call of the evaluation loop runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +78,7 @@ pub fn merge((native, extent): (&[NativeFrame], Extent), (script, script_extent)
     let mut frames: Vec<Frame> = Vec::with_capacity(native.len() + script.len() + 1);
     frames.extend(tail.iter().map(|native| native.frame.clone()));
     if rest.is_empty() && extent == Extent::Cut {
-        frames.push(Frame::marker(CUT));
+        frames.push(Frame::marker(NATIVE_CUT));
     }
     let mut script_frames = script.iter();
     if fits {

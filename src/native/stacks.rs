@@ -1,13 +1,8 @@
-//! Native stacks of one process: what is mapped, how to unwind it, what it is called, and what it is to the script.
+//! Native stacks of one process: followed by the objects' unwind tables, named, and told what they are to the script.
 //!
-//! The map is read again when an address lies in nothing that is known, so libraries loaded later are found. What lies in no
-//! object ends a stack: past it everything would be guesswork.
+//! What lies in no object, and has no name as generated code, ends a stack: past it everything would be guesswork.
 
-use std::{
-    ops::Range,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
@@ -20,60 +15,32 @@ use crate::{
     },
     native::{
         call_site::{self, CallSite},
+        mapped::{MappedObject, MappedObjects},
         merge::{Extent, NativeFrame, Role},
-        object::Object,
-        outlined::rest_of,
-        symbols::{Function, Symbols, jit::PerfMap},
+        symbols::jit::PerfMap,
         unwind::Unwinder,
     },
-    target::{
-        maps::{FileIdentity, MemoryMap},
-        parked::name_of_call,
-    },
+    target::parked::name_of_call,
 };
 
-/// The map is not read more often than this.
-const REFRESH_PAUSE: Duration = Duration::from_millis(50);
 /// Addresses whose names are remembered.
 const REMEMBERED: usize = 1 << 16;
-/// The evaluation loop of CPython, in every version and build; exported, so that stripped builds have the name, too.
-const EVALUATION_LOOP: &str = "_PyEval_EvalFrameDefault";
-/// How names of functions end that CPython's own tool has written the callers of.
-const IMPLEMENTATION: &str = "_impl";
+/// The object of code that the program has generated.
+const GENERATED: &str = "generated code";
+/// The work of the kernel at a uprobe, and the functions that gilscope puts them on.
+const UPROBE: &str = "uprobe";
+const PROBED: &str = "pthread_cond_";
 /// What a `syscall` instruction is on x86-64; the next one is where a thread in the kernel goes on.
 const SYSTEM_CALL: [u8; 2] = [0x0f, 0x05];
 
 /// Reads native stacks of one process.
 #[derive(Debug)]
 pub struct NativeStacks {
-    pid: Pid,
+    objects: MappedObjects,
     unwinder: Unwinder,
-    mapped: Vec<Mapped>,
-    refreshed: Option<Instant>,
     generated: PerfMap,
     named: FxHashMap<u64, Rc<[NativeFrame]>>,
     addresses: Vec<u64>,
-}
-
-/// An object and its names.
-#[derive(Debug)]
-struct Mapped {
-    /// `None` for what the kernel has put there, which stays.
-    file: Option<FileIdentity>,
-    object: Object,
-    symbols: Symbols,
-    /// Whether all names are known that are to be known.
-    is_settled: bool,
-    belongs: Belongs,
-    /// The part of the evaluation loop that has no name of its own, by the file's addresses.
-    rest_of_loop: Option<Range<u64>>,
-}
-
-/// Whose code an object has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Belongs {
-    Interpreter,
-    Others,
 }
 
 /// A native stack.
@@ -89,10 +56,8 @@ impl NativeStacks {
     /// Nothing is read before the first question.
     pub fn of(pid: Pid) -> Self {
         Self {
-            pid,
+            objects: MappedObjects::of(pid),
             unwinder: Unwinder::default(),
-            mapped: Vec::new(),
-            refreshed: None,
             generated: PerfMap::of(pid),
             named: FxHashMap::default(),
             addresses: Vec::new(),
@@ -101,13 +66,18 @@ impl NativeStacks {
 
     /// The stack of a thread in this state.
     pub fn read(&mut self, state: &MachineState) -> NativeStack {
-        if !self.knows(state.registers.instruction) {
+        if self.objects.at(state.registers.instruction).is_none() {
             self.refresh();
         }
-        self.look_for_news();
+        if self.objects.have_news() {
+            self.named.clear();
+        }
         let mut addresses = std::mem::take(&mut self.addresses);
         let mut extent = self.follow(state, &mut addresses);
-        if extent == Extent::Cut && addresses.last().is_some_and(|last| !self.knows(*last)) && self.refresh() {
+        if extent == Extent::Cut
+            && addresses.last().is_some_and(|last| self.objects.at(*last).is_none())
+            && self.refresh()
+        {
             extent = self.follow(state, &mut addresses);
         }
         let mut frames = Vec::with_capacity(addresses.len() + 1);
@@ -126,20 +96,11 @@ impl NativeStacks {
         NativeStack { frames, extent }
     }
 
-    /// Names stay what they are until an object's inlined functions are known, too.
-    fn look_for_news(&mut self) {
-        let settled = self.mapped.iter_mut().filter(|mapped| !mapped.is_settled && mapped.symbols.is_settled());
-        let news = settled.map(|mapped| mapped.is_settled = true).count();
-        if news > 0 {
-            self.named.clear();
-        }
-    }
-
     fn follow(&mut self, state: &MachineState, into: &mut Vec<u64>) -> Extent {
-        let mapped = &self.mapped;
+        let objects = &self.objects;
         let calls = |callee: u64, return_address: u64| {
-            let code = object_at(mapped, return_address)?.object.code_before(return_address, call_site::LONGEST)?;
-            let callee = object_at(mapped, callee)?.function_start(callee);
+            let code = objects.at(return_address)?.object.code_before(return_address, call_site::LONGEST)?;
+            let callee = objects.at(callee)?.function_start(callee);
             let sites: Vec<CallSite> = call_site::before(code, return_address).collect();
             let direct = sites.iter().find(|site| callee.is_some_and(|callee| **site == CallSite::Direct(callee)));
             direct.or_else(|| sites.iter().find(|site| **site == CallSite::Indirect)).copied()
@@ -147,82 +108,35 @@ impl NativeStacks {
         self.unwinder.follow(state, into, &calls)
     }
 
-    fn knows(&self, address: u64) -> bool {
-        self.place(address).is_some()
-    }
-
-    fn place(&self, address: u64) -> Option<usize> {
-        self.mapped.iter().position(|mapped| mapped.has(address))
-    }
-
-    /// In the kernel without a system call, a thread is there for a fault. Which call it is, the frame below tells where
-    /// the number is not known.
-    fn kernel_frame(&self, state: &MachineState) -> Option<Frame> {
-        match state.kernel? {
-            KernelWork::Unknown => {
-                let before = self.code_before(state.registers.instruction)?;
-                (before != SYSTEM_CALL).then(|| Frame::kernel(PAGE_FAULT))
-            }
-            known => kernel_frame(known),
-        }
-    }
-
-    /// The two bytes before `address`.
-    fn code_before(&self, address: u64) -> Option<[u8; 2]> {
-        self.mapped[self.place(address)?].object.code_before(address, 2)?.first_chunk().copied()
-    }
-
-    /// Reads the map again, unless that was a moment ago; says whether it has changed.
     fn refresh(&mut self) -> bool {
-        if self.refreshed.is_some_and(|refreshed| refreshed.elapsed() < REFRESH_PAUSE) {
-            return false;
-        }
-        self.refreshed = Some(Instant::now());
-        // Of a process that has ended, what is known stays true.
-        let Ok(map) = MemoryMap::read(self.pid) else { return false };
-        let mut changed = self.forget_unmapped(&map);
-        for mapping in map.files() {
-            let known = self.mapped.iter().any(|mapped| mapped.file == Some(mapping.file));
-            let executable = map.of(mapping.file).any(|part| part.executable);
-            if known || !executable {
-                continue;
-            }
-            if let Ok(object) = Object::open(self.pid, &map, mapping) {
-                self.add(Some(mapping.file), object);
-                changed = true;
-            }
-        }
-        if self.mapped.iter().all(|mapped| mapped.file.is_some())
-            && let Ok(object) = Object::vdso(self.pid)
-        {
-            self.add(None, object);
-        }
+        let changed = self.objects.refresh(&mut self.unwinder);
         if changed {
             self.named.clear();
         }
         changed
     }
 
-    fn add(&mut self, file: Option<FileIdentity>, object: Object) {
-        self.unwinder.add(&object);
-        let belongs = if is_interpreter(object.path()) { Belongs::Interpreter } else { Belongs::Others };
-        let symbols = Symbols::of(&object, self.pid);
-        let has_loop = belongs == Belongs::Interpreter;
-        let rest_of_loop = has_loop.then(|| rest_of(EVALUATION_LOOP, &object, &symbols)).flatten();
-        self.mapped.push(Mapped { file, object, symbols, is_settled: false, belongs, rest_of_loop });
+    /// In the kernel without a system call, a thread is there for a fault. Which call it is, the frame below tells where
+    /// the number is not known.
+    fn kernel_frame(&mut self, state: &MachineState) -> Option<Frame> {
+        let at = state.registers.instruction;
+        match state.kernel? {
+            KernelWork::Unknown if self.is_probed(at) => Some(Frame::kernel(UPROBE)),
+            KernelWork::Unknown => (self.code_before(at)? != SYSTEM_CALL).then(|| Frame::kernel(PAGE_FAULT)),
+            known => kernel_frame(known),
+        }
     }
 
-    /// Forgets objects that are no longer where they were.
-    fn forget_unmapped(&mut self, map: &MemoryMap) -> bool {
-        let is_there = |mapped: &Mapped| {
-            let Some(file) = mapped.file else { return true };
-            let there = map.of(file).filter(|part| part.executable);
-            there.map(|part| part.start.raw()..part.end.raw()).eq(mapped.object.ranges().iter().cloned())
-        };
-        let (kept, gone): (Vec<_>, Vec<_>) = self.mapped.drain(..).partition(is_there);
-        self.mapped = kept;
-        gone.iter().for_each(|gone| self.unwinder.remove(&gone.object));
-        !gone.is_empty()
+    /// Whether gilscope's own probe may be here: at the first instruction of a call on a condition variable.
+    fn is_probed(&mut self, address: u64) -> bool {
+        let Some(mapped) = self.objects.at_mut(address) else { return false };
+        let begins = mapped.function_start(address) == Some(address);
+        begins && mapped.functions(address).last().is_some_and(|(name, _)| name.starts_with(PROBED))
+    }
+
+    /// The two bytes before `address`.
+    fn code_before(&self, address: u64) -> Option<[u8; 2]> {
+        self.objects.at(address)?.object.code_before(address, 2)?.first_chunk().copied()
     }
 
     /// The functions at an address, innermost first; none when it lies in no code that is known.
@@ -230,15 +144,13 @@ impl NativeStacks {
         if let Some(named) = self.named.get(&address) {
             return Rc::clone(named);
         }
-        let place = self.place(address);
-        let named: Rc<[NativeFrame]> = match place {
-            Some(place) => self.mapped[place].name(address).into(),
-            None => {
-                let generated = self.generated.name(LiveAddress::in_target(address));
-                let frame = |name| NativeFrame { frame: Frame::native(name, GENERATED), role: Role::Other };
-                generated.map(frame).into_iter().collect()
-            }
+        let Some(mapped) = self.objects.at_mut(address) else {
+            // Not remembered: what is generated later may be there as well.
+            let generated = self.generated.name(LiveAddress::in_target(address));
+            let frame = |name| NativeFrame { frame: Frame::native(name, GENERATED), role: Role::Other };
+            return generated.map(frame).into_iter().collect();
         };
+        let named = named(mapped, address);
         if self.named.len() >= REMEMBERED {
             self.named.clear();
         }
@@ -247,57 +159,10 @@ impl NativeStacks {
     }
 }
 
-/// The object of code that the program has generated.
-const GENERATED: &str = "generated code";
-
-fn object_at(mapped: &[Mapped], address: u64) -> Option<&Mapped> {
-    mapped.iter().find(|mapped| mapped.has(address))
-}
-
-impl Mapped {
-    fn has(&self, address: u64) -> bool {
-        self.object.ranges().iter().any(|range| range.contains(&address))
-    }
-
-    /// Where the function at an address begins, both as the target has them.
-    fn function_start(&self, address: u64) -> Option<u64> {
-        let start = self.symbols.function_start(address.wrapping_sub(self.object.bias()))?;
-        Some(start.wrapping_add(self.object.bias()))
-    }
-
-    fn name(&mut self, address: u64) -> Vec<NativeFrame> {
-        let stated = address.wrapping_sub(self.object.bias());
-        let functions = self.symbols.at(stated);
-        let path = self.object.path();
-        if self.rest_of_loop.as_ref().is_some_and(|rest| rest.contains(&stated)) {
-            return vec![NativeFrame { frame: Frame::native(EVALUATION_LOOP, path), role: Role::Loop }];
-        }
-        if functions.is_empty() {
-            let start = self.symbols.function_start(stated).unwrap_or(stated);
-            return vec![NativeFrame { frame: Frame::native(&format!("{start:#x}"), path), role: self.role("") }];
-        }
-        functions
-            .iter()
-            .filter(|function| self.is_told(function))
-            .map(|function| NativeFrame { frame: Frame::native(&function.name, path), role: self.role(&function.name) })
-            .collect()
-    }
-
-    /// Of what is inlined in the interpreter's own code most is there everywhere and tells nothing, such as `Py_INCREF`. What
-    /// a built-in function does when its arguments have been converted is what the program has called.
-    fn is_told(&self, function: &Function) -> bool {
-        let implements =
-            function.name.ends_with(IMPLEMENTATION) && !function.name.trim_start_matches('_').starts_with("Py");
-        !function.inlined || self.belongs == Belongs::Others || implements
-    }
-
-    fn role(&self, function: &str) -> Role {
-        match (function, self.belongs) {
-            (EVALUATION_LOOP, _) => Role::Loop,
-            (_, Belongs::Interpreter) => Role::Interpreter,
-            (_, Belongs::Others) => Role::Other,
-        }
-    }
+fn named(mapped: &mut MappedObject, address: u64) -> Rc<[NativeFrame]> {
+    let functions = mapped.functions(address);
+    let path = mapped.object.path();
+    functions.iter().map(|(name, role)| NativeFrame { frame: Frame::native(name, path), role: *role }).collect()
 }
 
 /// What the kernel does, as a frame; `None` when that is not known.
@@ -307,13 +172,7 @@ pub fn kernel_frame(work: KernelWork) -> Option<Frame> {
             Some(name_of_call(number).map_or_else(|| Frame::kernel(&format!("call {number}")), Frame::kernel))
         }
         KernelWork::Fault => Some(Frame::kernel(PAGE_FAULT)),
+        KernelWork::Stopped => Some(Frame::kernel("stopped")),
         KernelWork::Unknown => None,
     }
-}
-
-/// Whether a file is CPython itself: `libpython3.11.so.1.0`, `python3.11`.
-fn is_interpreter(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let version = name.strip_prefix("libpython").or_else(|| name.strip_prefix("python"));
-    version.is_some_and(|version| version.is_empty() || version.starts_with(|first: char| first.is_ascii_digit()))
 }

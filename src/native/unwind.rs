@@ -33,6 +33,10 @@ const DEEPEST: usize = 512;
 /// How far beyond the innermost byte of the stack an unknown frame pointer is looked for.
 const SEARCHED: u64 = 4 << 10;
 const WORD: u64 = 8;
+/// Places for a frame pointer from which one stack is followed to its end; a right one is among the first few.
+const MOST_TRIED: usize = 16;
+/// Addresses remembered at which a step has failed.
+const MOST_FAILED: usize = 1 << 16;
 /// Stands for a frame pointer that is not known: whatever needs it must fail, where 0 would pass for the end of the stack.
 const NO_FRAME: u64 = 1;
 
@@ -113,6 +117,9 @@ impl Unwinder {
             let before = registers;
             let mut caller = self.step(address, &mut registers, state);
             if caller.is_err() {
+                if self.failed.len() >= MOST_FAILED {
+                    self.failed.clear();
+                }
                 self.failed.insert(at);
                 self.cache_of_failed = CacheX86_64::new();
             }
@@ -142,6 +149,7 @@ impl Unwinder {
     ) -> Option<UnwindRegsX86_64> {
         let mut read = |at| state.word(at).ok_or(());
         let mut cache = CacheX86_64::new();
+        let mut tried = 0;
         let lowest = registers.sp().next_multiple_of(WORD);
         (lowest..lowest.saturating_add(SEARCHED)).step_by(WORD as usize).find_map(|frame| {
             let mut caller = registers;
@@ -152,7 +160,10 @@ impl Unwinder {
             }
             let is_right = match calls(address.address_for_lookup(), step.ok()??)? {
                 CallSite::Direct(_) => true,
-                CallSite::Indirect => self.leads_to_the_end(caller, state),
+                CallSite::Indirect => {
+                    tried += 1;
+                    tried <= MOST_TRIED && self.leads_to_the_end(caller, state)
+                }
             };
             is_right.then_some(caller)
         })

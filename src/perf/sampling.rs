@@ -18,7 +18,7 @@ use crate::{
         time::{MonoNanos, Nanos},
     },
     perf::{
-        limits::page_size,
+        limits::RingSize,
         machine::{self, REGISTERS},
         ring::Ring,
     },
@@ -26,8 +26,6 @@ use crate::{
 
 /// Bytes of stack that are copied. An evaluation loop of CPython takes 300 to 500 of them with all that leads to the next.
 const STACK_COPIED: u32 = 24 << 10;
-/// Bytes of a CPU's ring: samples of a tenth of a second at a thousand a second.
-const RING_BYTES: usize = 4 << 20;
 /// What a tick takes along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Taken {
@@ -46,8 +44,8 @@ pub struct SamplingClock {
 }
 
 impl SamplingClock {
-    /// Ticks on `cpu` once every `period`, whatever runs there. Needs CAP_PERFMON.
-    pub fn start(cpu: u32, period: Nanos, taken: Taken) -> io::Result<Self> {
+    /// Ticks on `cpu`, one of `cpus`, once every `period`, whatever runs there. Needs CAP_PERFMON.
+    pub fn start((cpu, cpus): (u32, usize), period: Nanos, taken: Taken) -> io::Result<Self> {
         let index = usize::try_from(cpu).expect("a CPU number fits a word");
         let mut builder = Builder::new(Software::CPU_CLOCK);
         builder.any_pid().one_cpu(index).sample_period(period.as_nanos().max(1)).enabled(true);
@@ -62,7 +60,7 @@ impl SamplingClock {
         let event = builder.build()?;
         let ring = match taken {
             Taken::Nothing => None,
-            Taken::MachineState => Some(Ring::map(&event, RING_BYTES / page_size())?),
+            Taken::MachineState => Some(Ring::map(&event, RingSize::Large.pages(cpus))?),
         };
         Ok(Self { event, ring, bytes: Vec::new() })
     }

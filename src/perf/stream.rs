@@ -133,10 +133,11 @@ impl PerfStream {
         let subject = |code| (Subject::MachineState { period, code }, None);
         // Looking at the kernel's code needs a privilege, or a system that is lenient.
         let with_kernel = self.watch_family(vec![subject(CodeSampled::ProgramAndKernel)]);
-        with_kernel.or_else(|_| {
+        let watched = with_kernel.or_else(|_| {
             self.families.pop();
             self.watch_family(vec![subject(CodeSampled::Program)])
-        })
+        });
+        watched.inspect_err(|_| drop(self.families.pop()))
     }
 
     /// Files that become readable when a sample has been taken.

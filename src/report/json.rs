@@ -92,6 +92,7 @@ fn lock(lock: &LockProfile) -> schema::Lock<'_> {
         waits: lock.waits,
         forced_releases: lock.forced_releases,
         long_holds: lock.long_holds,
+        switch_interval_ns: lock.switch_interval.map(Nanos::as_nanos),
         unseen: tally(lock.unseen),
         hold_ns: spread(lock.holds, lock.hold_spread),
         wait_ns: spread(lock.waits, lock.wait_spread),

@@ -6,7 +6,7 @@
 use crate::{
     model::{
         profile::Profile,
-        stack::{Frame, FrameKind, GARBAGE_COLLECTION, NATIVE_UNREAD, PAGE_FAULT},
+        stack::{Frame, FrameKind, GARBAGE_COLLECTION, PAGE_FAULT},
         state::State,
     },
     report::native::{self, Role},
@@ -111,7 +111,8 @@ impl<'a> HoldKind<'a> {
             _ if !script && tail.is_empty() => Self::Unknown,
             NativeFrames::Hidden => Self::Interpreter,
             NativeFrames::Shown if tail.iter().any(|frame| native::is_nameless(frame)) => Self::Interpreter,
-            NativeFrames::Shown if frames.last().is_some_and(|last| **last == Frame::marker(NATIVE_UNREAD)) => {
+            // What a marker stands for is not known.
+            NativeFrames::Shown if frames.last().is_some_and(|last| last.kind == FrameKind::Marker) => {
                 Self::Interpreter
             }
             NativeFrames::Shown => Self::Bytecode,
@@ -171,16 +172,16 @@ fn native_tail<'a>(frames: &[&'a Frame]) -> Vec<&'a Frame> {
     frames[after..].iter().copied().filter(|frame| frame.kind == FrameKind::Native).collect()
 }
 
-/// Whether the interpreter itself said, when the stack was read, that it collected garbage in the innermost function.
-fn collects_garbage(frames: &[&Frame]) -> bool {
-    let innermost = frames.iter().rev().take_while(|frame| frame.kind != FrameKind::Script);
-    innermost.into_iter().any(|frame| **frame == Frame::marker(GARBAGE_COLLECTION))
-}
-
 /// Whether bytecode itself takes an object apart; what C code does on its way is that code's work.
 fn destroys(tail: &[&Frame]) -> bool {
     let first = tail.iter().position(|frame| native::role(frame) == Role::Destructor);
     first.is_some_and(|first| native::first_call(tail).is_none_or(|call| first <= call))
+}
+
+/// Whether the interpreter itself said, when the stack was read, that it collected garbage in the innermost function.
+fn collects_garbage(frames: &[&Frame]) -> bool {
+    let innermost = frames.iter().rev().take_while(|frame| frame.kind != FrameKind::Script);
+    innermost.into_iter().any(|frame| **frame == Frame::marker(GARBAGE_COLLECTION))
 }
 
 fn finalizes(frame: &Frame) -> bool {

@@ -15,7 +15,7 @@ use crate::{
     model::{
         ids::Tid,
         profile::{LongHold, Profile},
-        stack::{Frame, FrameKind, GARBAGE_COLLECTION, StackId},
+        stack::{Frame, FrameKind, NATIVE_UNREAD, StackId},
         state::{State, StateClass, StateTimes},
         time::Nanos,
     },
@@ -72,9 +72,10 @@ impl<'a> Kinds<'a> {
 
     /// The kinds of `wait` charged to `holder` at `stack`; the parts sum to it.
     pub(super) fn inflicted(&self, (holder, stack): (Option<Tid>, StackId), wait: Nanos) -> Vec<(HoldKind<'a>, Nanos)> {
-        let line = || self.by_line.get(&self.line(Some(stack)));
-        let function = || self.by_function.get(&self.function(Some(stack)));
-        match self.by_stack.get(&stack).filter(|_| self.is_deep(stack)).or_else(line).or_else(function) {
+        let vague = self.unseen(stack) != HoldKind::GarbageCollection;
+        let line = || self.by_line.get(&self.line(Some(stack))).filter(|_| vague);
+        let function = || self.by_function.get(&self.function(Some(stack))).filter(|_| vague);
+        match self.by_stack.get(&stack).filter(|_| self.is_whole(stack)).or_else(line).or_else(function) {
             Some(parts) => split(wait, parts),
             None => split(wait, &self.by_states(holder, stack)),
         }
@@ -144,17 +145,14 @@ impl<'a> Kinds<'a> {
         sums
     }
 
-    /// The kind of a stack that nobody but a waiter has seen.
+    /// The kind of a stack that no tick has seen, if its owner had a CPU.
     fn unseen(&self, stack: StackId) -> HoldKind<'a> {
-        let native = if self.is_deep(stack) { self.native } else { NativeFrames::Hidden };
-        HoldKind::of(State::HeldRunning, &frames_of(&self.profile.stacks, Some(stack)), native)
+        self.held(State::HeldRunning, Some(stack))
     }
 
-    /// Whether the stack tells what is below the script. One that does not may have been read without.
-    fn is_deep(&self, stack: StackId) -> bool {
-        let last = self.profile.stacks.frames(stack).next_back();
-        let tells = |frame: &Frame| matches!(frame.kind, FrameKind::Native | FrameKind::Kernel);
-        last.is_some_and(|frame| tells(frame) || *frame == Frame::marker(GARBAGE_COLLECTION))
+    /// Whether the stack tells all there is to it; one that was read without its machine code says so.
+    fn is_whole(&self, stack: StackId) -> bool {
+        self.profile.stacks.frames(stack).next_back() != Some(&Frame::marker(NATIVE_UNREAD))
     }
 
     /// The stack as far as it is the program's own.

@@ -3,7 +3,7 @@
 //! Names are those of CPython 3.8 to 3.15 and of the toy VM. A name that is not on a list tells nothing.
 
 use crate::{
-    model::stack::{Frame, FrameKind},
+    model::stack::{self, Frame, FrameKind},
     report::kind::CCode,
 };
 
@@ -163,6 +163,11 @@ fn is_of(frame: &Frame, objects: &[&str]) -> bool {
     objects.iter().any(|object| file_name(&frame.file).starts_with(object))
 }
 
+/// The toy VM is gilscope itself.
+fn is_interpreter(object: &str) -> bool {
+    stack::is_interpreter(object) || file_name(object) == "gilscope"
+}
+
 fn is_toy(frame: &Frame) -> bool {
     file_name(&frame.file) == "gilscope"
 }
@@ -170,15 +175,6 @@ fn is_toy(frame: &Frame) -> bool {
 /// What stands for C code in the toy VM.
 fn is_toy_native(name: &str) -> bool {
     name.ends_with("toyvm::native::perform") || name.ends_with("toyvm::native::busy")
-}
-
-/// Whether the object is an interpreter or the library that one consists of, by its file's name.
-fn is_interpreter(object: &str) -> bool {
-    let name = file_name(object);
-    let version = name.strip_prefix("python").map(|rest| rest.trim_end_matches(['d', 't']));
-    name.starts_with("libpython")
-        || version.is_some_and(|version| version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
-        || name == "gilscope"
 }
 
 /// The name without what compilers append to copies of a function.

@@ -57,6 +57,7 @@ pub(super) struct Lock<'a> {
     pub(super) waits: u64,
     pub(super) forced_releases: u64,
     pub(super) long_holds: u64,
+    pub(super) switch_interval_ns: Option<u64>,
     pub(super) unseen: HoldTally,
     pub(super) hold_ns: Spread,
     pub(super) wait_ns: Spread,

@@ -1,9 +1,9 @@
-//! Machine code for stacks that were noted without it.
+//! What is below the script frames of stacks that were noted without it.
 //!
-//! A holder's stack that a waiter read, and one noted at a release, end with script frames; only samples go on into machine code,
-//! and not all of those: a copy of the stack may have been lost, or have come too late. What a thread did below the same script
-//! frames, sampled while it owned the lock, or in the same state, tells in which proportion the time of such a stack belongs
-//! to which native function. Where nothing was sampled, a marker says so. No nanosecond is lost.
+//! A holder's stack that a waiter read, and one noted at a release, end with script frames; samples go on into machine code,
+//! and tell when garbage is collected. What the same thread did below the same script frames, sampled while it owned the lock,
+//! tells in which proportion the time of such a stack belongs to what. Where nothing was sampled and machine code was wanted,
+//! a marker says so. No nanosecond is lost.
 
 use rustc_hash::FxHashMap;
 
@@ -12,7 +12,7 @@ use crate::{
     model::{
         ids::Tid,
         profile::{Blame, Profile, StackTime},
-        stack::{Frame, FrameKind, GARBAGE_COLLECTION, NATIVE_UNREAD, StackId, StackTable},
+        stack::{Frame, FrameKind, GARBAGE_COLLECTION, NATIVE_CUT, NATIVE_UNREAD, StackId, StackTable},
         state::{State, StateClass},
         time::Nanos,
     },
@@ -21,21 +21,34 @@ use crate::{
 /// By holder and script stack: the whole stacks sampled, each with its time.
 type Sampled = FxHashMap<(Tid, StackId), Vec<(StackId, Nanos)>>;
 
-/// Splits the stacks of samples without machine code, and then those of blame and of long holds.
-pub(super) fn add_native_frames(profile: &mut Profile) {
+/// Whether a stack that is no sample tells that garbage is collected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Collections {
+    /// It does.
+    Noted,
+    /// It ends with the script frame all the same.
+    Unnoted,
+}
+
+/// Splits the stacks of samples without machine code, and then those of blame; completes those of long holds where there is no
+/// doubt.
+pub(super) fn complete(profile: &mut Profile, collections: Collections) {
     let Profile { threads, stacks, .. } = &mut *profile;
     for thread in threads {
         thread.stacks = completed(std::mem::take(&mut thread.stacks), stacks);
     }
-    let sampled = sampled_inside(profile);
-    let Profile { blame, long_holds, stacks, .. } = profile;
-    let split = |entry: &Blame| split(entry, &sampled, stacks);
+    let sampled = sampled_inside(profile, collections);
+    let Profile { blame, long_holds, stacks, native, .. } = profile;
+    let split = |entry: &Blame| split(entry, (&sampled, *native), stacks);
     *blame = merged(blame.iter().flat_map(split).collect());
     for hold in long_holds {
-        if is_script_only(stacks, hold.stack) {
-            let parts = sampled.get(&(hold.tid, hold.stack));
-            let most = parts.and_then(|parts| parts.iter().max_by_key(|(_, time)| *time));
-            hold.stack = most.map_or_else(|| unread(stacks, hold.stack), |(stack, _)| *stack);
+        if !is_script_only(stacks, hold.stack) {
+            continue;
+        }
+        match sampled.get(&(hold.tid, hold.stack)).map(Vec::as_slice) {
+            Some([(only, _)]) => hold.stack = *only,
+            _ if *native => hold.stack = unread(stacks, hold.stack),
+            _ => {}
         }
     }
 }
@@ -45,7 +58,10 @@ fn completed(parts: Vec<StackTime>, stacks: &mut StackTable) -> Vec<StackTime> {
     let (unread, mut read): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| is_unread(stacks, part.stack));
     let mut known: FxHashMap<(State, StackId), Vec<usize>> = FxHashMap::default();
     for (place, part) in read.iter().enumerate() {
-        known.entry((part.state, stacks.changed(part.stack, without_native))).or_default().push(place);
+        known
+            .entry((part.state, stacks.changed(part.stack, |frames| as_noted(frames, Collections::Noted))))
+            .or_default()
+            .push(place);
     }
     let mut left = Vec::new();
     for part in unread {
@@ -65,14 +81,14 @@ fn completed(parts: Vec<StackTime>, stacks: &mut StackTable) -> Vec<StackTime> {
     read
 }
 
-fn sampled_inside(profile: &mut Profile) -> Sampled {
+fn sampled_inside(profile: &mut Profile, collections: Collections) -> Sampled {
     let mut sampled = Sampled::default();
     for thread in &profile.threads {
         for part in thread.stacks.iter().filter(|part| part.state.class() == StateClass::Inside) {
             if is_unread(&profile.stacks, part.stack) {
                 continue;
             }
-            let script = profile.stacks.changed(part.stack, without_native);
+            let script = profile.stacks.changed(part.stack, |frames| as_noted(frames, collections));
             let parts = sampled.entry((thread.tid, script)).or_default();
             match parts.iter_mut().find(|(stack, _)| *stack == part.stack) {
                 Some((_, time)) => *time += part.time,
@@ -83,12 +99,15 @@ fn sampled_inside(profile: &mut Profile) -> Sampled {
     sampled
 }
 
-fn split(entry: &Blame, sampled: &Sampled, stacks: &mut StackTable) -> Vec<Blame> {
+fn split(entry: &Blame, (sampled, native): (&Sampled, bool), stacks: &mut StackTable) -> Vec<Blame> {
     if !is_script_only(stacks, entry.stack) {
         return vec![*entry];
     }
     let parts = entry.holder.and_then(|holder| sampled.get(&(holder, entry.stack)));
-    let Some(parts) = parts else { return vec![Blame { stack: unread(stacks, entry.stack), ..*entry }] };
+    let Some(parts) = parts else {
+        let stack = if native { unread(stacks, entry.stack) } else { entry.stack };
+        return vec![Blame { stack, ..*entry }];
+    };
     let weights: Vec<u64> = parts.iter().map(|(_, time)| time.as_nanos()).collect();
     let times = apportion(entry.wait, &weights);
     let parts = parts.iter().zip(times).filter(|(_, wait)| *wait > Nanos::ZERO);
@@ -125,9 +144,13 @@ fn unread(stacks: &mut StackTable, stack: StackId) -> StackId {
     })
 }
 
-fn without_native(mut frames: Vec<Frame>) -> Vec<Frame> {
-    let collector = Frame::marker(GARBAGE_COLLECTION);
-    frames.retain(|frame| matches!(frame.kind, FrameKind::Script | FrameKind::Marker) && *frame != collector);
+/// A sample's stack as whoever is no sample would have noted it.
+fn as_noted(mut frames: Vec<Frame>, collections: Collections) -> Vec<Frame> {
+    let (cut, collector) = (Frame::marker(NATIVE_CUT), Frame::marker(GARBAGE_COLLECTION));
+    frames.retain(|frame| {
+        let noted = matches!(frame.kind, FrameKind::Script | FrameKind::Marker) && *frame != cut;
+        noted && (collections == Collections::Noted || *frame != collector)
+    });
     frames
 }
 
@@ -162,12 +185,12 @@ mod tests {
             wait: Nanos::from_nanos(wait),
             stack,
         };
-        let parts = split(&entry(plain, 1001), &sampled, &mut stacks);
+        let parts = split(&entry(plain, 1001), (&sampled, true), &mut stacks);
         assert_eq!(parts, [entry(dump, 751), entry(load, 250)]);
         let joined = merged([parts, vec![entry(load, 900)]].concat());
         assert_eq!(joined, [entry(load, 1150), entry(dump, 751)]);
         let other = Blame { holder: Some(tid(3)), ..entry(plain, 7) };
-        let left = split(&other, &sampled, &mut stacks);
+        let left = split(&other, (&sampled, true), &mut stacks);
         let last = stacks.frames(left[0].stack).next_back().cloned();
         assert_eq!((left.len(), left[0].wait.as_nanos(), last), (1, 7, Some(Frame::marker(NATIVE_UNREAD))));
     }

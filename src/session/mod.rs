@@ -8,6 +8,7 @@ mod detail;
 mod engine;
 pub mod error;
 mod finder;
+mod intervals;
 mod joiner;
 mod namer;
 pub mod options;

@@ -1,6 +1,6 @@
 //! A recording that is under way, whatever its source and however it began.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, rc::Rc, time::Duration};
 
 use crate::{
     ledger::LockStart,
@@ -13,6 +13,7 @@ use crate::{
     perf::clock,
     session::{
         engine::{Engine, Parts},
+        intervals::SwitchIntervals,
         joiner::SharedJoiner,
         options::{FrameDetail, RecordOptions},
         progress::Progress,
@@ -43,6 +44,7 @@ pub(super) struct Recording {
     target: Target,
     backend: Backend,
     joiner: Option<SharedJoiner>,
+    intervals: SwitchIntervals,
     notes: Vec<String>,
     started: MonoNanos,
     duration: Option<Duration>,
@@ -72,9 +74,10 @@ impl Recording {
         let mut notes = beginning.notes;
         let sampler = sampler(&target, (options.rate, beginning.readings, joiner.clone()), &mut notes);
         let long_hold = nanos(options.long_hold);
+        let intervals = SwitchIntervals::of(ProcessMemory::open(target.pid).ok(), Rc::clone(&translator));
         let engine = Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start, long_hold });
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
-        Self { engine, progress, target, backend, joiner, notes, started: start, duration }
+        Self { engine, progress, target, backend, joiner, intervals, notes, started: start, duration }
     }
 
     pub(super) fn engine(&mut self) -> &mut Engine {
@@ -84,6 +87,7 @@ impl Recording {
     /// One turn: take what there is, book it, read stacks.
     pub(super) fn turn(&mut self) {
         self.engine.turn(self.limit());
+        self.intervals.look();
         let (elapsed, threads, lock_events) = self.engine.progress();
         self.progress.show(elapsed, threads, lock_events);
     }
@@ -114,7 +118,9 @@ impl Recording {
         let mut notes = self.notes;
         notes.extend(self.joiner.as_ref().and_then(|joiner| joiner.borrow().tally().words()));
         let frames = if self.joiner.is_some() { FrameDetail::ScriptAndNative } else { FrameDetail::Script };
-        summary::profile(recorded, &self.target, (self.backend, frames), notes)
+        let mut profile = summary::profile(recorded, &self.target, (self.backend, frames), notes);
+        self.intervals.enter(&mut profile.locks);
+        profile
     }
 }
 

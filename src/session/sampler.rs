@@ -122,7 +122,7 @@ impl Sampler {
         if self.readings.lack_holders() {
             let owners: Vec<Tid> = ledger.contended_owners().collect();
             // That others wait for them is known a little late. If it is over, the reading counts for nothing.
-            out.extend(owners.into_iter().map(|tid| self.read(tid, Motion::Moving, SampleCause::Contended, stacks)));
+            out.extend(owners.into_iter().map(|tid| self.read(tid, Motion::Moving, SampleCause::OwnerSampled, stacks)));
         }
         let now = clock::now();
         if now < self.next_tick || threads.is_empty() {
@@ -160,7 +160,12 @@ impl Sampler {
             return Some(event);
         }
         let ours = self.readings.running == RunningThreads::Ours || !scene.ledger.is_running(tid);
-        ours.then(|| self.read(tid, Motion::Moving, SampleCause::Tick, stacks))
+        ours.then(|| {
+            let at = clock::now();
+            let stack = keep(self.sleepers.read_any(tid, &mut self.reader), stacks);
+            let what = StackSample { until: clock::now(), stack, cause: SampleCause::Tick };
+            Event { at, tid, what: What::Stack(what) }
+        })
     }
 
     /// `None` if it has woken up.

@@ -29,6 +29,14 @@ impl Sleepers {
         Ok(Self { parked, memory, joiner })
     }
 
+    /// The stack of `tid` as it is now, running or not: without native frames, which cannot be read of a thread that runs.
+    pub(super) fn read_any(&mut self, tid: Tid, reader: &mut StackReader) -> Result<Vec<Frame>, StackFailure> {
+        match &self.joiner {
+            Some(joiner) => joiner.borrow_mut().leave_apart(reader.read_script(tid, Motion::Moving)),
+            None => reader.read(tid, Motion::Moving),
+        }
+    }
+
     /// The whole stack of `tid`; `None` if it does not sleep, or woke up meanwhile.
     pub(super) fn read(&mut self, tid: Tid, reader: &mut StackReader) -> Option<Result<Vec<Frame>, StackFailure>> {
         let parked = self.parked.look(tid)?;

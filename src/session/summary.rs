@@ -5,7 +5,11 @@ use crate::{
         profile::{Backend, Profile, Quality},
         time::Nanos,
     },
-    session::{detail, engine::Recorded, options::FrameDetail},
+    session::{
+        detail::{self, Collections},
+        engine::Recorded,
+        options::FrameDetail,
+    },
     source::Tally,
     target::discover::Target,
 };
@@ -52,9 +56,9 @@ pub(super) fn profile(
         quality,
         stacks,
     };
-    if profile.native {
-        detail::add_native_frames(&mut profile);
-    }
+    // The in-target probe does not look for it.
+    let collections = if backend == Backend::Preload { Collections::Unnoted } else { Collections::Noted };
+    detail::complete(&mut profile, collections);
     profile
 }
 

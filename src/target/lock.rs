@@ -1,9 +1,13 @@
 //! Where a global lock sits in the target: its own address and those of its two condition variables.
 
 use crate::{
-    model::{address::LiveAddress, ids::Tid},
+    model::{address::LiveAddress, ids::Tid, time::Nanos},
     target::memory::{Memory, MemoryError},
 };
+
+/// The longest switch interval believed, in microseconds: programs set hours to switch never, and no pointer is this
+/// small.
+pub const LONGEST_INTERVAL: u64 = 1_000_000_000_000;
 
 /// Byte offsets inside the lock's structure.
 ///
@@ -62,6 +66,12 @@ impl LockSeat {
     /// The condition variable that is signalled at every acquisition.
     pub fn switch_cond(&self) -> LiveAddress {
         self.address.plus(self.layout.switch_cond)
+    }
+
+    /// How long a waiter waits before it asks the owner to give way; `None` for what no program can mean.
+    pub fn switch_interval(&self, memory: &dyn Memory) -> Option<Nanos> {
+        let micros = memory.read_u64(self.address.plus(self.layout.interval)).ok()?;
+        (1..=LONGEST_INTERVAL).contains(&micros).then(|| Nanos::from_nanos(micros * 1_000))
     }
 
     /// Reads the lock's words.

@@ -67,6 +67,11 @@ impl MemoryMap {
         self.mappings.iter().filter(move |mapping| mapping.file == file)
     }
 
+    /// The mappings of files whose bytes may be executed, by address.
+    pub fn executable(&self) -> impl Iterator<Item = &Mapping> {
+        self.mappings.iter().filter(|mapping| mapping.executable)
+    }
+
     /// Whether no file is mapped at all.
     pub fn is_empty(&self) -> bool {
         self.mappings.is_empty()

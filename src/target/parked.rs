@@ -1,9 +1,15 @@
-//! What a thread that sleeps in the kernel does there, and where it will go on: `/proc/P/task/T/syscall`.
+//! What a thread that sleeps in the kernel does there, and where it will go on: `/proc/P/task/T/syscall`, and how often it
+//! has got a CPU: `schedstat`.
 //!
 //! Needs the right to read the target's memory, like everything else that is read from outside. A thread that runs shows
 //! nothing.
 
-use std::{collections::HashMap, fs::File, io, os::unix::fs::FileExt};
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
+};
 
 use syscalls::Sysno;
 
@@ -16,8 +22,8 @@ use crate::{
     target::memory::Memory,
 };
 
-/// Open files kept; with more threads than that, each look opens its own.
-const MOST_FILES: usize = 512;
+/// Threads whose files are kept open.
+const MOST_THREADS: usize = 256;
 /// A line has nine numbers of at most 18 characters.
 const LONGEST_LINE: usize = 256;
 /// Bytes of stack copied at the most, and how many at a time: the end of the stack is not known.
@@ -28,7 +34,14 @@ const PAGE: u64 = 4096;
 #[derive(Debug)]
 pub struct ParkedThreads {
     pid: Pid,
-    files: HashMap<Tid, File>,
+    files: HashMap<Tid, Files>,
+}
+
+/// What is kept open of a thread.
+#[derive(Debug)]
+struct Files {
+    call: File,
+    runs: File,
 }
 
 /// A thread asleep in the kernel; equal as long as it sleeps on.
@@ -39,6 +52,8 @@ pub struct Parked {
     arguments: [u64; 6],
     stack: u64,
     instruction: u64,
+    /// How often it has got a CPU.
+    runs: u64,
 }
 
 impl ParkedThreads {
@@ -49,26 +64,39 @@ impl ParkedThreads {
 
     /// What `tid` does in the kernel; `None` when it runs, has ended, or may not be looked at.
     pub fn look(&mut self, tid: Tid) -> Option<Parked> {
-        let line = self.line(tid).inspect_err(|_| drop(self.files.remove(&tid))).ok()?;
-        parse(&line)
+        let [call, runs] = self.lines(tid).inspect_err(|_| drop(self.files.remove(&tid))).ok()?;
+        let mut parked = parse(&call, &runs)?;
+        if parked.work == KernelWork::Fault && self.is_stopped(tid) {
+            parked.work = KernelWork::Stopped;
+        }
+        Some(parked)
     }
 
-    fn line(&mut self, tid: Tid) -> io::Result<String> {
-        let open = || File::open(format!("/proc/{}/task/{tid}/syscall", self.pid));
-        let mut bytes = [0; LONGEST_LINE];
-        let length = match self.files.get(&tid) {
-            Some(file) => file.read_at(&mut bytes, 0)?,
-            None => {
-                let file = open()?;
-                let length = file.read_at(&mut bytes, 0)?;
-                if self.files.len() < MOST_FILES {
-                    self.files.insert(tid, file);
-                }
-                length
+    fn lines(&mut self, tid: Tid) -> io::Result<[String; 2]> {
+        if !self.files.contains_key(&tid) {
+            // Those of ended threads are among them; the others are opened again as they are needed.
+            if self.files.len() >= MOST_THREADS {
+                self.files.clear();
             }
-        };
-        Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+            let open = |name| File::open(format!("/proc/{}/task/{tid}/{name}", self.pid));
+            self.files.insert(tid, Files { call: open("syscall")?, runs: open("schedstat")? });
+        }
+        let files = &self.files[&tid];
+        Ok([line(&files.call)?, line(&files.runs)?])
     }
+
+    /// Whether a signal or a debugger has stopped the thread, which `syscall` shows like a page fault.
+    fn is_stopped(&self, tid: Tid) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/task/{tid}/stat", self.pid)).unwrap_or_default();
+        let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        state.starts_with(['T', 't'])
+    }
+}
+
+fn line(file: &File) -> io::Result<String> {
+    let mut bytes = [0; LONGEST_LINE];
+    let length = file.read_at(&mut bytes, 0)?;
+    Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
 }
 
 impl Parked {
@@ -100,8 +128,9 @@ fn copy(memory: &dyn Memory, start: u64) -> Vec<u8> {
     bytes
 }
 
-/// `NUMBER ARGUMENTS… STACK INSTRUCTION`; number -1 and no arguments when the thread sleeps for a page or is stopped.
-fn parse(line: &str) -> Option<Parked> {
+/// `NUMBER ARGUMENTS… STACK INSTRUCTION`, number -1 and no arguments when the thread sleeps for a page or is stopped; and
+/// `RAN WAITED RUNS`.
+fn parse(line: &str, schedstat: &str) -> Option<Parked> {
     let hex = |word: &str| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok();
     let mut words = line.split_whitespace();
     let number: i64 = words.next()?.parse().ok()?;
@@ -114,7 +143,8 @@ fn parse(line: &str) -> Option<Parked> {
         }
         KernelWork::Call(u32::try_from(number).ok()?)
     };
-    Some(Parked { work, arguments, stack: hex(words.next()?)?, instruction: hex(words.next()?)? })
+    let runs = schedstat.split_whitespace().nth(2)?.parse().ok()?;
+    Some(Parked { work, arguments, stack: hex(words.next()?)?, instruction: hex(words.next()?)?, runs })
 }
 
 #[cfg(test)]
@@ -125,13 +155,15 @@ mod tests {
     #[test]
     fn the_kernels_lines() {
         let line = "230 0x0 0x0 0x7ffd 0x0 0x0 0x1 0x7ffd3650 0x7f26";
-        let sleeping = parse(line).unwrap();
+        let sleeping = parse(line, "5 6 7").unwrap();
         let arguments = [0, 0, 0x7ffd, 0, 0, 1];
-        let expected = Parked { work: KernelWork::Call(230), arguments, stack: 0x7ffd_3650, instruction: 0x7f26 };
+        let expected =
+            Parked { work: KernelWork::Call(230), arguments, stack: 0x7ffd_3650, instruction: 0x7f26, runs: 7 };
         assert_eq!(sleeping, expected);
-        assert_eq!(parse("-1 0x7ffd3650 0x7f26\n").unwrap().work, KernelWork::Fault);
+        assert_eq!(parse("-1 0x7ffd3650 0x7f26\n", "1 2 3\n").unwrap().work, KernelWork::Fault);
+        assert_eq!(parse(line, "1 2"), None);
         for other in ["running", "", "230 0x0", "-1", "x 0x1 0x2"] {
-            assert_eq!(parse(other), None, "{other:?}");
+            assert_eq!(parse(other, "1 2 3"), None, "{other:?}");
         }
     }
 

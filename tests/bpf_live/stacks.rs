@@ -46,6 +46,30 @@ while True:
     holding(1000000)
 "#;
 
+/// One thread that takes turns between two interpreters, each with a lock of its own.
+const TURNS: &str = r#"
+import sys, time
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+other = interpreters.create() if sys.version_info < (3, 13) else interpreters.create("isolated")
+BELOW = """
+import time
+def below():
+    end = time.perf_counter() + 0.01
+    while time.perf_counter() < end: pass
+below()
+"""
+def above():
+    end = time.perf_counter() + 0.01
+    while time.perf_counter() < end: pass
+print("ready", flush=True)
+while True:
+    interpreters.run_string(other, BELOW)
+    above()
+"#;
+
 #[test]
 fn no_impossible_chain_comes_out_of_a_running_thread() {
     for interpreter in interpreters() {
@@ -164,5 +188,29 @@ fn a_waiting_thread_has_the_stack_that_is_read_from_outside() {
         }
         println!("{}: {compared} waiting threads compared", interpreter.name);
         assert!(compared >= 2, "{}", interpreter.name);
+    }
+}
+
+/// What is known of a thread is not looked up at each of its steps; taking another lock must bring another state.
+#[test]
+fn a_thread_has_the_state_of_the_lock_that_it_took_last() {
+    for interpreter in interpreters().into_iter().filter(|interpreter| interpreter.minor >= 12) {
+        let program = Program::start(&interpreter, TURNS);
+        let mut observed = match Observed::begin(&program, 1000) {
+            Ok(observed) => observed,
+            Err(why) => return skip(&why),
+        };
+        observed.watch(Duration::from_secs(1));
+        let of_tick = |event: &Event| match &event.what {
+            What::Stack(sample) if sample.cause == SampleCause::Tick => sample.stack,
+            _ => None,
+        };
+        let stacks: Vec<_> = observed.events.iter().filter_map(of_tick).map(|stack| observed.frames(stack)).collect();
+        let [above, below] = ["above", "below"].map(|name| {
+            let runs = |stack: &&Vec<Frame>| stack.last().is_some_and(|frame| ring::plain(frame) == name);
+            stacks.iter().filter(runs).count()
+        });
+        println!("{}: {above} times above, {below} times below, of {}", interpreter.name, stacks.len());
+        assert!(above > 50 && below > 50, "{}", interpreter.name);
     }
 }

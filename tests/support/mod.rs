@@ -230,6 +230,7 @@ fn lock(threads: &[ThreadProfile], blame: &[Blame], sites: &[HoldSite]) -> LockP
         id: LockId::from_index(0),
         name: "GIL".to_owned(),
         interpreter: Some(0),
+        switch_interval: Some(Nanos::from_millis(5)),
         held,
         contended,
         free: window.checked_sub(held + unknown).unwrap(),

@@ -39,7 +39,9 @@ fn charged(run: &Profiled) -> BTreeMap<String, f64> {
     let waiters = tids(&run.truth, "waiter");
     let mut charged = BTreeMap::new();
     for entry in run.profile["blame"].as_array().unwrap() {
-        let innermost = entry["stack"].as_array().unwrap().last().and_then(|frame| frame["function"].as_str());
+        let frames = entry["stack"].as_array().unwrap();
+        let innermost =
+            frames.iter().rfind(|frame| frame["kind"] != "kernel").and_then(|frame| frame["function"].as_str());
         if let (true, Some(function)) = (waiters.contains(&entry["waiter_tid"]), innermost) {
             *charged.entry(function.to_owned()).or_default() += entry["wait_ns"].as_f64().unwrap();
         }

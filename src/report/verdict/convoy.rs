@@ -47,10 +47,11 @@ pub(super) fn finding(evidence: &Evidence<'_>) -> Option<Finding> {
     let who = if victims.len() == 1 { "1 thread waits".to_owned() } else { format!("{} threads wait", victims.len()) };
     let words = format!(
         "Convoy: {who} {wait} at a time for holds of {hold}, behind {}, mostly in {}: {behind}, {} of all waiting. Who computes \
-         without a pause gives way only one switch interval (5 ms unless set) after being asked",
+         without a pause gives way only one switch interval ({}) after being asked",
         evidence.names.label(hog),
         at.as_deref().unwrap_or("unknown code"),
         share(behind, evidence.waited()),
+        evidence.switch_interval(),
     );
     let remedy = "move that work to a process, or to C code that releases the GIL; a shorter sys.setswitchinterval() cuts each \
                   wait at the price of more switches";

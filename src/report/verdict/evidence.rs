@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Bytecode gives way one switch interval after it is asked; what makes others wait half as long again does not give way.
-const KEEPS: Nanos = Nanos::from_nanos(SWITCH_INTERVAL.as_nanos() / 2 * 3);
+const KEEPS: f64 = 1.5;
 
 /// A function by name and file.
 pub(super) type Place = (String, String);
@@ -48,6 +48,19 @@ impl<'a> Evidence<'a> {
         Self { profile, names: ThreadNames::of(profile), states, functions, kinds, kind_costs }
     }
 
+    /// How long waiters of the most wanted lock wait before they ask its owner to give way.
+    pub(super) fn switch_interval(&self) -> Nanos {
+        let most_wanted = self.profile.locks.iter().max_by_key(|lock| lock.wait_total);
+        most_wanted.and_then(|lock| lock.switch_interval).unwrap_or(SWITCH_INTERVAL)
+    }
+
+    /// Whether the function did not give way when asked to: it had a CPU that long, and did not merely wait for one.
+    pub(super) fn is_kept_in(&self, cost: &FunctionCost<'_>) -> bool {
+        let on_cpu = cost.states.get(State::HeldRunning).share_of(cost.held());
+        let least = self.switch_interval().as_seconds() * KEEPS;
+        contended_hold(cost).is_some_and(|each| each.as_seconds() * on_cpu >= least)
+    }
+
     /// All waiting of all threads.
     pub(super) fn waited(&self) -> Nanos {
         self.states.class(StateClass::Waiting)
@@ -67,7 +80,7 @@ impl<'a> Evidence<'a> {
     /// Whether owners of the lock do not give way in this function when asked to.
     pub(super) fn keeps_lock(&self, place: &Place) -> bool {
         let is_it = |cost: &&FunctionCost<'_>| cost.function == place.0 && cost.file == place.1;
-        self.functions.iter().find(is_it).is_some_and(keeps_lock)
+        self.functions.iter().find(is_it).is_some_and(|cost| self.is_kept_in(cost))
     }
 
     /// The function in which most of the waiting of these entries was inflicted.
@@ -94,12 +107,6 @@ pub(super) fn mean(total: Nanos, count: u64) -> Nanos {
 /// How long others wait during one hold that the function was seen in; `None` when it was seen in none.
 pub(super) fn contended_hold(cost: &FunctionCost<'_>) -> Option<Nanos> {
     (cost.seen.holds > 0).then(|| mean(cost.seen.contended, cost.seen.holds))
-}
-
-/// Whether the function did not give way when asked to: it had a CPU that long, and did not merely wait for one.
-pub(super) fn keeps_lock(cost: &FunctionCost<'_>) -> bool {
-    let on_cpu = cost.states.get(State::HeldRunning).share_of(cost.held());
-    contended_hold(cost).is_some_and(|each| each.as_seconds() * on_cpu >= KEEPS.as_seconds())
 }
 
 /// `function (file.py)`.

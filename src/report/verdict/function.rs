@@ -12,7 +12,7 @@ use crate::{
         text::words::share,
         verdict::{
             Finding,
-            evidence::{Evidence, Place, contended_hold, keeps_lock, shown},
+            evidence::{Evidence, Place, contended_hold, shown},
         },
     },
 };
@@ -37,7 +37,7 @@ pub(super) fn finding(evidence: &Evidence<'_>) -> Option<Finding> {
         Some(code) => format!("{}() of {}, called in {at},", code.function, short_name(code.object)),
         None => at.clone(),
     };
-    let (each, keeps) = (contended_hold(cost), keeps_lock(cost));
+    let (each, keeps) = (contended_hold(cost), evidence.is_kept_in(cost));
     let words = format!(
         "{who} {}caused {} of all waiting ({})",
         manner(cost, each, keeps),

@@ -24,7 +24,7 @@ use crate::{
 
 /// How many findings a reader can act upon.
 const MOST: usize = 3;
-/// CPython's default: a waiter asks the owner to give way after this long. The profile does not tell what the program has set.
+/// CPython's default: a waiter asks the owner to give way after this long. It stands in where the program's own is not known.
 const SWITCH_INTERVAL: Nanos = Nanos::from_millis(5);
 /// The part of all waiting that a finding must explain to be worth reading.
 const WORTH_SAYING: f64 = 0.1;

@@ -13,14 +13,12 @@ use crate::{
 
 /// Waiting below this share of the threads' busy time, or of the window, would not be noticed if it were gone.
 const NOTICEABLE: f64 = 0.02;
-/// Nor below this share of their lives, however busy they were in what is left of them.
-const NOTICEABLE_IN_LIFE: f64 = 0.01;
 
 /// Says so if threads hardly waited.
 pub(super) fn finding(evidence: &Evidence<'_>) -> Option<Finding> {
     let (waited, busy, lifetime) = (evidence.waited(), evidence.busy(), evidence.states.total());
     let shares = [waited.share_of(busy), waited.share_of(evidence.profile.window)];
-    let quiet = shares.into_iter().any(|share| share < NOTICEABLE) || waited.share_of(lifetime) < NOTICEABLE_IN_LIFE;
+    let quiet = shares.into_iter().any(|share| share < NOTICEABLE);
     let words = format!(
         "The GIL is not your problem: waiting for it took {} of the threads' lifetime ({waited}). {}",
         share(waited, lifetime),

@@ -118,6 +118,7 @@ fn lock() -> LockProfile {
         id: LOCK,
         name: "GIL".to_owned(),
         interpreter: Some(0),
+        switch_interval: Some(Nanos::from_millis(5)),
         held: millis(1000),
         contended: millis(1000),
         free: Nanos::ZERO,

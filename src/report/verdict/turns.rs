@@ -10,7 +10,7 @@ use crate::{
     report::{
         text::words::{count, share},
         verdict::{
-            Finding, SWITCH_INTERVAL,
+            Finding,
             evidence::{Evidence, mean, waited},
         },
     },
@@ -22,8 +22,8 @@ const CPU_BOUND: f64 = 0.7;
 const PART_OF_BUSIEST: f64 = 0.25;
 /// Fewer forced releases are no pattern.
 const FEWEST_TURNS: u64 = 10;
-/// A turn lasts one switch interval and what the waiter needs to wake up. Longer ones do not give way when asked to.
-const LONGEST_TURN: Nanos = Nanos::from_nanos(2 * SWITCH_INTERVAL.as_nanos());
+/// In switch intervals: a turn lasts one, and what the waiter needs to wake up. Longer ones do not give way when asked to.
+const LONGEST_TURN: u64 = 2;
 
 /// Says so if two threads or more do that.
 pub(super) fn finding(evidence: &Evidence<'_>) -> Option<Finding> {
@@ -61,9 +61,10 @@ fn cpu_bound<'a>(evidence: &Evidence<'a>) -> Vec<&'a ThreadProfile> {
     let threads = &evidence.profile.threads;
     let computed = |thread: &ThreadProfile| thread.states.get(State::HeldRunning);
     let busiest = threads.iter().map(computed).max().unwrap_or_default();
+    let longest_turn = Nanos::from_nanos(evidence.switch_interval().as_nanos().saturating_mul(LONGEST_TURN));
     let is_bound = |thread: &&ThreadProfile| {
         let wants = thread.states.class(StateClass::Inside) + waited(thread);
-        let gives_way = thread.forced_releases > 0 && mean(computed(thread), thread.forced_releases) <= LONGEST_TURN;
+        let gives_way = thread.forced_releases > 0 && mean(computed(thread), thread.forced_releases) <= longest_turn;
         wants.share_of(thread.lifetime) >= CPU_BOUND
             && computed(thread).share_of(busiest) >= PART_OF_BUSIEST
             && gives_way

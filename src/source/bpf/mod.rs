@@ -212,6 +212,10 @@ impl BpfSource {
                     let stack = (self.on_stack)(&stack, Beside::Nothing);
                     out.push(stack_event((at, tid), stack, SampleCause::Contended));
                 }
+                HitKind::Owner(stack) => {
+                    let stack = (self.on_stack)(&stack, Beside::Nothing);
+                    out.push(stack_event((at, tid), stack, SampleCause::OwnerSampled));
+                }
                 HitKind::Call(call) => self.deliver_call((at, tid), call, out),
             }
         }

@@ -119,10 +119,13 @@ impl Programs {
     pub(super) fn start_clocks(&mut self, cpus: &[u32], period: Nanos, taken: Taken) -> Result<(), BpfSourceError> {
         // The program tosses a coin at every tick.
         let half = Nanos::from_nanos(period.as_nanos() / 2);
-        for cpu in cpus.iter().copied() {
-            let clock = SamplingClock::start(cpu, half, taken).map_err(|source| BpfError::Clock { cpu, source })?;
-            self.clocks.push((self.loaded.link_event(ON_TICK, &clock, cpu)?, clock));
-        }
+        let start = |cpu: u32| {
+            let clock = SamplingClock::start((cpu, cpus.len()), half, taken);
+            let clock = clock.map_err(|source| BpfError::Clock { cpu, source })?;
+            Ok((self.loaded.link_event(ON_TICK, &clock, cpu)?, clock))
+        };
+        // All of them or none: the threads of a CPU without a clock would not be sampled.
+        self.clocks = cpus.iter().copied().map(start).collect::<Result<_, BpfError>>()?;
         Ok(())
     }
 
@@ -133,6 +136,11 @@ impl Programs {
 
     /// Tells the programs of the locks that are new.
     pub(super) fn enter_locks(&mut self, seats: &[LockSeat]) -> Result<(), BpfSourceError> {
+        if let (0, Some(first)) = (self.entered, seats.first()) {
+            let words = [first.address, first.cond(), first.switch_cond()];
+            let words: Vec<u8> = words.iter().flat_map(|word| word.raw().to_ne_bytes()).collect();
+            self.loaded.map("first")?.set(&[0; 4], &words, Existing::Replace)?;
+        }
         let (roles, foreign) = (self.loaded.map("roles")?, self.loaded.map("foreign")?);
         for (number, seat) in (0_u32..).zip(seats).skip(self.entered) {
             let parts = [(seat.cond(), COND), (seat.switch_cond(), SWITCH_COND), (seat.address, WHOLE_LOCK)];

@@ -46,8 +46,10 @@ pub(super) enum HitKind {
     Call(CallHit),
     /// The sampling clock found the thread running.
     Tick(RecordedStack),
-    /// What the holder of the lock does that this thread waits for, or holds while others wait.
+    /// What the holder of the lock does that this thread waits for.
     Holder(RecordedStack),
+    /// The sampling clock found the thread running with a lock that others wait for, at a tick that counts for nothing else.
+    Owner(RecordedStack),
 }
 
 /// A call, or a step that the runtime reports.
@@ -74,6 +76,7 @@ enum Kind {
     CallStack(SampleCause),
     Tick,
     Holder,
+    Owner,
 }
 
 /// Puts records together: the stack of a call comes right before it.
@@ -107,6 +110,7 @@ impl Decoder {
         let what = match self::kind(kind)? {
             Kind::Tick => HitKind::Tick(stack(frames, flags)?),
             Kind::Holder => HitKind::Holder(stack(frames, flags)?),
+            Kind::Owner => HitKind::Owner(stack(frames, flags)?),
             Kind::CallStack(cause) => {
                 self.stacks.insert(tid, CallStack { cause, stack: stack(frames, flags)? });
                 return Some(None);
@@ -136,6 +140,7 @@ fn kind(number: u8) -> Option<Kind> {
         17 => Kind::CallStack(SampleCause::AtRelease),
         18 => Kind::Tick,
         19 => Kind::Holder,
+        20 => Kind::Owner,
         FIRST_STEP.. => Kind::Call(SiteMeaning::Usdt(*STEPS.get(number - FIRST_STEP)?)),
         _ => Kind::Call(SiteMeaning::Libc(*CALLS.get(number)?)),
     })

@@ -9,7 +9,7 @@ use crate::{
     },
     target::{
         layout::PythonLayout,
-        lock::{InterpreterThread, LockSeat},
+        lock::{InterpreterThread, LONGEST_INTERVAL, LockSeat},
         memory::Memory,
         runtime::{
             RuntimeError, descriptor,
@@ -24,9 +24,6 @@ use crate::{
 const MOST_INTERPRETERS: usize = 4096;
 /// More thread states than any program has.
 const MOST_THREADS: usize = 1 << 16;
-/// The longest switch interval believed, in microseconds: programs set hours to switch never, and no pointer is this
-/// small.
-const LONGEST_INTERVAL: u64 = 1_000_000_000_000;
 
 /// One CPython in one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
