@@ -27,7 +27,7 @@ use live::{
 const TOLERANCE: f64 = 0.01;
 /// What may be charged to the innocent, as a share of all that the culprits inflicted.
 const SPILLED: f64 = 0.001;
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 5;
 const SCENES: [&str; 3] = ["one_thread", "queue", "hog"];
 
 /// How gilscope meets the program.

@@ -14,7 +14,7 @@ use crate::live::{
     profiled::{Outcome, Stage, Way, sampling_error},
 };
 
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 5;
 /// Beyond the sampling error: what surrounds the measured calls, and ticks that find the kernel at work.
 const AROUND: f64 = 0.10;
 

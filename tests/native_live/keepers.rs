@@ -11,7 +11,7 @@ use crate::live::{
     profiled::{Outcome, Stage, Way, sampling_error},
 };
 
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 5;
 /// Beyond the sampling error: the way into a library and out of it, and ticks that find the kernel at work.
 const AROUND: f64 = 0.03;
 /// How much of the waiting for a library must be charged to stacks that show all its functions.

@@ -16,7 +16,7 @@ use crate::{
 
 /// Of stacks joined, how many may have native frames at their inner end only.
 const UNFIT: f64 = 0.01;
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 5;
 /// What calls back, and what of another object than the interpreter must be seen in between.
 const CALLBACKS: [(&str, Option<&str>); 5] =
     [("by_sorted", None), ("by_reduce", None), ("by_map", None), ("by_sub", None), ("by_qsort", Some("qsort"))];

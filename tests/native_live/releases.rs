@@ -14,7 +14,7 @@ use crate::live::{
     profiled::{Outcome, Stage, Way},
 };
 
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 5;
 /// Of a function's time on a CPU, how much is on the side of the lock where its call puts it.
 const MOST: f64 = 0.8;
 
