@@ -3,7 +3,7 @@
 //! Other clocks (the processor's time stamp counter, the perf clock) are converted where they are decoded and
 //! never reach this module.
 
-use std::{fmt, iter::Sum, ops::AddAssign};
+use std::{fmt, iter::Sum, num::NonZeroU32, ops::AddAssign};
 
 /// A point on `CLOCK_MONOTONIC`, in nanoseconds since its origin (boot, usually).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +46,11 @@ impl MonoNanos {
 }
 
 impl Nanos {
+    /// From one to the next of `rate` events a second.
+    pub fn period_of(rate: NonZeroU32) -> Self {
+        Self(1_000_000_000 / u64::from(rate.get()))
+    }
+
     /// No time at all.
     pub const ZERO: Self = Self(0);
 

@@ -2,7 +2,10 @@
 
 use perf_event_open_sys::bindings;
 
-use crate::model::machine::{KernelWork, MachineState, Registers};
+use crate::{
+    model::machine::{KernelWork, MachineState, Registers},
+    perf::fields::u64_at,
+};
 
 /// x86-64, numbered as in `perf_regs.h`: frame pointer, stack pointer, instruction pointer. They come in this order.
 pub(super) const REGISTERS: u64 = 1 << 6 | 1 << 7 | 1 << 8;
@@ -10,7 +13,7 @@ pub(super) const REGISTERS: u64 = 1 << 6 | 1 << 7 | 1 << 8;
 /// The state in `body`, the part of a sample from its registers on; `None` where the thread has no code of a program, or the
 /// bytes end before. `misc` is from the record's header.
 pub(super) fn decode(body: &[u8], misc: u16) -> Option<MachineState> {
-    let word = |at| array_at(body, at).map(u64::from_ne_bytes);
+    let word = |at| u64_at(body, at);
     if word(0)? == u64::from(bindings::PERF_SAMPLE_REGS_ABI_NONE) {
         return None;
     }
@@ -23,8 +26,4 @@ pub(super) fn decode(body: &[u8], misc: u16) -> Option<MachineState> {
     let stack = body.get(40..40 + copied)?.into();
     let in_kernel = u32::from(misc) & bindings::PERF_RECORD_MISC_CPUMODE_MASK == bindings::PERF_RECORD_MISC_KERNEL;
     Some(MachineState { registers, stack, kernel: in_kernel.then_some(KernelWork::Unknown) })
-}
-
-fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..at.checked_add(N)?)?.first_chunk().copied()
 }

@@ -7,6 +7,7 @@ pub mod alarm;
 pub mod clock;
 mod cpu;
 pub mod error;
+mod fields;
 pub mod limits;
 pub mod lineage;
 mod machine;

@@ -15,7 +15,10 @@ use crate::{
         machine::MachineState,
         time::MonoNanos,
     },
-    perf::machine,
+    perf::{
+        fields::{pid_at, tid_at, u16_at, u32_at, u64_at},
+        machine,
+    },
 };
 
 const HEADER: usize = 8;
@@ -231,30 +234,6 @@ fn named(body: &[u8], misc: u16) -> Option<Body> {
 /// `pid, ppid, tid, ptid, time`.
 fn forked(body: &[u8]) -> Option<Body> {
     Some(Body::Forked { child_pid: pid_at(body, 0)?, child: tid_at(body, 8)? })
-}
-
-fn pid_at(bytes: &[u8], at: usize) -> Option<Pid> {
-    u32_at(bytes, at).and_then(|raw| Pid::from_raw(raw.cast_signed()))
-}
-
-fn tid_at(bytes: &[u8], at: usize) -> Option<Tid> {
-    u32_at(bytes, at).and_then(|raw| Tid::from_raw(raw.cast_signed()))
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    array_at(bytes, at).map(u16::from_ne_bytes)
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    array_at(bytes, at).map(u32::from_ne_bytes)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    array_at(bytes, at).map(u64::from_ne_bytes)
-}
-
-fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..at.checked_add(N)?)?.first_chunk().copied()
 }
 
 #[cfg(test)]

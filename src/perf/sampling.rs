@@ -13,11 +13,11 @@ use perf_event_open_sys::bindings;
 
 use crate::{
     model::{
-        ids::Tid,
         machine::MachineSample,
         time::{MonoNanos, Nanos},
     },
     perf::{
+        fields::{tid_at, u16_at, u32_at, u64_at},
         limits::RingSize,
         machine::{self, REGISTERS},
         ring::Ring,
@@ -86,25 +86,18 @@ impl AsRawFd for SamplingClock {
 
 /// The first record and the bytes behind it; a length that leads nowhere ends the reading.
 fn split_record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let size = usize::from(u16::from_ne_bytes(array_at(bytes, 6)?));
+    let size = usize::from(u16_at(bytes, 6)?);
     if size < 8 { None } else { bytes.split_at_checked(size) }
 }
 
 /// `TID, TIME, REGS_USER, STACK_USER`; `None` for a record of another kind, and for a thread without a program's code.
 fn decode(record: &[u8]) -> Option<MachineSample> {
-    if u32::from_ne_bytes(array_at(record, 0)?) != bindings::PERF_RECORD_SAMPLE {
+    if u32_at(record, 0)? != bindings::PERF_RECORD_SAMPLE {
         return None;
     }
-    let word = |at| array_at(record, at).map(u64::from_ne_bytes);
-    let tid = Tid::from_raw(i32::from_ne_bytes(array_at(record, 12)?))?;
-    let at = MonoNanos::from_monotonic(word(16)?);
-    let misc = u16::from_ne_bytes(array_at(record, 4)?);
-    let state = machine::decode(record.get(24..)?, misc)?;
+    let (tid, at) = (tid_at(record, 12)?, MonoNanos::from_monotonic(u64_at(record, 16)?));
+    let state = machine::decode(record.get(24..)?, u16_at(record, 4)?)?;
     Some(MachineSample { at, tid, state })
-}
-
-fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..at.checked_add(N)?)?.first_chunk().copied()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::{
         state::{State, StateClass},
         time::Nanos,
     },
+    session::joiner::marked,
 };
 
 /// By holder and script stack: the whole stacks sampled, each with its time.
@@ -56,6 +57,9 @@ pub(super) fn complete(profile: &mut Profile, collections: Collections) {
 /// The same time, that of samples without machine code spread over those of the same state and script stack that have it.
 fn completed(parts: Vec<StackTime>, stacks: &mut StackTable) -> Vec<StackTime> {
     let (unread, mut read): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| is_unread(stacks, part.stack));
+    if unread.is_empty() {
+        return read;
+    }
     let mut known: FxHashMap<(State, StackId), Vec<usize>> = FxHashMap::default();
     for (place, part) in read.iter().enumerate() {
         known
@@ -138,10 +142,7 @@ fn is_script_only(stacks: &StackTable, stack: StackId) -> bool {
 }
 
 fn unread(stacks: &mut StackTable, stack: StackId) -> StackId {
-    stacks.changed(stack, |mut frames| {
-        frames.push(Frame::marker(NATIVE_UNREAD));
-        frames
-    })
+    stacks.changed(stack, marked)
 }
 
 /// A sample's stack as whoever is no sample would have noted it.

@@ -14,7 +14,7 @@ use crate::{
         stacks::NativeStacks,
     },
     session::options::FrameDetail,
-    stack::{DEEPER, ScriptFrame, StackFailure},
+    stack::{DEEPER, ScriptFrame, StackFailure, plain},
     target::{discover::Target, runtime::Runtime},
 };
 
@@ -87,16 +87,6 @@ impl Joiner {
         self.tally
     }
 
-    /// The same for a script stack without a native one of the same moment, or close enough to it.
-    pub(super) fn leave_apart(
-        &mut self,
-        script: Result<Vec<ScriptFrame>, StackFailure>,
-    ) -> Result<Vec<Frame>, StackFailure> {
-        let script = script?;
-        self.tally.apart += 1;
-        Ok(marked(script.into_iter().map(|script| script.frame).collect()))
-    }
-
     /// The whole stack, outermost frame first, of a thread with this script stack, outermost first, and this state.
     pub(super) fn join(
         &mut self,
@@ -112,7 +102,7 @@ impl Joiner {
         let is_known = |last: &Frame| last.kind != FrameKind::Marker || *last == Frame::marker(GARBAGE_COLLECTION);
         if script.last().is_some_and(|last| !is_known(&last.frame)) {
             // Its innermost frames are not known, so nobody knows who called what.
-            return Ok(script.into_iter().map(|script| script.frame).collect());
+            return Ok(plain(script));
         }
         let native = self.stacks.read(state);
         if let (true, Some(why)) = (native.frames.is_empty(), failure) {
@@ -134,9 +124,20 @@ impl Joiner {
         // Where the loop has no name, all the interpreter's code may be the loop, or be called by it.
         Ok(if ends_with_script && !has_loop { marked(merged.frames) } else { merged.frames })
     }
+
+    /// The same for a script stack without a native one of the same moment, or close enough to it.
+    pub(super) fn leave_apart(
+        &mut self,
+        script: Result<Vec<ScriptFrame>, StackFailure>,
+    ) -> Result<Vec<Frame>, StackFailure> {
+        let script = script?;
+        self.tally.apart += 1;
+        Ok(marked(plain(script)))
+    }
 }
 
-fn marked(mut frames: Vec<Frame>) -> Vec<Frame> {
+/// With the marker that native frames were not read.
+pub(super) fn marked(mut frames: Vec<Frame>) -> Vec<Frame> {
     frames.push(Frame::marker(NATIVE_UNREAD));
     frames
 }

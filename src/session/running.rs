@@ -84,8 +84,7 @@ fn sample_near(
         };
         keep(whole, &mut stacks.borrow_mut())
     });
-    let period = Nanos::from_nanos(1_000_000_000 / u64::from(rate.get()));
-    match scheduler.sample(period, on_sample) {
+    match scheduler.sample(Nanos::period_of(rate), on_sample) {
         Ok(()) => {
             notes.push(format!(
                 "native frames of running threads: script frames were read up to {NEAR} after them, since programs in the \

@@ -87,7 +87,7 @@ pub(super) struct Scene<'a> {
 impl Sampler {
     /// Samples each thread `rate` times a second on average.
     pub(super) fn new((reader, sleepers): (StackReader, Sleepers), rate: NonZeroU32, readings: Readings) -> Self {
-        let period = Nanos::from_nanos(1_000_000_000 / u64::from(rate.get()));
+        let period = Nanos::period_of(rate);
         let now = clock::now();
         let jitter = Jitter(now.as_nanos() | 1);
         Self {
@@ -162,18 +162,15 @@ impl Sampler {
         let ours = self.readings.running == RunningThreads::Ours || !scene.ledger.is_running(tid);
         ours.then(|| {
             let at = clock::now();
-            let stack = keep(self.sleepers.read_any(tid, &mut self.reader), stacks);
-            let what = StackSample { until: clock::now(), stack, cause: SampleCause::Tick };
-            Event { at, tid, what: What::Stack(what) }
+            sampled((at, tid), keep(self.sleepers.read_any(tid, &mut self.reader), stacks), SampleCause::Tick)
         })
     }
 
     /// `None` if it has woken up.
     fn read_sleeper(&mut self, tid: Tid, stacks: &mut StackTable) -> Option<Event> {
         let at = clock::now();
-        let stack = keep(self.sleepers.read(tid, &mut self.reader)?, stacks);
-        let what = StackSample { until: clock::now(), stack, cause: SampleCause::Tick };
-        Some(Event { at, tid, what: What::Stack(what) })
+        let read = self.sleepers.read(tid, &mut self.reader)?;
+        Some(sampled((at, tid), keep(read, stacks), SampleCause::Tick))
     }
 
     fn remember(&mut self, read: Option<&Event>) {
@@ -195,9 +192,13 @@ impl Sampler {
 
     fn read(&mut self, tid: Tid, motion: Motion, cause: SampleCause, stacks: &mut StackTable) -> Event {
         let at = clock::now();
-        let stack = keep(self.reader.read(tid, motion), stacks);
-        Event { at, tid, what: What::Stack(StackSample { until: clock::now(), stack, cause }) }
+        sampled((at, tid), keep(self.reader.read(tid, motion), stacks), cause)
     }
+}
+
+/// A stack whose reading began at `at` and has just ended.
+fn sampled((at, tid): (MonoNanos, Tid), stack: Option<StackId>, cause: SampleCause) -> Event {
+    Event { at, tid, what: What::Stack(StackSample { until: clock::now(), stack, cause }) }
 }
 
 /// Spreads ticks between half and one and a half periods, so that they cannot fall into step with the target.

@@ -7,7 +7,7 @@ use crate::{
     model::{ids::Tid, stack::Frame},
     native::stacks::kernel_frame,
     session::joiner::{Moment, SharedJoiner},
-    stack::{Motion, StackFailure, reader::StackReader},
+    stack::{Motion, StackFailure, plain, reader::StackReader},
     target::{
         discover::Target,
         memory::{MemoryError, ProcessMemory},
@@ -47,7 +47,7 @@ impl Sleepers {
         }
         Some(match (&self.joiner, state) {
             (Some(joiner), Some(state)) => joiner.borrow_mut().join((&state, Moment::Same), script),
-            _ => script.map(|script| with_kernel(script.into_iter().map(|script| script.frame).collect(), parked)),
+            _ => script.map(|script| with_kernel(plain(script), parked)),
         })
     }
 }

@@ -40,7 +40,8 @@ impl ScriptFrame {
     }
 }
 
-fn plain(frames: Vec<ScriptFrame>) -> Vec<Frame> {
+/// The frames alone.
+pub fn plain(frames: Vec<ScriptFrame>) -> Vec<Frame> {
     frames.into_iter().map(|script| script.frame).collect()
 }
 

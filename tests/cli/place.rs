@@ -24,32 +24,36 @@ use crate::live::{
 /// Longer than any of these programs takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Says so, and computes in two threads: `spin.py SECONDS [CODE]`.
-pub const SPIN: &str = "
-import sys, threading, time
-end = time.monotonic() + float(sys.argv[1])
-def spin():
-    while time.monotonic() < end: sum(range(1000))
+/// What two threads do, and then the program says `ready`, and `done` when they have ended.
+macro_rules! two_threads {
+    ($spin:literal) => {
+        concat!(
+            "import os, sys, threading, time\n",
+            $spin,
+            "
 threads = [threading.Thread(target=spin) for _ in range(2)]
 [t.start() for t in threads]
 print('ready', flush=True)
 [t.join() for t in threads]
 print('done', flush=True)
 sys.exit(int((sys.argv + ['0'])[2]))
-";
+"
+        )
+    };
+}
+
+/// Computes in two threads: `spin.py SECONDS [CODE]`.
+pub const SPIN: &str = two_threads!(
+    "end = time.monotonic() + float(sys.argv[1])
+def spin():
+    while time.monotonic() < end: sum(range(1000))"
+);
 
 /// The same, until a file is there: `until.py FILE [CODE]`.
-pub const UNTIL: &str = "
-import os, sys, threading
-def spin():
-    while not os.path.exists(sys.argv[1]): sum(range(1000000))
-threads = [threading.Thread(target=spin) for _ in range(2)]
-[t.start() for t in threads]
-print('ready', flush=True)
-[t.join() for t in threads]
-print('done', flush=True)
-sys.exit(int((sys.argv + ['0'])[2]))
-";
+pub const UNTIL: &str = two_threads!(
+    "def spin():
+    while not os.path.exists(sys.argv[1]): sum(range(1000000))"
+);
 
 /// Where a test works: a folder that everybody may write to, with a folder for temporary files.
 pub struct Place {

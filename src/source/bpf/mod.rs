@@ -165,7 +165,7 @@ impl BpfSource {
             newcomers.look_in(target)?;
         }
         self.programs.enter_locks(self.translator.borrow().seats())?;
-        let period = Nanos::from_nanos(1_000_000_000 / u64::from(ticks.rate.get()));
+        let period = Nanos::period_of(ticks.rate);
         self.programs.start_clocks(&online_cpus()?, period, ticks.taken)?;
         Ok(true)
     }
