@@ -13,6 +13,7 @@ pub mod lineage;
 mod machine;
 pub mod open;
 pub mod record;
+pub mod registers;
 pub mod ring;
 pub mod sampling;
 pub mod stream;

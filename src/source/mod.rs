@@ -7,6 +7,7 @@ pub mod preload;
 pub mod run_delay;
 pub mod scheduler;
 pub mod uprobe;
+pub mod watchpoint;
 
 use std::{fmt, os::fd::RawFd};
 

@@ -21,7 +21,7 @@ use crate::{
         error::PerfError,
         limits::RingSize,
         record::{Body, Naming},
-        stream::{PerfStream, Record, threads_of},
+        stream::{PerfStream, Record, Watchpoint, threads_of},
     },
     source::{Source, Tally, run_delay::RunDelays},
 };
@@ -52,22 +52,53 @@ pub struct SchedulerSource {
     on_sample: Option<OnSample>,
 }
 
+/// Told of a record that is not about scheduling alone.
+pub(in crate::source) type OnMark<'a> = &'a mut dyn FnMut(&Record, &mut Vec<Event>);
+
+/// Scheduling from a source that can sample running threads as well.
+pub trait Scheduling: Source {
+    /// Samples threads that run, once in `period` of each one's CPU time.
+    fn sample(&mut self, period: Nanos, on_sample: OnSample) -> Result<(), PerfError>;
+}
+
 /// Turns what a running thread's processor did a moment ago into a stack; `None` when that cannot be believed.
 pub type OnSample = Box<dyn FnMut(&MachineSample) -> Option<StackId>>;
 
 impl SchedulerSource {
     /// Watches every thread of `pid`, and those it will create.
     pub fn open(pid: Pid, scope: Scope) -> Result<Self, PerfError> {
+        Self::with_content(pid, scope, RingContent::Scheduling)
+    }
+
+    /// The same for a source that adds lock events to the stream.
+    pub(in crate::source) fn with_content(pid: Pid, scope: Scope, content: RingContent) -> Result<Self, PerfError> {
         let stream = PerfStream::open(pid, &[], RingSize::Ordinary)?;
-        let threads = ThreadWatch::begin(pid, scope, RingContent::Scheduling)?;
+        let threads = ThreadWatch::begin(pid, scope, content)?;
         Ok(Self { stream, threads, records: Vec::new(), on_sample: None })
     }
 
-    /// Samples threads that run, once in `period` of each one's CPU time.
-    pub fn sample(&mut self, period: Nanos, on_sample: OnSample) -> Result<(), PerfError> {
-        self.stream.sample(period)?;
-        self.on_sample = Some(on_sample);
-        Ok(())
+    /// Watches the same threads for writes to words of their memory.
+    pub(in crate::source) fn add_watchpoints(&mut self, words: &[Watchpoint]) -> Result<(), PerfError> {
+        self.stream.add_watchpoints(words)
+    }
+
+    /// As [`Source::drain`]; `on_mark` is told of records that carry a number, of losses and of new programs.
+    pub(in crate::source) fn drain_marked(
+        &mut self,
+        now: MonoNanos,
+        on_mark: OnMark<'_>,
+        out: &mut Vec<Event>,
+    ) -> MonoNanos {
+        let watermark = self.stream.drain(now, &mut self.records);
+        self.deliver_samples(out);
+        self.deliver(on_mark, out);
+        watermark
+    }
+
+    /// As [`Source::finish`], in the same way.
+    pub(in crate::source) fn finish_marked(&mut self, on_mark: OnMark<'_>, out: &mut Vec<Event>) {
+        self.stream.stop(&mut self.records);
+        self.deliver(on_mark, out);
     }
 
     /// When the process last executed a new program since watching began.
@@ -86,25 +117,35 @@ impl SchedulerSource {
         }
     }
 
-    fn deliver(&mut self, out: &mut Vec<Event>) {
+    fn deliver(&mut self, on_mark: OnMark<'_>, out: &mut Vec<Event>) {
         for record in self.records.drain(..) {
-            self.threads.on_record(record, out);
+            let is_exec = matches!(record.body, Body::Named { cause: Naming::Exec, .. });
+            if record.probe.is_some() || is_exec || matches!(record.body, Body::Lost { .. }) {
+                on_mark(&record, out);
+            }
+            if record.probe.is_none() {
+                self.threads.on_record(record, out);
+            }
         }
         self.threads.read_delays(out);
     }
 }
 
+impl Scheduling for SchedulerSource {
+    fn sample(&mut self, period: Nanos, on_sample: OnSample) -> Result<(), PerfError> {
+        self.stream.sample(period)?;
+        self.on_sample = Some(on_sample);
+        Ok(())
+    }
+}
+
 impl Source for SchedulerSource {
     fn drain(&mut self, now: MonoNanos, out: &mut Vec<Event>) -> MonoNanos {
-        let watermark = self.stream.drain(now, &mut self.records);
-        self.deliver_samples(out);
-        self.deliver(out);
-        watermark
+        self.drain_marked(now, &mut |_, _| {}, out)
     }
 
     fn finish(&mut self, out: &mut Vec<Event>) {
-        self.stream.stop(&mut self.records);
-        self.deliver(out);
+        self.finish_marked(&mut |_, _| {}, out);
     }
 
     fn alarms(&self) -> Vec<RawFd> {
@@ -193,7 +234,7 @@ impl ThreadWatch {
             Body::Forked { child_pid, child } if child_pid == self.pid => self.on_created(at, tid, child, out),
             Body::Exited => self.on_exited(at, tid, out),
             Body::Lost { count } => self.on_lost(at, count, out),
-            Body::Named { .. } | Body::Forked { .. } | Body::Hit { .. } | Body::Sampled(_) => {}
+            Body::Named { .. } | Body::Forked { .. } | Body::Hit { .. } | Body::Wrote(_) | Body::Sampled(_) => {}
         }
     }
 
