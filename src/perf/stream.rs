@@ -151,6 +151,18 @@ impl PerfStream {
         })
     }
 
+    /// Watches no more words; writes that have been told of already still come.
+    pub fn drop_watchpoints(&mut self) {
+        let is_watching = |family: &Family| matches!(family.subjects.first(), Some((Subject::Watchpoint { .. }, _)));
+        for family in self.families.iter_mut().filter(|family| is_watching(family)) {
+            for (place, mut event) in family.events.drain(..) {
+                // What it counts as lost will not be counted again at the end.
+                let told = &mut self.cpus[place].lost;
+                *told = told.saturating_sub(event.stop());
+            }
+        }
+    }
+
     /// Looks at what the threads' processors do, once in `period` of each thread's CPU time; see
     /// [`PerfStream::take_samples`].
     pub fn sample(&mut self, period: Nanos) -> Result<(), PerfError> {

@@ -53,6 +53,8 @@ pub(super) struct Recorded {
     pub(super) attribution: Attribution,
     pub(super) stacks: StackTable,
     pub(super) tally: Tally,
+    /// What the sources have to say.
+    pub(super) remarks: Vec<String>,
     /// Events that arrived after later ones had been booked.
     pub(super) late: u64,
 }
@@ -166,7 +168,8 @@ impl Engine {
     fn close(self, end: MonoNanos) -> Recorded {
         let tally = self.tally();
         let late = self.merger.late();
-        Recorded { attribution: self.ledger.finish(end), stacks: self.stacks.take(), tally, late }
+        let remarks = self.sources.iter().flat_map(|source| source.remarks()).collect();
+        Recorded { attribution: self.ledger.finish(end), stacks: self.stacks.take(), tally, remarks, late }
     }
 
     fn drain(&mut self) -> MonoNanos {

@@ -38,6 +38,11 @@ pub trait Source: fmt::Debug {
 
     /// What the source has seen and missed so far.
     fn tally(&self) -> Tally;
+
+    /// What a reader of the numbers should know beside that, in sentences.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What a source has seen and missed.

@@ -52,8 +52,8 @@ pub struct SchedulerSource {
     on_sample: Option<OnSample>,
 }
 
-/// Told of a record that is not about scheduling alone.
-pub(in crate::source) type OnMark<'a> = &'a mut dyn FnMut(&Record, &mut Vec<Event>);
+/// Told of records beside what they mean for the scheduling.
+pub(in crate::source) type OnRecord<'a> = &'a mut dyn FnMut(&Record, &mut Vec<Event>);
 
 /// Scheduling from a source that can sample running threads as well.
 pub trait Scheduling: Source {
@@ -82,23 +82,29 @@ impl SchedulerSource {
         self.stream.add_watchpoints(words)
     }
 
-    /// As [`Source::drain`]; `on_mark` is told of records that carry a number, of losses and of new programs.
-    pub(in crate::source) fn drain_marked(
+    /// Watches no more words.
+    pub(in crate::source) fn drop_watchpoints(&mut self) {
+        self.stream.drop_watchpoints();
+    }
+
+    /// As [`Source::drain`]; `on_record` is told of every record but those of switches, after what it means for
+    /// the scheduling.
+    pub(in crate::source) fn drain_with(
         &mut self,
         now: MonoNanos,
-        on_mark: OnMark<'_>,
+        on_record: OnRecord<'_>,
         out: &mut Vec<Event>,
     ) -> MonoNanos {
         let watermark = self.stream.drain(now, &mut self.records);
         self.deliver_samples(out);
-        self.deliver(on_mark, out);
+        self.deliver(on_record, out);
         watermark
     }
 
     /// As [`Source::finish`], in the same way.
-    pub(in crate::source) fn finish_marked(&mut self, on_mark: OnMark<'_>, out: &mut Vec<Event>) {
+    pub(in crate::source) fn finish_with(&mut self, on_record: OnRecord<'_>, out: &mut Vec<Event>) {
         self.stream.stop(&mut self.records);
-        self.deliver(on_mark, out);
+        self.deliver(on_record, out);
     }
 
     /// When the process last executed a new program since watching began.
@@ -117,14 +123,14 @@ impl SchedulerSource {
         }
     }
 
-    fn deliver(&mut self, on_mark: OnMark<'_>, out: &mut Vec<Event>) {
+    fn deliver(&mut self, on_record: OnRecord<'_>, out: &mut Vec<Event>) {
         for record in self.records.drain(..) {
-            let is_exec = matches!(record.body, Body::Named { cause: Naming::Exec, .. });
-            if record.probe.is_some() || is_exec || matches!(record.body, Body::Lost { .. }) {
-                on_mark(&record, out);
-            }
-            if record.probe.is_none() {
-                self.threads.on_record(record, out);
+            match record.body {
+                Body::SwitchedIn | Body::SwitchedOut(_) => self.threads.on_record(record, out),
+                _ => {
+                    self.threads.on_record(record.clone(), out);
+                    on_record(&record, out);
+                }
             }
         }
         self.threads.read_delays(out);
@@ -141,11 +147,11 @@ impl Scheduling for SchedulerSource {
 
 impl Source for SchedulerSource {
     fn drain(&mut self, now: MonoNanos, out: &mut Vec<Event>) -> MonoNanos {
-        self.drain_marked(now, &mut |_, _| {}, out)
+        self.drain_with(now, &mut |_, _| {}, out)
     }
 
     fn finish(&mut self, out: &mut Vec<Event>) {
-        self.finish_marked(&mut |_, _| {}, out);
+        self.finish_with(&mut |_, _| {}, out);
     }
 
     fn alarms(&self) -> Vec<RawFd> {

@@ -314,6 +314,10 @@ impl Source for BpfSource {
             cost_of_stacks: self.tally.cost_of_stacks,
         }
     }
+
+    fn remarks(&self) -> Vec<String> {
+        self.scheduler.remarks()
+    }
 }
 
 impl fmt::Debug for BpfSource {

@@ -65,6 +65,8 @@ pub struct Writes {
     memory: Box<dyn Memory>,
     code: FxHashMap<u64, [u8; REACH]>,
     owners: FxHashMap<LockId, Owner>,
+    /// Seen in memory, and to be believed of writes after that moment if nothing better is known.
+    seeds: Vec<(LockId, Tid, MonoNanos)>,
     unmatched: u64,
 }
 
@@ -81,7 +83,7 @@ enum Owner {
 impl Writes {
     /// Reads instructions through `memory`.
     pub fn new(memory: Box<dyn Memory>) -> Self {
-        Self { memory, code: FxHashMap::default(), owners: FxHashMap::default(), unmatched: 0 }
+        Self { memory, code: FxHashMap::default(), owners: FxHashMap::default(), seeds: Vec::new(), unmatched: 0 }
     }
 
     /// Writes that tell nothing about the lock and should.
@@ -92,11 +94,18 @@ impl Writes {
     /// Some writes are missing from now on.
     pub fn on_lost(&mut self) {
         self.owners.clear();
+        self.seeds.clear();
+    }
+
+    /// The lock was seen to have this owner at `at`.
+    pub fn seed(&mut self, lock: LockId, owner: Tid, at: MonoNanos) {
+        self.seeds.push((lock, owner, at));
     }
 
     /// Appends the step that `write` is, if any.
     pub fn translate(&mut self, write: Write<'_>, out: &mut Vec<Event>) {
         let Write { at, tid, word, registers } = write;
+        self.sow(at);
         let effect = registers.and_then(|registers| self.effect(registers, word.address));
         let step = match (word.role, effect) {
             (Role::Locked, effect) => self.taken_or_given((word.lock, tid), effect),
@@ -109,6 +118,18 @@ impl Writes {
             }
         };
         out.extend(step.map(|step| Event { at, tid, what: What::Lock(word.lock, step) }));
+    }
+
+    /// Believes what was seen before `at`.
+    fn sow(&mut self, at: MonoNanos) {
+        let Self { owners, seeds, .. } = self;
+        seeds.retain(|(lock, seen, since)| {
+            let owner = owners.entry(*lock).or_insert(Owner::Unknown);
+            if *since < at && *owner == Owner::Unknown {
+                *owner = Owner::Thread(*seen);
+            }
+            *since >= at
+        });
     }
 
     fn taken_or_given(&mut self, (lock, tid): (LockId, Tid), effect: Option<Effect>) -> Option<LockStep> {
@@ -279,6 +300,18 @@ mod tests {
         book.on_lost();
         let legible = play(&mut book, &[(1, Role::Locked, ZERO), riddle(1), riddle(1)]);
         assert_eq!(legible, [(1, LockStep::Released), (1, LockStep::Acquired), (1, LockStep::Released)]);
+    }
+
+    #[test]
+    fn what_was_seen_is_believed_of_later_writes() {
+        let riddle = |tid| (tid, Role::Locked, RIDDLE);
+        let (lock, seen_by) = (LockId::from_index(0), Tid::from_raw(1).unwrap());
+        let mut book = Writes::new(Box::new(Code));
+        book.seed(lock, seen_by, MonoNanos::from_monotonic(0));
+        assert_eq!(play(&mut book, &[riddle(1)]), [(1, LockStep::Released)]);
+        let mut book = Writes::new(Box::new(Code));
+        book.seed(lock, seen_by, MonoNanos::from_monotonic(2));
+        assert_eq!((play(&mut book, &[riddle(1)]), book.unmatched()), (Vec::new(), 1));
     }
 
     #[test]
