@@ -26,7 +26,7 @@ pub enum Way {
 }
 
 impl Way {
-    pub const ALL: [Self; 1] = [Self::AttachWatchpoint];
+    pub const ALL: [Self; 3] = [Self::RunPreload, Self::RunUprobe, Self::AttachUsdt];
 
     /// Whether the recording begins in the pause before the first statement.
     pub fn attaches(self) -> bool {
