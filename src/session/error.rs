@@ -88,7 +88,9 @@ impl SessionError {
                 let needs =
                     "uprobes need root, or CAP_BPF and CAP_PERFMON (Linux 6.10), or CAP_PERFMON with access to tracefs";
                 let remedy = error.remedy().map(|command| format!("try: {command}"));
-                [Some(needs.to_owned()), remedy, Some(without.to_owned())].into_iter().flatten().collect()
+                let dear = "or, at a higher cost: gilscope attach --backend watchpoint PID, for a process of one's own";
+                let hints = [Some(needs.to_owned()), remedy, Some(without.to_owned()), Some(dear.to_owned())];
+                hints.into_iter().flatten().collect()
             }
             Self::Watchpoint(error) => error.remedy().into_iter().collect(),
             Self::Discover(DiscoverError::NotPermitted { .. }) | Self::Memory(MemoryError::Open { .. }) => {
