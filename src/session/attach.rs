@@ -6,6 +6,7 @@ use crate::{
         profile::{Backend, Profile},
     },
     session::{
+        checkpoint::Checkpoints,
         error::SessionError,
         options::RecordOptions,
         recording::{End, Recording},
@@ -35,9 +36,12 @@ impl AttachSession {
     }
 
     /// Records to the end.
-    pub fn record(mut self) -> Profile {
+    pub fn record(mut self, checkpoints: &mut Option<Checkpoints>) -> Profile {
         let end = loop {
             self.recording.turn();
+            if let Some(checkpoints) = checkpoints {
+                checkpoints.consider(|| self.recording.snapshot());
+            }
             if !has_threads(self.pid) {
                 break End::TargetEnded;
             }

@@ -157,6 +157,13 @@ impl Engine {
         self.close(end)
     }
 
+    /// What a recording that ended now would give, up to what has been booked; to be worked out anywhere.
+    pub(super) fn snapshot(&self) -> impl FnOnce() -> Recorded + Send + use<> {
+        let (ledger, stacks) = (self.ledger.clone(), self.stacks.borrow().clone());
+        let (tally, late, end) = (self.tally(), self.merger.late(), self.ledger.now());
+        move || Recorded { attribution: ledger.finish(end), stacks, tally, late }
+    }
+
     fn stop(&mut self) {
         for source in &mut self.sources {
             source.finish(self.merger.inbox());

@@ -4,10 +4,12 @@
 //! program under observation, [`attach`] observes one that is running.
 
 pub mod attach;
+pub mod checkpoint;
 mod detail;
 mod engine;
 pub mod error;
 mod finder;
+pub mod heir;
 mod intervals;
 mod joiner;
 mod namer;

@@ -12,6 +12,7 @@ use std::{
 use crate::{
     model::profile::{Backend, Profile},
     session::{
+        checkpoint::Checkpoints,
         error::SessionError,
         options::RecordOptions,
         preload::{self, PreloadWatch},
@@ -76,12 +77,15 @@ impl RunSession {
     }
 
     /// Records until the program ends, the duration is over or a signal ends the recording.
-    pub fn record(&mut self) -> Result<Profile, SessionError> {
+    pub fn record(&mut self, checkpoints: &mut Option<Checkpoints>) -> Result<Profile, SessionError> {
         let watch = self.watch.take().ok_or_else(|| self.no_interpreter())?;
         let (watch, target) = self.await_interpreter(watch)?;
         let mut recording = watch.begin(target, self.options).map_err(|error| self.unless_ended(error))?;
         let end = loop {
             recording.turn();
+            if let Some(checkpoints) = checkpoints {
+                checkpoints.consider(|| recording.snapshot());
+            }
             if let Some(status) = self.child.try_wait().ok().flatten() {
                 self.ended = Some(status);
                 break End::TargetEnded;
