@@ -140,13 +140,20 @@ impl Engine {
         (elapsed, self.ledger.live_threads().count(), self.tally().lock_events)
     }
 
-    /// Ends the recording because the target ended: all its events count, and the last one is the end of the window.
-    pub(super) fn finish_with_target(mut self) -> Recorded {
-        let end = self.started;
+    /// Ends the recording because the target ended: all its events before `limit` count. The last one is the end of the
+    /// window, unless the target went on after the limit.
+    pub(super) fn finish_with_target(mut self, limit: Option<MonoNanos>) -> Recorded {
         self.stop();
         self.declare_locks(LockStart::Free);
         let ledger = &mut self.ledger;
+        if let Some(limit) = limit {
+            self.merger.release(limit, |event| ledger.apply(event));
+            if !self.merger.inbox().is_empty() {
+                return self.close(limit);
+            }
+        }
         self.merger.release_all(|event| ledger.apply(event));
+        let end = self.started;
         self.close(end)
     }
 

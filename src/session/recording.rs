@@ -133,7 +133,7 @@ impl Recording {
     pub(super) fn finish(self, end: End) -> Profile {
         let (limit, frames) = (self.limit(), self.frames());
         let recorded = match end {
-            End::TargetEnded => self.engine.finish_with_target(),
+            End::TargetEnded => self.engine.finish_with_target(limit),
             End::Now => self.engine.finish_at(limit.map_or_else(clock::now, |limit| limit.min(clock::now()))),
         };
         self.progress.end();
