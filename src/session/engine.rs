@@ -193,14 +193,7 @@ impl Engine {
     }
 
     fn tally(&self) -> Tally {
-        let mut total = Tally { unmatched: self.translator.borrow().unmatched(), ..Tally::default() };
-        for tally in self.sources.iter().map(|source| source.tally()) {
-            total.lock_events += tally.lock_events;
-            total.unmatched += tally.unmatched;
-            total.cost_per_event = total.cost_per_event.or(tally.cost_per_event);
-            let costs = [total.cost_of_stacks, tally.cost_of_stacks].into_iter().flatten();
-            total.cost_of_stacks = costs.reduce(|one, other| one + other);
-        }
-        total
+        let own = Tally { unmatched: self.translator.borrow().unmatched(), ..Tally::default() };
+        self.sources.iter().map(|source| source.tally()).fold(own, Tally::with)
     }
 }

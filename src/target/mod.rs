@@ -1,6 +1,7 @@
 //! Finding out what a process is: its runtime, its locks, its libc, without stopping or changing it.
 
 pub mod catalog;
+pub mod claimant;
 pub mod debug_offsets;
 pub mod discover;
 pub mod dwarf;
