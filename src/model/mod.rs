@@ -11,4 +11,5 @@ pub mod profile;
 pub mod recorded;
 pub mod stack;
 pub mod state;
+pub mod surroundings;
 pub mod time;

@@ -6,7 +6,7 @@ use crate::{
     ledger::{Attribution, GivingWayLimits, Ledger, LedgerOptions, LockStart},
     model::{
         event::Event,
-        ids::LockId,
+        ids::{LockId, Tid},
         stack::StackTable,
         time::{MonoNanos, Nanos},
     },
@@ -119,6 +119,11 @@ impl Engine {
             let scene = Scene { ledger: &self.ledger, booked: watermark, activity };
             sampler.sample(scene, &mut self.stacks.borrow_mut(), self.merger.inbox());
         }
+    }
+
+    /// The threads that are alive as far as is booked.
+    pub(super) fn live_threads(&self) -> impl Iterator<Item = Tid> {
+        self.ledger.live_threads()
     }
 
     /// Rests until the next turn is due, or something wants to be looked at at once.

@@ -11,6 +11,7 @@ mod finder;
 mod intervals;
 mod joiner;
 mod namer;
+mod numbers;
 pub mod options;
 mod preload;
 mod progress;

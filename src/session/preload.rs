@@ -15,6 +15,7 @@ use crate::{
         finder::LiveLocks,
         joiner::Joiner,
         namer::Namer,
+        numbers::none_known,
         options::RecordOptions,
         recording::{Beginning, Recording, first_thread},
         running::{Sampling, StackReading},
@@ -118,8 +119,10 @@ impl PreloadWatch {
             }
             Err(error) => notes.push(format!("no scheduler evidence: {error}; running and blocked are unknown")),
         }
+        let numbers = none_known();
         let sources = if numbering(target.pid) == Numbering::Foreign {
-            vec![Box::new(Renumbered::new(target.pid, Box::new(source), scheduling)) as Box<dyn Source>]
+            let source = Renumbered::new(target.pid, Box::new(source), scheduling, Rc::clone(&numbers));
+            vec![Box::new(source) as Box<dyn Source>]
         } else {
             [Box::new(source) as Box<dyn Source>].into_iter().chain(scheduling).collect()
         };
@@ -132,6 +135,7 @@ impl PreloadWatch {
             joiner,
             readings: Readings { waits: wait_stacks, running },
             sources,
+            numbers,
             backend,
             start,
             lock_start,

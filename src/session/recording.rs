@@ -14,6 +14,7 @@ use crate::{
     session::{
         engine::{Engine, Parts},
         intervals::SwitchIntervals,
+        numbers::ThreadNumbers,
         joiner::SharedJoiner,
         options::{FrameDetail, RecordOptions},
         progress::Progress,
@@ -22,7 +23,7 @@ use crate::{
         stacks::SharedStacks,
         summary,
     },
-    source::{Source, calls::SharedTranslator},
+    source::{Source, calls::SharedTranslator, renumber::SharedNumbers},
     stack::reader::StackReader,
     target::{discover::Target, memory::ProcessMemory},
 };
@@ -45,6 +46,7 @@ pub(super) struct Recording {
     backend: Backend,
     joiner: Option<SharedJoiner>,
     intervals: SwitchIntervals,
+    numbers: ThreadNumbers,
     notes: Vec<String>,
     started: MonoNanos,
     duration: Option<Duration>,
@@ -61,6 +63,8 @@ pub(super) struct Beginning {
     pub(super) joiner: Option<SharedJoiner>,
     pub(super) readings: Readings,
     pub(super) sources: Vec<Box<dyn Source>>,
+    /// The target's own numbers of its threads, where a source learns them.
+    pub(super) numbers: SharedNumbers,
     pub(super) backend: Backend,
     /// Start of the window.
     pub(super) start: MonoNanos,
@@ -76,8 +80,9 @@ impl Recording {
         let long_hold = nanos(options.long_hold);
         let intervals = SwitchIntervals::of(ProcessMemory::open(target.pid).ok(), Rc::clone(&translator));
         let engine = Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start, long_hold });
+        let numbers = ThreadNumbers::of(target.pid, beginning.numbers);
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
-        Self { engine, progress, target, backend, joiner, intervals, notes, started: start, duration }
+        Self { engine, progress, target, backend, joiner, intervals, numbers, notes, started: start, duration }
     }
 
     pub(super) fn engine(&mut self) -> &mut Engine {
@@ -88,6 +93,7 @@ impl Recording {
     pub(super) fn turn(&mut self) {
         self.engine.turn(self.limit());
         self.intervals.look();
+        self.numbers.learn(self.engine.live_threads());
         let (elapsed, threads, lock_events) = self.engine.progress();
         self.progress.show(elapsed, threads, lock_events);
     }
@@ -120,6 +126,7 @@ impl Recording {
         let frames = if self.joiner.is_some() { FrameDetail::ScriptAndNative } else { FrameDetail::Script };
         let mut profile = summary::profile(recorded, &self.target, (self.backend, frames), notes);
         self.intervals.enter(&mut profile.locks);
+        profile.target.surroundings = self.numbers.finish();
         profile
     }
 }

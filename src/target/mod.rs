@@ -18,5 +18,6 @@ pub mod process;
 pub mod runtime;
 pub mod sighting;
 pub mod site;
+pub mod surroundings;
 pub mod usdt;
 pub mod version;

@@ -6,7 +6,9 @@
 
 mod lives;
 
-use std::os::fd::RawFd;
+use std::{cell::RefCell, os::fd::RawFd, rc::Rc};
+
+use rustc_hash::FxHashMap;
 
 use crate::{
     model::{
@@ -23,6 +25,9 @@ const NOBODYS: i32 = 1 << 30;
 /// How long after its last event a thread that could not be told from others counts as ended; it was over long before.
 const FADES: Nanos = Nanos::from_millis(20);
 
+/// Inner numbers by ours, for whoever shows them.
+pub type SharedNumbers = Rc<RefCell<FxHashMap<Tid, i32>>>;
+
 /// Two sources as one: lock events with inner numbers, scheduling with ours.
 #[derive(Debug)]
 pub struct Renumbered {
@@ -34,17 +39,24 @@ pub struct Renumbered {
     held: Vec<Event>,
     /// Threads that could not be told from others, by the number they got, with their last event.
     strangers: Vec<(Tid, MonoNanos)>,
+    /// Told of every thread that has taken a step.
+    told: SharedNumbers,
 }
 
 impl Renumbered {
-    /// `locks` tells inner numbers of the threads of `pid`, `scheduling` ours.
-    pub fn new(pid: Pid, locks: Box<dyn Source>, scheduling: Option<Box<dyn Source>>) -> Self {
+    /// `locks` tells inner numbers of the threads of `pid`, `scheduling` ours; `told` gets which belong together.
+    pub fn new(
+        pid: Pid,
+        locks: Box<dyn Source>,
+        scheduling: Option<Box<dyn Source>>,
+        told: SharedNumbers,
+    ) -> Self {
         let mut lives = Lives::default();
         let start = MonoNanos::from_monotonic(0);
         let mut there: Vec<_> = inner_ids(pid).into_iter().collect();
         there.sort_unstable();
         there.into_iter().for_each(|(inner, outer)| lives.was_there(outer, inner, start));
-        Self { pid, locks, scheduling, lives, held: Vec::new(), strangers: Vec::new() }
+        Self { pid, locks, scheduling, lives, held: Vec::new(), strangers: Vec::new(), told }
     }
 
     /// Follows births and deaths, and asks the kernel for the inner numbers of those that are still alive.
@@ -78,6 +90,7 @@ impl Renumbered {
                 outer = self.lives.bearer(inner, event.at);
             }
             event.tid = outer.unwrap_or_else(|| self.stranger(&event, out));
+            self.told.borrow_mut().insert(event.tid, inner);
             out.push(event);
         }
         self.fade(watermark, out);
