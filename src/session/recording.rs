@@ -14,8 +14,8 @@ use crate::{
     session::{
         engine::{Engine, Parts},
         intervals::SwitchIntervals,
-        numbers::ThreadNumbers,
         joiner::SharedJoiner,
+        numbers::ThreadNumbers,
         options::{FrameDetail, RecordOptions},
         progress::Progress,
         sampler::{Readings, Sampler},

@@ -14,6 +14,7 @@ pub mod lock;
 pub mod maps;
 pub mod memory;
 pub mod parked;
+pub mod proc_mount;
 pub mod process;
 pub mod runtime;
 pub mod sighting;

@@ -2,7 +2,7 @@
 //!
 //! What may not be looked at counts as shared: nothing is claimed that was not seen to differ.
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
 use crate::{
     model::{
@@ -25,7 +25,7 @@ pub fn of_process(pid: Pid) -> Surroundings {
         (Some(own), Some(its)) => own != its,
         _ => false,
     };
-    let root = link(&pid.to_string(), "root").filter(|root| *root != PathBuf::from("/"));
+    let root = link(&pid.to_string(), "root").filter(|root| root.as_os_str() != "/");
     let numbers = (numbering(pid) == Numbering::Foreign).then(|| InnerNumbers {
         pid: Status::of_process(pid).ok().map(|status| status.inner_id),
         tids: std::collections::BTreeMap::new(),

@@ -93,7 +93,8 @@ fn headline(profile: &Profile, width: u16) -> String {
 
 /// Where the target lives, if that is not where we do.
 fn apart(surroundings: &Surroundings, pid: Pid) -> String {
-    let inner = surroundings.inner_pid(pid).filter(|inner| *inner != pid.raw()).map(|inner| format!(" = {inner} inside"));
+    let inner =
+        surroundings.inner_pid(pid).filter(|inner| *inner != pid.raw()).map(|inner| format!(" = {inner} inside"));
     let own = match surroundings.namespaces.as_slice() {
         [] => None,
         kinds => Some(format!(" (its own namespaces: {})", kinds.join(", "))),

@@ -45,12 +45,7 @@ pub struct Renumbered {
 
 impl Renumbered {
     /// `locks` tells inner numbers of the threads of `pid`, `scheduling` ours; `told` gets which belong together.
-    pub fn new(
-        pid: Pid,
-        locks: Box<dyn Source>,
-        scheduling: Option<Box<dyn Source>>,
-        told: SharedNumbers,
-    ) -> Self {
+    pub fn new(pid: Pid, locks: Box<dyn Source>, scheduling: Option<Box<dyn Source>>, told: SharedNumbers) -> Self {
         let mut lives = Lives::default();
         let start = MonoNanos::from_monotonic(0);
         let mut there: Vec<_> = inner_ids(pid).into_iter().collect();
