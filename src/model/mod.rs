@@ -12,4 +12,5 @@ pub mod profile;
 pub mod recorded;
 pub mod stack;
 pub mod state;
+pub mod surroundings;
 pub mod time;

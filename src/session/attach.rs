@@ -13,7 +13,7 @@ use crate::{
         signals::Signals,
         uprobe,
     },
-    target::discover::Target,
+    target::{discover::Target, proc_mount},
 };
 
 /// A running program under observation.
@@ -27,6 +27,7 @@ pub struct AttachSession {
 impl AttachSession {
     /// Attaches to `pid`; from now on everything is recorded.
     pub fn start(pid: Pid, options: RecordOptions, signals: Signals) -> Result<Self, SessionError> {
+        proc_mount::check()?;
         let target = Target::discover(pid)?;
         let recording = match options.backend.for_attach().backend {
             Backend::Uprobe => uprobe::attach(target, options)?,

@@ -6,7 +6,7 @@ use crate::{
     ledger::{Attribution, GivingWayLimits, Ledger, LedgerOptions, LockStart},
     model::{
         event::Event,
-        ids::LockId,
+        ids::{LockId, Tid},
         stack::StackTable,
         time::{MonoNanos, Nanos},
     },
@@ -121,6 +121,11 @@ impl Engine {
         }
     }
 
+    /// The threads that are alive as far as is booked.
+    pub(super) fn live_threads(&self) -> impl Iterator<Item = Tid> {
+        self.ledger.live_threads()
+    }
+
     /// Rests until the next turn is due, or something wants to be looked at at once.
     pub(super) fn rest(&self) {
         let alarms: Vec<_> = self.sources.iter().flat_map(|source| source.alarms()).collect();
@@ -207,14 +212,7 @@ impl Engine {
     }
 
     fn tally(&self) -> Tally {
-        let mut total = Tally { unmatched: self.translator.borrow().unmatched(), ..Tally::default() };
-        for tally in self.sources.iter().map(|source| source.tally()) {
-            total.lock_events += tally.lock_events;
-            total.unmatched += tally.unmatched;
-            total.cost_per_event = total.cost_per_event.or(tally.cost_per_event);
-            let costs = [total.cost_of_stacks, tally.cost_of_stacks].into_iter().flatten();
-            total.cost_of_stacks = costs.reduce(|one, other| one + other);
-        }
-        total
+        let own = Tally { unmatched: self.translator.borrow().unmatched(), ..Tally::default() };
+        self.sources.iter().map(|source| source.tally()).fold(own, Tally::with)
     }
 }

@@ -6,12 +6,21 @@ use crate::{
     model::profile::Backend,
     perf::error::PerfError,
     source::{bpf::error::BpfSourceError, preload::PreloadError, uprobe::error::UprobeError},
-    target::{discover::DiscoverError, launch::LaunchError, libc::LibcError, memory::MemoryError},
+    target::{
+        discover::DiscoverError,
+        launch::LaunchError,
+        libc::LibcError,
+        memory::MemoryError,
+        proc_mount::{ProcMountError, is_root_of_user_namespace},
+    },
 };
 
 /// Why a recording could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
+    /// `/proc` does not show this process's own pid namespace.
+    #[error(transparent)]
+    Proc(#[from] ProcMountError),
     /// The program could not be started.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -70,6 +79,19 @@ impl SessionError {
 
     /// What to do about it, where something can be done.
     pub fn hints(&self) -> Vec<String> {
+        let partial_root = self.is_refusal() && is_root_of_user_namespace();
+        let mut hints = self.own_hints();
+        if partial_root {
+            // More rights of the kind it has already would not help.
+            hints.retain(|hint| !hint.contains("sudo"));
+            let why = "you are root of a user namespace only, whose capabilities do not count for the kernel's probes";
+            hints.insert(0, why.to_owned());
+            hints.push("or from outside the container, as root of the host: gilscope attach PID".to_owned());
+        }
+        hints
+    }
+
+    fn own_hints(&self) -> Vec<String> {
         let without = "without privileges: gilscope run SCRIPT, with the backend preload, which needs none";
         match self {
             Self::Uprobe(UprobeError::Perf(error @ PerfError::TooManyFiles { .. })) => {
@@ -89,9 +111,16 @@ impl SessionError {
             Self::NoInterpreter { backend } => {
                 let needs = "gilscope needs a dynamically linked CPython 3.8 or later; --python names one for scripts";
                 let follow = "uprobes watch the program itself and none that it starts; --backend preload finds those";
+                let apart = "a program that a daemon starts (docker run), or that enters a chroot without /proc, does not get the \
+                             probe: attach to it: gilscope attach PID";
                 let brief = "a program that ends within milliseconds may be over before it can be looked at";
-                let hints = [Some(needs), (*backend == Backend::Uprobe).then_some(follow), Some(brief)];
-                hints.into_iter().flatten().map(str::to_owned).collect()
+                let follow = if *backend == Backend::Uprobe { follow } else { apart };
+                let hints = [needs, follow, brief];
+                hints.into_iter().map(str::to_owned).collect()
+            }
+            Self::Proc(_) => {
+                let mount = "mount -t proc proc /proc, in a mount namespace of its own; unshare: --mount-proc; nsenter: -m beside -p";
+                vec![format!("try: {mount}")]
             }
             _ => Vec::new(),
         }

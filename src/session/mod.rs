@@ -13,6 +13,7 @@ pub mod heir;
 mod intervals;
 mod joiner;
 mod namer;
+mod numbers;
 pub mod options;
 mod preload;
 mod progress;

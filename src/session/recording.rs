@@ -16,6 +16,7 @@ use crate::{
         engine::{Engine, Parts},
         intervals::SwitchIntervals,
         joiner::SharedJoiner,
+        numbers::ThreadNumbers,
         options::{FrameDetail, RecordOptions},
         progress::Progress,
         sampler::{Readings, Sampler},
@@ -23,7 +24,7 @@ use crate::{
         stacks::SharedStacks,
         summary,
     },
-    source::{Source, calls::SharedTranslator},
+    source::{Source, calls::SharedTranslator, renumber::SharedNumbers},
     stack::reader::StackReader,
     target::{discover::Target, memory::ProcessMemory},
 };
@@ -46,6 +47,7 @@ pub(super) struct Recording {
     backend: Backend,
     joiner: Option<SharedJoiner>,
     intervals: SwitchIntervals,
+    numbers: ThreadNumbers,
     notes: Vec<String>,
     started: MonoNanos,
     duration: Option<Duration>,
@@ -62,6 +64,8 @@ pub(super) struct Beginning {
     pub(super) joiner: Option<SharedJoiner>,
     pub(super) readings: Readings,
     pub(super) sources: Vec<Box<dyn Source>>,
+    /// The target's own numbers of its threads, where a source learns them.
+    pub(super) numbers: SharedNumbers,
     pub(super) backend: Backend,
     /// Start of the window.
     pub(super) start: MonoNanos,
@@ -77,8 +81,9 @@ impl Recording {
         let long_hold = nanos(options.long_hold);
         let intervals = SwitchIntervals::of(ProcessMemory::open(target.pid).ok(), Rc::clone(&translator));
         let engine = Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start, long_hold });
+        let numbers = ThreadNumbers::of(target.pid, beginning.numbers);
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
-        Self { engine, progress, target, backend, joiner, intervals, notes, started: start, duration }
+        Self { engine, progress, target, backend, joiner, intervals, numbers, notes, started: start, duration }
     }
 
     pub(super) fn engine(&mut self) -> &mut Engine {
@@ -89,6 +94,7 @@ impl Recording {
     pub(super) fn turn(&mut self) {
         self.engine.turn(self.limit());
         self.intervals.look();
+        self.numbers.learn(self.engine.live_threads());
         let (elapsed, threads, lock_events) = self.engine.progress();
         self.progress.show(elapsed, threads, lock_events);
     }
@@ -113,9 +119,11 @@ impl Recording {
         let close = self.engine.snapshot();
         let (target, backend, intervals) = (self.target.clone(), self.backend, self.intervals.known().clone());
         let (notes, frames) = (self.notes_so_far(), self.frames());
+        let surroundings = self.numbers.known();
         Box::new(move || {
             let mut profile = summary::profile(close(), &target, (backend, frames), notes);
             intervals.enter(&mut profile.locks);
+            profile.target.surroundings = surroundings;
             profile
         })
     }
@@ -141,6 +149,7 @@ impl Recording {
         notes.extend(self.joiner.as_ref().and_then(|joiner| joiner.borrow().tally().words()));
         let mut profile = summary::profile(recorded, &self.target, (self.backend, frames), notes);
         self.intervals.known().enter(&mut profile.locks);
+        profile.target.surroundings = self.numbers.known();
         profile
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     target::{
         discover::Target,
         launch::{Launched, Program},
+        proc_mount,
     },
 };
 
@@ -53,6 +54,7 @@ const LOOK: Duration = Duration::from_millis(1);
 impl RunSession {
     /// Starts the program with the chosen source in place.
     pub fn start(command: Command, options: RecordOptions, signals: Signals) -> Result<Self, SessionError> {
+        proc_mount::check()?;
         let mut program = Program {
             executable: command.executable,
             arguments: command.arguments,
