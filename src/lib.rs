@@ -14,6 +14,9 @@
 
 pub mod bpf;
 pub mod cli;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ledger;
 pub mod model;
 pub mod native;

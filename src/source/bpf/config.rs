@@ -16,7 +16,7 @@ const OWNERS: u8 = 64;
 
 /// The words of `struct config`, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Config {
+pub(crate) struct Config {
     runtime: u64,
     process: u64,
     last_holder: u64,
@@ -65,7 +65,7 @@ impl Config {
         Some(Self { process, ..config })
     }
 
-    fn python(python: &CPython) -> Option<Self> {
+    pub(crate) fn python(python: &CPython) -> Option<Self> {
         let layout = &python.layout;
         let frame = &layout.frame;
         let (instruction, size) = match frame.instruction {
