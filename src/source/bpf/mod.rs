@@ -5,13 +5,13 @@
 //! the stacks of threads that begin to wait, that release a contended lock, or that a tick finds running. Invariant: when
 //! the source is gone, so is everything it has put into the kernel, whatever ended it.
 
-mod config;
+pub(crate) mod config;
 pub mod cost;
 pub mod error;
 mod machine;
 mod newcomers;
 mod programs;
-mod record;
+pub(crate) mod record;
 
 use std::{fmt, num::NonZeroU32};
 
