@@ -11,7 +11,7 @@ use crate::{
         options::RecordOptions,
         recording::{End, Recording},
         signals::Signals,
-        uprobe,
+        uprobe, watchpoint,
     },
     target::{discover::Target, proc_mount},
 };
@@ -31,6 +31,7 @@ impl AttachSession {
         let target = Target::discover(pid)?;
         let recording = match options.backend.for_attach().backend {
             Backend::Uprobe => uprobe::attach(target, options)?,
+            Backend::Watchpoint => watchpoint::attach(target, options)?,
             Backend::Preload => return Err(SessionError::PreloadNeedsLaunch),
         };
         Ok(Self { pid, recording, signals })

@@ -20,6 +20,7 @@ use crate::{
         signals::{Signals, pass_on},
         uprobe::UprobeWatch,
         watch::Watch,
+        watchpoint::WatchpointWatch,
     },
     target::{
         discover::Target,
@@ -73,6 +74,11 @@ impl RunSession {
                 let suspended = program.suspended()?;
                 let watch = UprobeWatch::before_start(suspended.pid())?;
                 (suspended.start()?, Watch::Uprobe(watch))
+            }
+            Backend::Watchpoint => {
+                let suspended = program.suspended()?;
+                let watch = WatchpointWatch::before_start(suspended.pid())?;
+                (suspended.start()?, Watch::Watchpoint(Box::new(watch)))
             }
         };
         Ok(Self { child, signals, watch: Some(watch), options, started: Instant::now(), ended: None })
