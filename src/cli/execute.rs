@@ -14,7 +14,7 @@ use crate::{
     report::{Report, json::Json, outlet::Outlet, text::Text},
     session::{
         attach::AttachSession,
-        options::{Chosen, NoteDetail, ProgressLine, RecordOptions},
+        options::{NoteDetail, ProgressLine, RecordOptions},
         run::{Command, RunSession},
         signals::Signals,
         sweep,
@@ -36,9 +36,9 @@ fn run(plan: RunPlan, messages: Messages) -> anyhow::Result<Exit> {
     let outlets = Outlets::open(&plan.record)?;
     let signals = Signals::collect().context("cannot handle signals")?;
     messages.detail(&started(&plan));
-    messages.detail(&source(plan.record.backend.for_launch()));
     let command = Command { executable: plan.program.into(), arguments: plan.arguments };
     let mut session = RunSession::start(command, options(&plan.record), signals)?;
+    messages.detail(&session.taken());
     let recorded = session.record();
     let written = recorded.map_err(anyhow::Error::from).and_then(|profile| outlets.fill(&profile, messages));
     let exit = match &written {
@@ -67,16 +67,12 @@ fn started(plan: &RunPlan) -> String {
     format!("starting {}", words.join(" "))
 }
 
-fn source(chosen: Chosen) -> String {
-    format!("lock events come from {}: {}", chosen.backend.name(), chosen.why)
-}
-
 fn attach(plan: AttachPlan, messages: Messages) -> anyhow::Result<Exit> {
     let outlets = Outlets::open(&plan.record)?;
     let signals = Signals::collect().context("cannot handle signals")?;
     messages.detail(&format!("looking at process {}", plan.pid));
-    messages.detail(&source(plan.record.backend.for_attach()));
     let session = AttachSession::start(plan.pid, options(&plan.record), signals)?;
+    messages.detail(session.taken());
     messages.detail(&format!("recording process {}", plan.pid));
     outlets.fill(&session.record(), messages)?;
     Ok(Exit::Done)

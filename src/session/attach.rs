@@ -1,16 +1,13 @@
 //! Observing a process that is already running, until it ends, the duration is over or a signal arrives.
 
 use crate::{
-    model::{
-        ids::Pid,
-        profile::{Backend, Profile},
-    },
+    model::{ids::Pid, profile::Profile},
     session::{
         error::SessionError,
+        ladder,
         options::RecordOptions,
         recording::{End, Recording},
         signals::Signals,
-        uprobe,
     },
     target::discover::Target,
 };
@@ -27,11 +24,13 @@ impl AttachSession {
     /// Attaches to `pid`; from now on everything is recorded.
     pub fn start(pid: Pid, options: RecordOptions, signals: Signals) -> Result<Self, SessionError> {
         let target = Target::discover(pid)?;
-        let recording = match options.backend.for_attach().backend {
-            Backend::Uprobe => uprobe::attach(target, options)?,
-            Backend::Preload => return Err(SessionError::PreloadNeedsLaunch),
-        };
+        let (_, recording) = ladder::climb(&target, options, Vec::new())?;
         Ok(Self { pid, recording, signals })
+    }
+
+    /// How lock events are taken.
+    pub fn taken(&self) -> &str {
+        self.recording.first_note()
     }
 
     /// Records to the end.

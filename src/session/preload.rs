@@ -41,7 +41,11 @@ pub(super) struct PreloadWatch {
     child: Pid,
     started: MonoNanos,
     claimed_since: Option<Instant>,
+    next_look: Instant,
 }
+
+/// Between two looks at a child that has not claimed the probe; each costs some milliseconds.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// An interpreter that has loaded the probe can be described within milliseconds; if not by then, never.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -61,7 +65,15 @@ impl PreloadWatch {
         // Where they are not permitted, stacks are sampled in other ways.
         let programs = options.rate.and_then(|_| LoadedPrograms::load().ok());
         let scheduler = SchedulerSource::open(child, Scope::BeforeExec);
-        Self { prepared, scheduler, programs, child, started: clock::now(), claimed_since: None }
+        Self {
+            prepared,
+            scheduler,
+            programs,
+            child,
+            started: clock::now(),
+            claimed_since: None,
+            next_look: Instant::now(),
+        }
     }
 
     /// The target, once an interpreter has claimed the probe and can be described.
@@ -75,6 +87,17 @@ impl PreloadWatch {
             Err(_) if since.elapsed() < PATIENCE => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether the child runs an interpreter that has not claimed the probe. It would have before it could be described,
+    /// since the loader runs the probe before the program.
+    pub(super) fn has_missed(&mut self) -> bool {
+        if Instant::now() < self.next_look {
+            return false;
+        }
+        let described = Target::discover(self.child).is_ok();
+        self.next_look = Instant::now() + BETWEEN_LOOKS;
+        described && self.prepared.claimed_by().is_none()
     }
 
     pub(super) fn begin(self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {

@@ -84,6 +84,16 @@ impl Recording {
         &mut self.engine
     }
 
+    /// Adds what the reader should know about how the recording came about.
+    pub(super) fn note(&mut self, note: String) {
+        self.notes.insert(0, note);
+    }
+
+    /// The note that was added last; empty without any.
+    pub(super) fn first_note(&self) -> &str {
+        self.notes.first().map_or("", String::as_str)
+    }
+
     /// One turn: take what there is, book it, read stacks.
     pub(super) fn turn(&mut self) {
         self.engine.turn(self.limit());

@@ -1,0 +1,32 @@
+//! What to type next when there is no profile.
+
+use crate::{
+    model::{ids::Pid, profile::Backend},
+    session::ladder::{Fallen, Rung},
+};
+
+/// Hints when no rung bears.
+pub(super) fn nothing_works(pid: Option<Pid>, fallen: &[Fallen]) -> Vec<String> {
+    let tried = |rung| fallen.iter().any(|fallen| fallen.rung == rung);
+    let without = "without privileges: gilscope run SCRIPT, with the backend preload, which needs none";
+    let without = (!tried(Rung::Preload)).then(|| without.to_owned());
+    [Some(doctor(pid)), without].into_iter().flatten().collect()
+}
+
+/// Hints when a process may not be looked into.
+pub(super) fn not_permitted(pid: Pid) -> Vec<String> {
+    vec![doctor(Some(pid)), "become its user or root: sudo gilscope attach …".to_owned()]
+}
+
+/// Hints when there was no interpreter.
+pub(super) fn no_interpreter(backend: Backend) -> Vec<String> {
+    let needs = "gilscope needs a dynamically linked CPython 3.8 or later; --python names one for scripts";
+    let follow = "uprobes watch the program itself and none that it starts; --backend preload finds those";
+    let brief = "a program that ends within milliseconds may be over before it can be looked at";
+    let hints = [Some(needs), (backend == Backend::Uprobe).then_some(follow), Some(brief)];
+    hints.into_iter().flatten().map(str::to_owned).collect()
+}
+
+fn doctor(pid: Option<Pid>) -> String {
+    pid.map_or_else(|| "gilscope doctor".to_owned(), |pid| format!("gilscope doctor {pid}"))
+}
