@@ -1,11 +1,17 @@
 //! Whether this kernel, and this process's place in it, suit programs on the probes of one process.
 
-use std::fs;
+use std::{fs, io};
 
-use crate::bpf::error::BpfError;
+use crate::bpf::{error::BpfError, syscall};
 
 /// Before that, a link for one process missed the calls of all its threads but one.
-const OLDEST: (u32, u32) = (6, 10);
+pub const OLDEST: (u32, u32) = (6, 10);
+
+/// An error if something before the kernel's own code answers the system call `bpf`: a filter, or a kernel without it. Kernels
+/// before 5.19 ask for rights first, so that their refusal looks the same.
+pub fn reaches_kernel() -> io::Result<()> {
+    syscall::reaches_kernel()
+}
 
 /// Refuses a kernel that is too old, and a pid namespace whose thread ids are not the kernel's own.
 pub fn check() -> Result<(), BpfError> {
@@ -13,11 +19,16 @@ pub fn check() -> Result<(), BpfError> {
     if version(&release).is_none_or(|version| version < OLDEST) {
         return Err(BpfError::OldKernel(release.trim().to_owned()));
     }
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    if is_nested(&status) { Err(BpfError::OtherThreadIds) } else { Ok(()) }
+    if in_pid_namespace() { Err(BpfError::OtherThreadIds) } else { Ok(()) }
 }
 
-fn version(release: &str) -> Option<(u32, u32)> {
+/// Whether this process lives in a pid namespace of its own, so that programs see other ids than we do.
+pub fn in_pid_namespace() -> bool {
+    is_nested(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+}
+
+/// The two numbers that a release begins with.
+pub fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }

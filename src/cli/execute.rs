@@ -1,19 +1,23 @@
 //! Carrying out a plan: open the outputs, record, write the reports, end with the right code.
 
-use std::os::unix::process::ExitStatusExt;
+use std::{
+    io::{self, Write},
+    os::unix::process::ExitStatusExt,
+};
 
 use anyhow::Context;
 
 use crate::{
     cli::{
         exit::Exit,
-        messages::{Messages, Verbosity, columns},
-        plan::{AttachPlan, Plan, RecordPlan, RunPlan, ToyVmPlan},
+        messages::{Messages, Verbosity, columns, stdout_columns},
+        plan::{AttachPlan, DoctorPlan, Plan, Reader, RecordPlan, RunPlan, ToyVmPlan},
     },
     model::profile::Profile,
-    report::{Report, json::Json, outlet::Outlet, text::Text},
+    report::{Report, diagnosis, json::Json, outlet::Outlet, text::Text},
     session::{
         attach::AttachSession,
+        doctor::examine,
         options::{NoteDetail, ProgressLine, RecordOptions},
         run::{Command, RunSession},
         signals::Signals,
@@ -27,6 +31,7 @@ pub fn execute(plan: Plan, messages: Messages) -> anyhow::Result<Exit> {
     match plan {
         Plan::Run(plan) => run(plan, messages),
         Plan::Attach(plan) => attach(plan, messages),
+        Plan::Doctor(plan) => doctor(&plan),
         Plan::ToyVm(plan) => toy_vm(plan),
         Plan::Sweep { group } => sweep(&group).map(|()| Exit::Done).context("cannot clear the probes away"),
     }
@@ -76,6 +81,18 @@ fn attach(plan: AttachPlan, messages: Messages) -> anyhow::Result<Exit> {
     messages.detail(&format!("recording process {}", plan.pid));
     outlets.fill(&session.record(), messages)?;
     Ok(Exit::Done)
+}
+
+fn doctor(plan: &DoctorPlan) -> anyhow::Result<Exit> {
+    let diagnosis = examine(plan.pid);
+    let text = match plan.reader {
+        Reader::Person => diagnosis::text(&diagnosis, stdout_columns()),
+        Reader::Program => diagnosis::json(&diagnosis),
+    };
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot print the diagnosis"),
+        _ => Ok(Exit::of_diagnosis(&diagnosis)),
+    }
 }
 
 fn toy_vm(plan: ToyVmPlan) -> anyhow::Result<Exit> {

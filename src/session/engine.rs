@@ -192,7 +192,8 @@ impl Engine {
         self.declared = translator.seats().len();
     }
 
-    fn tally(&self) -> Tally {
+    /// What all sources have seen and missed so far.
+    pub(super) fn tally(&self) -> Tally {
         let mut total = Tally { unmatched: self.translator.borrow().unmatched(), ..Tally::default() };
         for tally in self.sources.iter().map(|source| source.tally()) {
             total.lock_events += tally.lock_events;

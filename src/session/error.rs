@@ -42,6 +42,12 @@ pub enum SessionError {
         "the program's interpreter has not loaded the probe: its dynamic loader ignores LD_PRELOAD, or it has none"
     )]
     ProbeNotLoaded,
+    /// Events that must come have not come.
+    #[error("it can be armed, but no event arrives")]
+    Silent,
+    /// The program on which rungs are tried could not be made.
+    #[error("cannot make a program to try on")]
+    Patient(#[source] io::Error),
     /// Nothing works.
     #[error("{}", nothing_works(*choice, *pid, fallen))]
     NoRung {

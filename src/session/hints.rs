@@ -2,7 +2,10 @@
 
 use crate::{
     model::{ids::Pid, profile::Backend},
-    session::ladder::{Fallen, Rung},
+    session::{
+        doctor::first_remedy,
+        ladder::{Fallen, Rung},
+    },
 };
 
 /// Hints when no rung bears.
@@ -10,12 +13,16 @@ pub(super) fn nothing_works(pid: Option<Pid>, fallen: &[Fallen]) -> Vec<String> 
     let tried = |rung| fallen.iter().any(|fallen| fallen.rung == rung);
     let without = "without privileges: gilscope run SCRIPT, with the backend preload, which needs none";
     let without = (!tried(Rung::Preload)).then(|| without.to_owned());
-    [Some(doctor(pid)), without].into_iter().flatten().collect()
+    let rungs: Vec<Rung> = fallen.iter().map(|fallen| fallen.rung).collect();
+    let remedy = first_remedy(&rungs, pid).map(|remedy| format!("try: {remedy}"));
+    [Some(doctor(pid)), remedy, without].into_iter().flatten().collect()
 }
 
 /// Hints when a process may not be looked into.
 pub(super) fn not_permitted(pid: Pid) -> Vec<String> {
-    vec![doctor(Some(pid)), "become its user or root: sudo gilscope attach …".to_owned()]
+    let remedy = first_remedy(&[Rung::Tracepoints], Some(pid));
+    let remedy = remedy.unwrap_or_else(|| format!("sudo gilscope attach {pid}"));
+    vec![doctor(Some(pid)), format!("become its user or root: {remedy}")]
 }
 
 /// Hints when there was no interpreter.

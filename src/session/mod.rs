@@ -5,6 +5,7 @@
 
 pub mod attach;
 mod detail;
+pub mod doctor;
 mod engine;
 pub mod error;
 mod finder;

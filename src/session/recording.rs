@@ -22,7 +22,7 @@ use crate::{
         stacks::SharedStacks,
         summary,
     },
-    source::{Source, calls::SharedTranslator},
+    source::{Source, Tally, calls::SharedTranslator},
     stack::reader::StackReader,
     target::{discover::Target, memory::ProcessMemory},
 };
@@ -92,6 +92,11 @@ impl Recording {
     /// The note that was added last; empty without any.
     pub(super) fn first_note(&self) -> &str {
         self.notes.first().map_or("", String::as_str)
+    }
+
+    /// What the sources have seen and missed so far.
+    pub(super) fn tally(&self) -> Tally {
+        self.engine.tally()
     }
 
     /// One turn: take what there is, book it, read stacks.

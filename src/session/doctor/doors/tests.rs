@@ -1,0 +1,1 @@
+//! Which doors are shut in places that this machine is not.
