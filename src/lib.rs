@@ -14,6 +14,7 @@
 
 pub mod bpf;
 pub mod cli;
+pub mod estimate;
 pub mod ledger;
 pub mod model;
 pub mod native;

@@ -14,7 +14,12 @@ use crate::{
         plan::{AttachPlan, DoctorPlan, Plan, Reader, RecordPlan, RunPlan, ToyVmPlan},
     },
     model::profile::Profile,
-    report::{Report, diagnosis, json::Json, outlet::Outlet, text::Text},
+    report::{
+        Report, diagnosis,
+        json::Json,
+        outlet::{Outlet, OutletError},
+        text::Text,
+    },
     session::{
         attach::AttachSession,
         doctor::examine,
@@ -125,14 +130,19 @@ impl Outlets {
 
     fn fill(self, profile: &Profile, messages: Messages) -> anyhow::Result<()> {
         let (outlet, report) = self.main;
-        outlet.fill(&*report, profile)?;
-        if let Some(json) = self.json {
-            json.fill(&Json, profile)?;
-        }
-        if messages.wants_summary() {
+        let filled = [Some(outlet.fill(&*report, profile)), self.json.map(|json| json.fill(&Json, profile))];
+        // Each has its own place: that one is full says nothing of the others.
+        let failed: Vec<OutletError> = filled.into_iter().flatten().filter_map(Result::err).collect();
+        let lost = failed.iter().any(|error| matches!(error, OutletError::Write { kept: None, .. }));
+        if messages.wants_summary() || lost {
             let mut text = Vec::new();
             Text::fitting(columns()).write(profile, &mut text)?;
             messages.summary(&String::from_utf8_lossy(&text));
+        }
+        let mut failed = failed.into_iter().map(anyhow::Error::new);
+        if let Some(first) = failed.next() {
+            failed.for_each(|error| messages.error(&error));
+            return Err(first);
         }
         messages.say(&format!("wrote {}", self.shown));
         Ok(())

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod diagnosis;
+pub mod estimate;
 pub mod event;
 pub mod ids;
 pub mod machine;

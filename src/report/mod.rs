@@ -8,6 +8,7 @@ pub mod flamegraph;
 pub mod folded;
 pub mod json;
 pub mod outlet;
+mod rescue;
 pub mod text;
 pub mod view;
 

@@ -8,7 +8,13 @@ use std::{
 
 use crate::{
     ledger::LockStart,
-    model::{event::SeenCpu, ids::Pid, profile::Backend, recorded::RecordedStack, time::MonoNanos},
+    model::{
+        event::{SeenCpu, What},
+        ids::Pid,
+        profile::Backend,
+        recorded::RecordedStack,
+        time::MonoNanos,
+    },
     perf::{clock, error::PerfError},
     session::{
         error::SessionError,
@@ -89,15 +95,15 @@ impl PreloadWatch {
         }
     }
 
-    /// Whether the child runs an interpreter that has not claimed the probe. It would have before it could be described,
+    /// Whether the child runs an interpreter that has not claimed the probe. It would have before it had a thread of its own,
     /// since the loader runs the probe before the program.
     pub(super) fn has_missed(&mut self) -> bool {
         if Instant::now() < self.next_look {
             return false;
         }
-        let described = Target::discover(self.child).is_ok();
+        let interprets = interprets(self.child);
         self.next_look = Instant::now() + BETWEEN_LOOKS;
-        described && self.prepared.claimed_by().is_none()
+        interprets && self.prepared.claimed_by().is_none()
     }
 
     pub(super) fn begin(self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
@@ -123,6 +129,7 @@ impl PreloadWatch {
         let mut notes = Vec::new();
         let joiner = Joiner::wanted(&target, options.frames, &mut notes);
         let mut running = RunningThreads::Ours;
+        let unwatched = scheduler.is_err();
         match scheduler {
             Ok(scheduler) => {
                 let reading = StackReading { rate: options.rate, stacks: &stacks, joiner: joiner.as_ref() };
@@ -133,7 +140,11 @@ impl PreloadWatch {
             Err(error) => notes.push(format!("no scheduler evidence: {error}; running and blocked are unknown")),
         }
         let (backend, lock_start) = (Backend::Preload, LockStart::Free);
-        let first = first_thread(target.pid.main_thread(), start, cpu, lock_start);
+        let mut first = first_thread(target.pid.main_thread(), start, cpu, lock_start);
+        if let (true, What::Seen(sighting)) = (unwatched, &mut first.what) {
+            // No switch will tell when that ends.
+            sighting.cpu = None;
+        }
         let beginning = Beginning {
             target,
             translator,
@@ -150,6 +161,12 @@ impl PreloadWatch {
         recording.engine().add([first]);
         Ok(recording)
     }
+}
+
+/// Whether an interpreter runs in the process and has got as far as to have threads.
+fn interprets(pid: Pid) -> bool {
+    let described = Target::discover(pid).ok().zip(ProcessMemory::open(pid).ok());
+    described.is_some_and(|(target, memory)| target.threads(&memory).is_ok_and(|threads| !threads.is_empty()))
 }
 
 /// What gives names to the stacks that the probe notes; `None` when stacks are not wanted or not readable, or the target has
