@@ -7,7 +7,7 @@ use crate::{
     session::{
         doctor::{
             place::{Answer, Capability, Lockdown, Namespace, Place, TracefsState},
-            process::Subject,
+            process::{Descent, Subject},
             remedies::{Way, remedies},
         },
         ladder::Rung,
@@ -56,7 +56,8 @@ pub(super) fn shut(rung: Rung, place: &Place, subject: Option<&Subject>) -> Vec<
         return vec![Door::GVisor];
     }
     match rung {
-        Rung::Preload => {}
+        // The program is a child of ours, whose memory is read all the same.
+        Rung::Preload => doors.extend(yama(place, Descent::Ours)),
         Rung::Programs => programs(place, &mut doors),
         Rung::Tracepoints => tracepoints(place, &mut doors),
     }
@@ -119,8 +120,8 @@ fn rights(place: &Place, wanted: &[(Capability, &'static str)]) -> Option<Door> 
 
 /// What shuts the memory of a process.
 pub(super) fn looking_in(place: &Place, subject: &Subject) -> Option<Door> {
-    if place.capabilities.has(Capability::SysPtrace) && !matches!(place.yama, Some(3..)) {
-        return None;
+    if place.capabilities.has(Capability::SysPtrace) {
+        return yama(place, subject.descent);
     }
     if subject.users.iter().any(|user| *user != place.user) {
         return Some(Door::OtherUser(subject.users[0]));
@@ -131,11 +132,17 @@ pub(super) fn looking_in(place: &Place, subject: &Subject) -> Option<Door> {
     if subject.capabilities.0 & !place.capabilities.0 != 0 {
         return Some(Door::MoreRights);
     }
-    match place.yama {
-        Some(1) if subject.descends_from_us => None,
-        Some(scope @ 1..) => Some(Door::Yama(scope)),
-        _ => None,
-    }
+    yama(place, subject.descent)
+}
+
+/// What the security module of that name shuts for processes that the kernel itself would let be looked into.
+fn yama(place: &Place, descent: Descent) -> Option<Door> {
+    let lowest = match (place.capabilities.has(Capability::SysPtrace), descent) {
+        (true, _) => 3,
+        (false, Descent::Ours) => 2,
+        (false, Descent::Strangers) => 1,
+    };
+    place.yama.filter(|scope| *scope >= lowest).map(Door::Yama)
 }
 
 /// What is found about doors that stand in one way.

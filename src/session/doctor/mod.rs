@@ -20,7 +20,7 @@ use crate::{
         doctor::{
             doors::{findings, looking_in, shut},
             place::{Capability, Place},
-            process::Subject,
+            process::{Descent, Subject},
         },
         error::SessionError,
         ladder::Rung,
@@ -105,7 +105,8 @@ impl Ward {
         }
         let stranger =
             Subject::of(Pid::from_raw(std::process::id().cast_signed()).expect("a process has a positive pid"));
-        if let Some(door) = stranger.and_then(|us| looking_in(&self.place, &Subject { descends_from_us: false, ..us }))
+        if let Some(door) =
+            stranger.and_then(|us| looking_in(&self.place, &Subject { descent: Descent::Strangers, ..us }))
         {
             remarks.push(format!("processes that gilscope has not started: {}", door.words(&self.place)));
         }

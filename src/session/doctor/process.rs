@@ -15,7 +15,14 @@ pub(super) struct Subject {
     pub(super) users: Vec<u32>,
     pub(super) capabilities: Capabilities,
     pub(super) dumpable: bool,
-    pub(super) descends_from_us: bool,
+    pub(super) descent: Descent,
+}
+
+/// Whether a process descends from this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Descent {
+    Ours,
+    Strangers,
 }
 
 impl Subject {
@@ -29,24 +36,24 @@ impl Subject {
         // Files of a process that is not dumpable belong to root, whoever runs it.
         let owner = fs::metadata(format!("/proc/{pid}/mem")).ok()?.uid();
         let capabilities = Capabilities(permitted.unwrap_or_default());
-        Some(Self { pid, dumpable: owner == effective, capabilities, descends_from_us: descends_from_us(pid), users })
+        Some(Self { pid, dumpable: owner == effective, capabilities, descent: descent(pid), users })
     }
 }
 
-/// Whether this process is an ancestor. Links between processes may change meanwhile; a cycle ends the search.
-fn descends_from_us(pid: Pid) -> bool {
+/// Links between processes may change meanwhile; a cycle ends the search.
+fn descent(pid: Pid) -> Descent {
     const GENERATIONS: usize = 256;
     let us = std::process::id().to_string();
     let mut of = pid.to_string();
     for _ in 0..GENERATIONS {
         if of == us {
-            return true;
+            return Descent::Ours;
         }
         let status = fs::read_to_string(format!("/proc/{of}/status")).unwrap_or_default();
         match field(&status, "PPid") {
             Some(parent) if parent != "0" => parent.clone_into(&mut of),
-            _ => return false,
+            _ => return Descent::Strangers,
         }
     }
-    false
+    Descent::Strangers
 }

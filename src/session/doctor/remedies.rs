@@ -48,7 +48,7 @@ pub(super) fn remedies(door: &Door, place: &Place, way: Way<'_>) -> Vec<String> 
             list
         }
         Door::Yama(2) => privileged(place, way),
-        Door::Yama(_) => words(&["nothing before the next boot; gilscope run SCRIPT works with the backend preload"]),
+        Door::Yama(_) => words(&["only another setting of kernel.yama.ptrace_scope at the next boot"]),
     }
 }
 
