@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::{
+    bpf::error::BpfError,
     model::{ids::Pid, profile::Backend},
     perf::error::PerfError,
     session::{hints, ladder::Fallen, options::BackendChoice},
@@ -97,6 +98,13 @@ impl SessionError {
         }
     }
 
+    /// Whether it is a matter of where gilscope runs and with which rights, rather than of the program.
+    pub(super) fn is_of_the_place(&self) -> bool {
+        let kernel =
+            matches!(self, Self::Programs(BpfSourceError::Bpf(BpfError::OldKernel(_) | BpfError::OtherThreadIds)));
+        kernel || self.is_refusal()
+    }
+
     /// What to do about it, where something can be done.
     pub fn hints(&self) -> Vec<String> {
         match self {
@@ -111,7 +119,10 @@ impl SessionError {
 /// One sentence: what was asked for, and why each rung did not bear.
 fn nothing_works(choice: BackendChoice, pid: Option<Pid>, fallen: &[Fallen]) -> String {
     let whom = pid.map_or_else(|| "this program".to_owned(), |pid| format!("process {pid}"));
-    let whys: Vec<String> = fallen.iter().map(Fallen::words).collect();
+    let whys: Vec<String> = match fallen {
+        [only] if choice.name() == only.rung.name() => vec![only.reason()],
+        several => several.iter().map(Fallen::words).collect(),
+    };
     match choice {
         BackendChoice::Auto => format!("no backend can observe {whom} here: {}", whys.join("; ")),
         only => format!("the backend {} cannot observe {whom} here: {}", only.name(), whys.join("; ")),

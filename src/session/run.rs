@@ -116,7 +116,7 @@ impl RunSession {
             return Err(why);
         }
         let target = Target::discover(self.child.pid())?;
-        fallen.push(Fallen { rung: self.rung, why });
+        fallen.push(Fallen::because(self.rung, why, None));
         let (rung, mut recording) = ladder::climb(&target, self.options, fallen)?;
         recording.note(format!(
             "the program was attached to by {} after it had begun: its first moments are missing",

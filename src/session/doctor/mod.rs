@@ -67,6 +67,12 @@ pub(super) fn first_remedy(rungs: &[Rung], pid: Option<Pid>) -> Option<String> {
     findings.flat_map(|door| door.remedies).next()
 }
 
+/// What shuts a rung here, in words.
+pub(super) fn doors(rung: Rung, pid: Option<Pid>) -> Vec<String> {
+    let (place, subject) = (Place::here(), pid.and_then(Subject::of));
+    shut(rung, &place, subject.as_ref()).iter().map(|door| door.words(&place)).collect()
+}
+
 impl Ward {
     fn tried(&self, rung: Rung, found: Option<&(Pid, Result<Target, DiscoverError>)>) -> RungFinding {
         let outcome = match found {

@@ -36,7 +36,7 @@ pub(in crate::session) fn climb_before_start(
             Ok((child, watch)) => return Ok(Climbed { rung, child, watch, fallen }),
             // No rung can start it.
             Err(why @ SessionError::Launch(_)) => return Err(why),
-            Err(why) => fallen.push(Fallen { rung, why }),
+            Err(why) => fallen.push(Fallen::because(rung, why, None)),
         }
     }
     Err(nothing_bears(options.backend, None, fallen))

@@ -33,7 +33,7 @@ pub(super) fn climb(
                 recording.note(taken(rung, &fallen, options.notes));
                 return Ok((rung, recording));
             }
-            Err(why) => fallen.push(Fallen { rung, why }),
+            Err(why) => fallen.push(Fallen::because(rung, why, Some(pid))),
         }
         if !lives(pid) {
             // Whatever went wrong, this is why.

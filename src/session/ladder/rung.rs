@@ -2,8 +2,9 @@
 
 use crate::{
     bpf::error::BpfError,
-    model::profile::Backend,
+    model::{ids::Pid, profile::Backend},
     session::{
+        doctor,
         error::SessionError,
         options::{BackendChoice, RecordOptions},
         recording::Recording,
@@ -32,6 +33,8 @@ pub struct Fallen {
     pub rung: Rung,
     /// Why.
     pub why: SessionError,
+    /// What shuts it, where that could be found out.
+    pub doors: Vec<String>,
 }
 
 impl Rung {
@@ -90,9 +93,20 @@ impl Rung {
 }
 
 impl Fallen {
+    /// Works out what shuts it if it is a matter of the place.
+    pub(in crate::session) fn because(rung: Rung, why: SessionError, pid: Option<Pid>) -> Self {
+        let doors = if why.is_of_the_place() { doctor::doors(rung, pid) } else { Vec::new() };
+        Self { rung, why, doors }
+    }
+
+    /// The reason.
+    pub fn reason(&self) -> String {
+        if self.doors.is_empty() { causes(&self.why) } else { self.doors.join("; ") }
+    }
+
     /// `uprobe-bpf: the reason`.
     pub fn words(&self) -> String {
-        format!("{}: {}", self.rung.name(), causes(&self.why))
+        format!("{}: {}", self.rung.name(), self.reason())
     }
 
     /// And what the kernel's verifier said, if it spoke.
