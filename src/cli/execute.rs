@@ -22,7 +22,9 @@ use crate::{
     },
     session::{
         attach::AttachSession,
+        checkpoint::{Checkpoints, Intended},
         doctor::examine,
+        heir::inherit,
         options::{NoteDetail, ProgressLine, RecordOptions},
         run::{Command, RunSession},
         signals::Signals,
@@ -38,6 +40,11 @@ pub fn execute(plan: Plan, messages: Messages) -> anyhow::Result<Exit> {
         Plan::Attach(plan) => attach(plan, messages),
         Plan::Doctor(plan) => doctor(&plan),
         Plan::ToyVm(plan) => toy_vm(plan),
+        Plan::Inherit { files, destinations } => {
+            let said = inherit(files, &destinations).context("the recorder was killed, and its last report is lost")?;
+            said.iter().for_each(|said| messages.say(said));
+            Ok(Exit::Done)
+        }
         Plan::Sweep { group } => sweep(&group).map(|()| Exit::Done).context("cannot clear the probes away"),
     }
 }
@@ -49,8 +56,12 @@ fn run(plan: RunPlan, messages: Messages) -> anyhow::Result<Exit> {
     let command = Command { executable: plan.program.into(), arguments: plan.arguments };
     let mut session = RunSession::start(command, options(&plan.record), signals)?;
     messages.detail(&session.taken());
-    let recorded = session.record();
+    let mut checkpoints = Checkpoints::begin(intended(&plan.record));
+    let recorded = session.record(&mut checkpoints);
     let written = recorded.map_err(anyhow::Error::from).and_then(|profile| outlets.fill(&profile, messages));
+    if let Some(checkpoints) = checkpoints {
+        checkpoints.end();
+    }
     let exit = match &written {
         Ok(()) => Exit::Done,
         Err(error) => {
@@ -84,8 +95,12 @@ fn attach(plan: AttachPlan, messages: Messages) -> anyhow::Result<Exit> {
     let session = AttachSession::start(plan.pid, options(&plan.record), signals)?;
     messages.detail(session.taken());
     messages.detail(&format!("recording process {}", plan.pid));
-    outlets.fill(&session.record(), messages)?;
-    Ok(Exit::Done)
+    let mut checkpoints = Checkpoints::begin(intended(&plan.record));
+    let written = outlets.fill(&session.record(&mut checkpoints), messages);
+    if let Some(checkpoints) = checkpoints {
+        checkpoints.end();
+    }
+    written.map(|()| Exit::Done)
 }
 
 fn doctor(plan: &DoctorPlan) -> anyhow::Result<Exit> {
@@ -115,9 +130,16 @@ fn options(plan: &RecordPlan) -> RecordOptions {
     RecordOptions { duration, rate, long_hold, frames, backend, progress, notes }
 }
 
+/// The reports that are to be written.
+fn intended(plan: &RecordPlan) -> Vec<Intended> {
+    let main = (plan.output.clone(), plan.report());
+    let json = plan.json.clone().map(|json| (json, Box::new(Json) as Box<dyn Report + Send>));
+    std::iter::once(main).chain(json).collect()
+}
+
 /// Where the reports go; opened before anything starts, so that a bad path fails in the first second.
 struct Outlets {
-    main: (Outlet, Box<dyn Report>),
+    main: (Outlet, Box<dyn Report + Send>),
     json: Option<Outlet>,
     shown: String,
 }

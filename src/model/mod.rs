@@ -13,4 +13,5 @@ pub mod profile;
 pub mod recorded;
 pub mod stack;
 pub mod state;
+pub mod surroundings;
 pub mod time;

@@ -5,6 +5,7 @@ use crate::model::{
     ids::{LockId, Pid, Tid},
     stack::{StackId, StackTable},
     state::{State, StateTimes},
+    surroundings::Surroundings,
     time::{MonoNanos, Nanos},
 };
 
@@ -54,6 +55,8 @@ pub struct TargetSummary {
     pub runtime_version: String,
     /// Whether the build can run without its global lock.
     pub free_threaded: bool,
+    /// How its surroundings differ from ours.
+    pub surroundings: Surroundings,
 }
 
 /// Where lock events come from.

@@ -97,7 +97,7 @@ impl Format {
     }
 
     /// The report that writes this format.
-    pub fn report(self, view: View) -> Box<dyn Report> {
+    pub fn report(self, view: View) -> Box<dyn Report + Send> {
         match self {
             Self::Svg => Box::new(FlameGraph::of(view)),
             Self::Json => Box::new(Json),

@@ -124,14 +124,19 @@ impl Outlet {
 
     /// Writes `report` of `profile`. The old content, if any, goes only once the new one is complete in memory.
     pub fn fill(self, report: &dyn Report, profile: &Profile) -> Result<(), OutletError> {
-        let (to, wanted) = (self.name(), self.path().map(Path::to_owned));
         let mut bytes = Vec::new();
-        report.write(profile, &mut bytes).map_err(|source| OutletError::Render { to: to.clone(), source })?;
+        report.write(profile, &mut bytes).map_err(|source| OutletError::Render { to: self.name(), source })?;
+        self.put(&bytes)
+    }
+
+    /// Writes a finished report.
+    pub fn put(self, bytes: &[u8]) -> Result<(), OutletError> {
+        let (to, wanted) = (self.name(), self.path().map(Path::to_owned));
         let written = match self.place {
-            Place::Stdout => written_to_stdout(&bytes),
-            Place::File(file) => file.replace_content(&bytes),
+            Place::Stdout => written_to_stdout(bytes),
+            Place::File(file) => file.replace_content(bytes),
         };
-        written.map_err(|source| OutletError::Write { to, kept: rescue::keep(&bytes, wanted.as_deref()), source })
+        written.map_err(|source| OutletError::Write { to, kept: rescue::keep(bytes, wanted.as_deref()), source })
     }
 
     fn name(&self) -> String {

@@ -39,6 +39,9 @@ pub(super) struct Target<'a> {
     pub(super) runtime: &'a str,
     pub(super) runtime_version: &'a str,
     pub(super) free_threaded: bool,
+    pub(super) inner_pid: Option<i32>,
+    pub(super) namespaces: &'a [&'static str],
+    pub(super) root: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -75,6 +78,7 @@ pub(super) struct Spread {
 #[derive(Debug, Serialize)]
 pub(super) struct Thread<'a> {
     pub(super) tid: i32,
+    pub(super) inner_tid: Option<i32>,
     pub(super) name: Option<&'a str>,
     pub(super) lifetime_ns: u64,
     pub(super) holds: u64,

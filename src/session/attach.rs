@@ -3,13 +3,14 @@
 use crate::{
     model::{ids::Pid, profile::Profile},
     session::{
+        checkpoint::Checkpoints,
         error::SessionError,
         ladder,
         options::RecordOptions,
         recording::{End, Recording},
         signals::Signals,
     },
-    target::discover::Target,
+    target::{discover::Target, proc_mount},
 };
 
 /// A running program under observation.
@@ -23,6 +24,7 @@ pub struct AttachSession {
 impl AttachSession {
     /// Attaches to `pid`; from now on everything is recorded.
     pub fn start(pid: Pid, options: RecordOptions, signals: Signals) -> Result<Self, SessionError> {
+        proc_mount::check()?;
         let target = Target::discover(pid)?;
         let (_, recording) = ladder::climb(&target, options, Vec::new())?;
         Ok(Self { pid, recording, signals })
@@ -34,9 +36,12 @@ impl AttachSession {
     }
 
     /// Records to the end.
-    pub fn record(mut self) -> Profile {
+    pub fn record(mut self, checkpoints: &mut Option<Checkpoints>) -> Profile {
         let end = loop {
             self.recording.turn();
+            if let Some(checkpoints) = checkpoints {
+                checkpoints.consider(|| self.recording.snapshot());
+            }
             if !has_threads(self.pid) {
                 break End::TargetEnded;
             }

@@ -8,12 +8,22 @@ use crate::{
     perf::error::PerfError,
     session::{hints, ladder::Fallen, options::BackendChoice},
     source::{bpf::error::BpfSourceError, preload::PreloadError, uprobe::error::UprobeError},
-    target::{discover::DiscoverError, launch::LaunchError, libc::LibcError, loader::Unreachable, memory::MemoryError},
+    target::{
+        discover::DiscoverError,
+        launch::LaunchError,
+        libc::LibcError,
+        loader::Unreachable,
+        memory::MemoryError,
+        proc_mount::{ProcMountError, is_root_of_user_namespace},
+    },
 };
 
 /// Why a recording could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
+    /// `/proc` does not show this process's own pid namespace.
+    #[error(transparent)]
+    Proc(#[from] ProcMountError),
     /// The program could not be started.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -100,17 +110,33 @@ impl SessionError {
 
     /// Whether it is a matter of where gilscope runs and with which rights, rather than of the program.
     pub(super) fn is_of_the_place(&self) -> bool {
-        let kernel =
-            matches!(self, Self::Programs(BpfSourceError::Bpf(BpfError::OldKernel(_) | BpfError::OtherThreadIds)));
+        let kernel = matches!(self, Self::Programs(BpfSourceError::Bpf(BpfError::OldKernel(_))));
         kernel || self.is_refusal()
     }
 
     /// What to do about it, where something can be done.
     pub fn hints(&self) -> Vec<String> {
+        let partial_root = self.is_refusal() && is_root_of_user_namespace();
+        let mut hints = self.own_hints();
+        if partial_root {
+            // More rights of the kind it has already would not help.
+            hints.retain(|hint| !hint.contains("sudo"));
+            let why = "you are root of a user namespace only, whose capabilities do not count for the kernel's probes";
+            hints.insert(0, why.to_owned());
+            hints.push("or from outside the container, as root of the host: gilscope attach PID".to_owned());
+        }
+        hints
+    }
+
+    fn own_hints(&self) -> Vec<String> {
         match self {
             Self::NoRung { pid, fallen, .. } => hints::nothing_works(*pid, fallen),
             Self::Discover(DiscoverError::NotPermitted { pid, .. }) => hints::not_permitted(*pid),
             Self::NoInterpreter { backend } => hints::no_interpreter(*backend),
+            Self::Proc(_) => {
+                let mount = "mount -t proc proc /proc, in a mount namespace of its own; unshare: --mount-proc; nsenter: -m beside -p";
+                vec![format!("try: {mount}")]
+            }
             _ => Vec::new(),
         }
     }

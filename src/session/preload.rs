@@ -21,6 +21,7 @@ use crate::{
         finder::LiveLocks,
         joiner::Joiner,
         namer::Namer,
+        numbers::none_known,
         options::RecordOptions,
         recording::{Beginning, Recording, first_thread},
         running::{Sampling, StackReading},
@@ -32,10 +33,16 @@ use crate::{
         bpf::LoadedPrograms,
         calls::Translator,
         preload::Prepared,
+        renumber::Renumbered,
         scheduler::{SchedulerSource, Scope},
     },
     stack::resolver::Resolver,
-    target::{discover::Target, launch::Program, memory::ProcessMemory},
+    target::{
+        discover::Target,
+        launch::Program,
+        memory::ProcessMemory,
+        runtime::threads::{Numbering, numbering},
+    },
 };
 
 /// The probe is in place; which process will claim it is not yet known.
@@ -84,9 +91,12 @@ impl PreloadWatch {
 
     /// The target, once an interpreter has claimed the probe and can be described.
     pub(super) fn look(&mut self) -> Result<Option<Target>, SessionError> {
-        let Some(pid) = self.prepared.claimed_by() else {
+        let Some(inner) = self.prepared.claimed_by() else {
             return Ok(None);
         };
+        // It numbers itself as its own pid namespace does, and may have ended again.
+        let claimant = self.prepared.shared().ok().and_then(|shared| shared.claimant(inner, &[self.child, inner]));
+        let Some(pid) = claimant else { return Ok(None) };
         let since = *self.claimed_since.get_or_insert_with(Instant::now);
         match Target::discover(pid) {
             Ok(target) => Ok(Some(target)),
@@ -125,20 +135,27 @@ impl PreloadWatch {
             source.note_stacks(&target.runtime, Rc::clone(&translator), on_stack);
             wait_stacks = WaitStacks::Brought;
         }
-        let mut sources: Vec<Box<dyn Source>> = vec![Box::new(source)];
         let mut notes = Vec::new();
         let joiner = Joiner::wanted(&target, options.frames, &mut notes);
         let mut running = RunningThreads::Ours;
         let unwatched = scheduler.is_err();
+        let mut scheduling = None;
         match scheduler {
             Ok(scheduler) => {
                 let reading = StackReading { rate: options.rate, stacks: &stacks, joiner: joiner.as_ref() };
                 let sampling = Sampling::of((&target, &translator), (scheduler, self.programs), reading, &mut notes);
                 running = sampling.running;
-                sources.push(sampling.source);
+                scheduling = Some(sampling.source);
             }
             Err(error) => notes.push(format!("no scheduler evidence: {error}; running and blocked are unknown")),
         }
+        let numbers = none_known();
+        let sources = if numbering(target.pid) == Numbering::Foreign {
+            let source = Renumbered::new(target.pid, Box::new(source), scheduling, Rc::clone(&numbers));
+            vec![Box::new(source) as Box<dyn Source>]
+        } else {
+            [Box::new(source) as Box<dyn Source>].into_iter().chain(scheduling).collect()
+        };
         let (backend, lock_start) = (Backend::Preload, LockStart::Free);
         let mut first = first_thread(target.pid.main_thread(), start, cpu, lock_start);
         if let (true, What::Seen(sighting)) = (unwatched, &mut first.what) {
@@ -152,6 +169,7 @@ impl PreloadWatch {
             joiner,
             readings: Readings { waits: wait_stacks, running },
             sources,
+            numbers,
             backend,
             start,
             lock_start,

@@ -12,6 +12,7 @@ use std::{
 use crate::{
     model::profile::Profile,
     session::{
+        checkpoint::Checkpoints,
         error::SessionError,
         ladder::{self, Climbed, Fallen, Rung, climb_before_start},
         options::{BackendChoice, NoteDetail, RecordOptions},
@@ -22,6 +23,7 @@ use crate::{
     target::{
         discover::Target,
         launch::{Launched, Program},
+        proc_mount,
     },
 };
 
@@ -62,6 +64,7 @@ const LOOK: Duration = Duration::from_millis(1);
 impl RunSession {
     /// Starts the program with the chosen source in place.
     pub fn start(command: Command, options: RecordOptions, signals: Signals) -> Result<Self, SessionError> {
+        proc_mount::check()?;
         let program = Program {
             executable: command.executable,
             arguments: command.arguments,
@@ -80,11 +83,14 @@ impl RunSession {
     }
 
     /// Records until the program ends, the duration is over or a signal ends the recording.
-    pub fn record(&mut self) -> Result<Profile, SessionError> {
+    pub fn record(&mut self, checkpoints: &mut Option<Checkpoints>) -> Result<Profile, SessionError> {
         let watch = self.watch.take().ok_or_else(|| self.no_interpreter())?;
         let mut recording = self.begin(watch).map_err(|error| self.unless_ended(error))?;
         let end = loop {
             recording.turn();
+            if let Some(checkpoints) = checkpoints {
+                checkpoints.consider(|| recording.snapshot());
+            }
             if let Some(status) = self.child.try_wait().ok().flatten() {
                 self.ended = Some(status);
                 break End::TargetEnded;

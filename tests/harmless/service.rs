@@ -93,8 +93,13 @@ impl Drop for Service {
     }
 }
 
-/// The processes that `pid` has started and that live.
-pub fn children_of(pid: u32) -> Vec<u32> {
+/// The process started by `pid` that is the service.
+pub fn served_by(pid: u32) -> u32 {
+    let words = |child: &u32| fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+    children_of(pid).into_iter().find(|child| words(child).contains("service.py")).expect("the service runs")
+}
+
+fn children_of(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let lists = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default());
     lists.flat_map(|list| list.split_whitespace().map(|child| child.parse().unwrap()).collect::<Vec<u32>>()).collect()

@@ -6,7 +6,7 @@ use crate::{
     model::diagnosis::DoorFinding,
     session::{
         doctor::{
-            place::{Answer, Capability, Lockdown, Namespace, Place, TracefsState},
+            place::{Answer, Capability, Lockdown, Place, TracefsState},
             process::{Descent, Subject},
             remedies::{Way, remedies},
         },
@@ -26,8 +26,6 @@ pub(super) enum Door {
     BpfFiltered(i32),
     /// A filter refuses `perf_event_open`, or the kernel has none.
     PerfFiltered(i32),
-    /// Programs see other thread ids.
-    PidNamespace,
     /// Rights that are there count only in here.
     UserNamespace(Vec<&'static str>),
     /// Rights are missing.
@@ -73,9 +71,6 @@ fn programs(place: &Place, doors: &mut Vec<Door>) {
     }
     if let Answer::Filter(errno) = place.bpf {
         doors.push(Door::BpfFiltered(errno));
-    }
-    if place.pid_namespace == Namespace::Nested {
-        doors.push(Door::PidNamespace);
     }
     doors.extend(rights(place, &[(Capability::Bpf, "CAP_BPF"), (Capability::PerfMon, "CAP_PERFMON")]));
     if place.lockdown == Some(Lockdown::Confidentiality) {
@@ -174,7 +169,6 @@ impl Door {
             Self::OldKernel => "old_kernel",
             Self::BpfFiltered(_) => "bpf_filtered",
             Self::PerfFiltered(_) => "perf_filtered",
-            Self::PidNamespace => "pid_namespace",
             Self::UserNamespace(_) => "user_namespace",
             Self::Rights(_) => "capabilities",
             Self::Paranoid(_) => "perf_event_paranoid",
@@ -201,9 +195,6 @@ impl Door {
             }
             Self::BpfFiltered(errno) => filtered("bpf", *errno, place),
             Self::PerfFiltered(errno) => filtered("perf_event_open", *errno, place),
-            Self::PidNamespace => {
-                "gilscope runs in a pid namespace, where programs in the kernel see other thread ids".to_owned()
-            }
             Self::UserNamespace(names) => format!("{} count only inside this user namespace", names.join(" and ")),
             Self::Rights(names) => format!("{} missing", names.join(" and ")),
             Self::Paranoid(level) => {

@@ -27,7 +27,6 @@ pub(super) fn remedies(door: &Door, place: &Place, way: Way<'_>) -> Vec<String> 
         Door::GVisor => words(&["docker run --runtime=runc … (another runtime than runsc)"]),
         Door::OldKernel => words(&["Linux 6.10 or later; until then, the rungs below"]),
         Door::BpfFiltered(_) | Door::PerfFiltered(_) => unfiltered(place),
-        Door::PidNamespace => outside(place),
         Door::UserNamespace(_) => words(&["run gilscope on the host, as root: sudo gilscope attach PID"]),
         Door::Rights(_) => privileged(place, way),
         Door::Paranoid(_) => {
@@ -90,16 +89,6 @@ fn unfiltered(place: &Place) -> Vec<String> {
                 .to_owned(),
             "SystemCallFilter=@default perf_event_open bpf, for a service of systemd".to_owned(),
         ],
-    }
-}
-
-/// How to see the host's ids.
-fn outside(place: &Place) -> Vec<String> {
-    let host = "run gilscope on the host, with the pid that the host sees".to_owned();
-    match place.container {
-        Some(Container::Kubernetes) => vec!["hostPID: true for the pod".to_owned(), host],
-        Some(_) => vec![format!("{} run --pid=host …", runtime(place)), host],
-        None => vec![host],
     }
 }
 

@@ -159,6 +159,7 @@ impl BpfSource {
         on_stack: OnMoment,
     ) -> Result<bool, BpfSourceError> {
         let Some(config) = Config::of(target) else { return Ok(false) };
+        self.programs.check_numbers(target.pid)?;
         self.on_stack = on_stack;
         self.programs.know_target(config, &target.threads(memory)?, memory)?;
         if let Some(newcomers) = &mut self.newcomers {

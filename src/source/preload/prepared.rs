@@ -17,6 +17,7 @@ use crate::{
         layout::RING_BYTES,
         ring::SharedRing,
     },
+    target::claimant::MappedFile,
 };
 
 /// The compiled probe; empty where none could be built.
@@ -78,6 +79,11 @@ impl Prepared {
         // Acquire: a process that is ready has claimed the memory before.
         let ready = header.ready.load(Ordering::Acquire) != 0;
         ready.then(|| Pid::from_raw(header.claimed.load(Ordering::Relaxed))).flatten()
+    }
+
+    /// The shared memory's file, which the process that records has mapped.
+    pub fn shared(&self) -> io::Result<MappedFile> {
+        MappedFile::of(&self.shared)
     }
 
     /// Begins to read what the probe in process `pid` writes; `calls` makes events of it.

@@ -62,9 +62,9 @@ fn nothing_is_shut_for_root() {
 
 #[test]
 fn programs_need_a_kernel_a_place_and_rights_in_this_order() {
-    let old = Place { release: "6.9.3".to_owned(), pid_namespace: Namespace::Nested, ..plain() };
+    let old = Place { release: "6.9.3".to_owned(), ..plain() };
     let names = vec!["CAP_BPF", "CAP_PERFMON"];
-    let expected = [Door::OldKernel, Door::PidNamespace, Door::Rights(names.clone()), Door::Yama(1)];
+    let expected = [Door::OldKernel, Door::Rights(names.clone()), Door::Yama(1)];
     assert_eq!(shut(Rung::Programs, &old, Some(&own())), expected);
     let with_rights = Place { capabilities: BPF_AND_PERFMON, yama: Some(0), ..plain() };
     assert_eq!(shut(Rung::Programs, &with_rights, Some(&own())), []);
