@@ -3,6 +3,7 @@
 //! Owns the choice of format and view and the opening of the output file; refuses to compute anything the ledger
 //! did not: a report adds up and sorts, it never estimates. The same profile always gives the same bytes.
 
+pub mod diagnosis;
 pub mod flamegraph;
 pub mod folded;
 pub mod json;
