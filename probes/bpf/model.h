@@ -18,6 +18,9 @@ static u64 (*now)(void) = (void *)BPF_FUNC_ktime_get_ns;
 /* Ticks of the kernel's own clock, one every few milliseconds: next to free. */
 static u64 (*kernel_ticks)(void) = (void *)BPF_FUNC_jiffies64;
 static u64 (*current_id)(void) = (void *)BPF_FUNC_get_current_pid_tgid;
+/* The same as another pid namespace numbers them, if it is the thread's own. */
+static long (*ids_within)(u64 device, u64 inode, struct bpf_pidns_info *ids, u32 size) =
+	(void *)BPF_FUNC_get_ns_current_pid_tgid;
 static u64 (*cookie_of)(void *context) = (void *)BPF_FUNC_get_attach_cookie;
 static u32 (*random_number)(void) = (void *)BPF_FUNC_get_prandom_u32;
 static long (*read_user)(void *into, u64 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
@@ -60,6 +63,9 @@ struct config {
 	u64 runtime;
 	/* The process whose ticks count. */
 	u64 process;
+	/* The pid namespace in which user space numbers threads, a file; no inode where it is the kernel's own. */
+	u64 home_device;
+	u64 home_inode;
 	/* In the lock: the state of the thread that took it last, and 32 bits that are 1 while it is held. */
 	u64 last_holder;
 	u64 locked;

@@ -101,7 +101,7 @@ pub(super) enum Cpu {
 pub(super) type Samples = FxHashMap<StackId, u64>;
 
 /// The account of one thread.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ThreadAccount {
     pub(super) tid: Tid,
     pub(super) name: Box<str>,

@@ -1,9 +1,11 @@
 //! The result of a recording: what the ledger computes and every report reads.
 
 use crate::model::{
+    estimate::Estimates,
     ids::{LockId, Pid, Tid},
     stack::{StackId, StackTable},
     state::{State, StateTimes},
+    surroundings::Surroundings,
     time::{MonoNanos, Nanos},
 };
 
@@ -32,6 +34,8 @@ pub struct Profile {
     pub long_hold_threshold: Nanos,
     /// The longest of the long holds, longest first.
     pub long_holds: Vec<LongHold>,
+    /// What was estimated beside what is exact; `None` when everything was observed.
+    pub estimates: Option<Estimates>,
     /// How far to trust the rest.
     pub quality: Quality,
     /// The stacks that the entries refer to.
@@ -51,6 +55,8 @@ pub struct TargetSummary {
     pub runtime_version: String,
     /// Whether the build can run without its global lock.
     pub free_threaded: bool,
+    /// How its surroundings differ from ours.
+    pub surroundings: Surroundings,
 }
 
 /// Where lock events come from.

@@ -6,7 +6,7 @@ use crate::{
     ledger::{Attribution, GivingWayLimits, Ledger, LedgerOptions, LockStart},
     model::{
         event::Event,
-        ids::LockId,
+        ids::{LockId, Tid},
         stack::StackTable,
         time::{MonoNanos, Nanos},
     },
@@ -129,6 +129,11 @@ impl Engine {
         }
     }
 
+    /// The threads that are alive as far as is booked.
+    pub(super) fn live_threads(&self) -> impl Iterator<Item = Tid> {
+        self.ledger.live_threads()
+    }
+
     /// Rests until the next turn is due, or something wants to be looked at at once.
     pub(super) fn rest(&self) {
         let alarms: Vec<_> = self.sources.iter().flat_map(|source| source.alarms()).collect();
@@ -148,13 +153,20 @@ impl Engine {
         (elapsed, self.ledger.live_threads().count(), self.tally().lock_events)
     }
 
-    /// Ends the recording because the target ended: all its events count, and the last one is the end of the window.
-    pub(super) fn finish_with_target(mut self) -> Recorded {
-        let end = self.started;
+    /// Ends the recording because the target ended: all its events before `limit` count. The last one is the end of the
+    /// window, unless the target went on after the limit.
+    pub(super) fn finish_with_target(mut self, limit: Option<MonoNanos>) -> Recorded {
         self.stop();
         self.declare_locks(LockStart::Free);
         let ledger = &mut self.ledger;
+        if let Some(limit) = limit {
+            self.merger.release(limit, |event| ledger.apply(event));
+            if !self.merger.inbox().is_empty() {
+                return self.close(limit);
+            }
+        }
         self.merger.release_all(|event| ledger.apply(event));
+        let end = self.started;
         self.close(end)
     }
 
@@ -163,6 +175,14 @@ impl Engine {
         self.stop();
         self.book(end);
         self.close(end)
+    }
+
+    /// What a recording that ended now would give, up to what has been booked; to be worked out anywhere.
+    pub(super) fn snapshot(&self) -> impl FnOnce() -> Recorded + Send + use<> {
+        let (ledger, stacks) = (self.ledger.clone(), self.stacks.borrow().clone());
+        let (tally, late, end) = (self.tally(), self.merger.late(), self.ledger.now());
+        let remarks = self.remarks();
+        move || Recorded { attribution: ledger.finish(end), stacks, tally, remarks, late }
     }
 
     fn stop(&mut self) {
@@ -174,8 +194,12 @@ impl Engine {
     fn close(self, end: MonoNanos) -> Recorded {
         let tally = self.tally();
         let late = self.merger.late();
-        let remarks = self.sources.iter().flat_map(|source| source.remarks()).collect();
+        let remarks = self.remarks();
         Recorded { attribution: self.ledger.finish(end), stacks: self.stacks.take(), tally, remarks, late }
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.sources.iter().flat_map(|source| source.remarks()).collect()
     }
 
     fn drain(&mut self) -> MonoNanos {
@@ -201,16 +225,10 @@ impl Engine {
         self.declared = translator.seats().len();
     }
 
-    fn tally(&self) -> Tally {
-        let mut total = Tally { unmatched: self.translator.borrow().unmatched(), ..Tally::default() };
-        for tally in self.sources.iter().map(|source| source.tally()) {
-            total.lock_events += tally.lock_events;
-            total.unmatched += tally.unmatched;
-            total.cost_per_event = total.cost_per_event.or(tally.cost_per_event);
-            let costs = [total.cost_of_stacks, tally.cost_of_stacks].into_iter().flatten();
-            total.cost_of_stacks = costs.reduce(|one, other| one + other);
-        }
-        total
+    /// What all sources have seen and missed so far.
+    pub(super) fn tally(&self) -> Tally {
+        let own = Tally { unmatched: self.translator.borrow().unmatched(), ..Tally::default() };
+        self.sources.iter().map(|source| source.tally()).fold(own, Tally::with)
     }
 }
 

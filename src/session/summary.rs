@@ -54,6 +54,7 @@ pub(super) fn profile(
         hold_sites: attribution.hold_sites,
         long_hold_threshold: attribution.long_hold_threshold,
         long_holds: attribution.long_holds,
+        estimates: None,
         quality,
         stacks,
     };

@@ -18,6 +18,7 @@ use crate::{
         error::SessionError,
         finder::LiveLocks,
         joiner::Joiner,
+        numbers::none_known,
         options::RecordOptions,
         recording::{Beginning, Recording, first_thread},
         running::{Sampling, StackReading},
@@ -111,6 +112,7 @@ impl Armed {
             backend: Backend::Watchpoint,
             start: start.unwrap_or(seen_at),
             lock_start: LockStart::Unknown,
+            numbers: none_known(),
             notes,
         };
         let mut recording = Recording::begin(beginning, options);

@@ -24,6 +24,7 @@ use crate::{
         },
         sighting::{self, SeenThread},
         site::Site,
+        surroundings,
         usdt::toyvm_sites,
         version::Build,
     },
@@ -156,6 +157,7 @@ impl Target {
             runtime: runtime.to_owned(),
             runtime_version,
             free_threaded,
+            surroundings: surroundings::of_process(self.pid),
         }
     }
 }

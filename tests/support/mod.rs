@@ -9,6 +9,7 @@ use gilscope::model::{
     },
     stack::{Frame, FrameKind, StackId, StackTable},
     state::{State, StateTimes},
+    surroundings::Surroundings,
     time::{MonoNanos, Nanos},
 };
 
@@ -89,6 +90,7 @@ pub fn shop() -> Profile {
             runtime: "cpython".to_owned(),
             runtime_version: "3.12.1".to_owned(),
             free_threaded: false,
+            surroundings: Surroundings::default(),
         },
         window: Nanos::from_nanos(10_000_000_000),
         backend: Backend::Preload,
@@ -100,6 +102,7 @@ pub fn shop() -> Profile {
         hold_sites,
         long_hold_threshold: Nanos::from_millis(10),
         long_holds,
+        estimates: None,
         quality: quality(),
         stacks: stacks.table,
     }

@@ -5,13 +5,13 @@
 //! the stacks of threads that begin to wait, that release a contended lock, or that a tick finds running. Invariant: when
 //! the source is gone, so is everything it has put into the kernel, whatever ended it.
 
-mod config;
+pub(crate) mod config;
 pub mod cost;
 pub mod error;
 mod machine;
 mod newcomers;
 mod programs;
-mod record;
+pub(crate) mod record;
 
 use std::{fmt, num::NonZeroU32};
 
@@ -159,6 +159,7 @@ impl BpfSource {
         on_stack: OnMoment,
     ) -> Result<bool, BpfSourceError> {
         let Some(config) = Config::of(target) else { return Ok(false) };
+        self.programs.check_numbers(target.pid)?;
         self.on_stack = on_stack;
         self.programs.know_target(config, &target.threads(memory)?, memory)?;
         if let Some(newcomers) = &mut self.newcomers {

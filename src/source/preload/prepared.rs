@@ -17,6 +17,7 @@ use crate::{
         layout::RING_BYTES,
         ring::SharedRing,
     },
+    target::claimant::MappedFile,
 };
 
 /// The compiled probe; empty where none could be built.
@@ -26,7 +27,7 @@ const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libgilscope_probe
 #[derive(Debug)]
 pub struct Prepared {
     probe: File,
-    shared: File,
+    pub(crate) shared: File,
     ring: SharedRing,
     timeline: Timeline,
 }
@@ -78,6 +79,11 @@ impl Prepared {
         // Acquire: a process that is ready has claimed the memory before.
         let ready = header.ready.load(Ordering::Acquire) != 0;
         ready.then(|| Pid::from_raw(header.claimed.load(Ordering::Relaxed))).flatten()
+    }
+
+    /// The shared memory's file, which the process that records has mapped.
+    pub fn shared(&self) -> io::Result<MappedFile> {
+        MappedFile::of(&self.shared)
     }
 
     /// Begins to read what the probe in process `pid` writes; `calls` makes events of it.
