@@ -4,6 +4,7 @@ use crate::{
     model::{ids::Pid, profile::Backend},
     session::{
         doctor::first_remedy,
+        error::SessionError,
         ladder::{Fallen, Rung},
     },
 };
@@ -15,7 +16,12 @@ pub(super) fn nothing_works(pid: Option<Pid>, fallen: &[Fallen]) -> Vec<String> 
     let without = (!tried(Rung::Preload)).then(|| without.to_owned());
     let rungs: Vec<Rung> = fallen.iter().map(|fallen| fallen.rung).collect();
     let remedy = first_remedy(&rungs, pid).map(|remedy| format!("try: {remedy}"));
-    [Some(doctor(pid)), remedy, without].into_iter().flatten().collect()
+    // What the doctor, who tries on another program, does not find.
+    let own = fallen.iter().find_map(|fallen| match &fallen.why {
+        SessionError::Watchpoint(why) if !why.is_refusal() => why.remedy(),
+        _ => None,
+    });
+    [own, Some(doctor(pid)), remedy, without].into_iter().flatten().collect()
 }
 
 /// Hints when a process may not be looked into.
@@ -28,11 +34,12 @@ pub(super) fn not_permitted(pid: Pid) -> Vec<String> {
 /// Hints when there was no interpreter.
 pub(super) fn no_interpreter(backend: Backend) -> Vec<String> {
     let needs = "gilscope needs a dynamically linked CPython 3.8 or later; --python names one for scripts";
-    let follow = "uprobes watch the program itself and none that it starts; --backend preload finds those";
+    let follow =
+        "uprobes and watchpoints watch the program itself and none that it starts; --backend preload finds those";
     let apart = "a program that a daemon starts (docker run), or that enters a chroot without /proc, does not get the probe: \
                  attach to it: gilscope attach PID";
     let brief = "a program that ends within milliseconds may be over before it can be looked at";
-    let follow = if backend == Backend::Uprobe { follow } else { apart };
+    let follow = if backend == Backend::Preload { apart } else { follow };
     [needs, follow, brief].into_iter().map(str::to_owned).collect()
 }
 
