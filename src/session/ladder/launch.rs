@@ -49,7 +49,7 @@ impl Rung {
             Self::Preload => start_preloaded(program, options),
             Self::Programs => start_probed(program, Means::Programs),
             Self::Tracepoints => start_probed(program, Means::Tracepoints),
-            Self::Watchpoints => start_watched(program),
+            Self::Watchpoints => start_watched(program, options),
         }
     }
 }
@@ -62,9 +62,9 @@ fn start_preloaded(mut program: Program, options: RecordOptions) -> Result<(Laun
     Ok((suspended.start()?, Watch::Preload(Box::new(watch))))
 }
 
-fn start_watched(program: Program) -> Result<(Launched, Watch), SessionError> {
+fn start_watched(program: Program, options: RecordOptions) -> Result<(Launched, Watch), SessionError> {
     let suspended = program.suspended()?;
-    let watch = WatchpointWatch::before_start(suspended.pid())?;
+    let watch = WatchpointWatch::before_start(suspended.pid(), options)?;
     Ok((suspended.start()?, Watch::Watchpoint(Box::new(watch))))
 }
 
