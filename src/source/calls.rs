@@ -8,7 +8,12 @@
 //! on from inside glibc; a uprobe sees that as a release by a thread that owns nothing. Such a thread is still inside
 //! its timed wait, so a signal on `cond` directly after a timed wait on the same `cond` is dropped here.
 
-use std::{cell::RefCell, fmt, rc::Rc};
+use std::{
+    cell::RefCell,
+    fmt,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -74,6 +79,9 @@ pub struct Translator {
     foreign: FxHashSet<LiveAddress>,
     /// Threads whose last call was a timed wait, and on what.
     in_timed_wait: FxHashMap<Tid, LiveAddress>,
+    begun: Instant,
+    /// The time that looking up addresses has taken.
+    looked: Duration,
     unmatched: u64,
     passed_on: u64,
 }
@@ -87,6 +95,13 @@ enum Role {
 /// Addresses remembered as foreign; past that they are looked up again each time.
 const FOREIGN_LIMIT: usize = 1 << 16;
 
+/// Locks that are known; more than any program has.
+const MOST_LOCKS: usize = 4096;
+
+/// Looking up addresses may take this long at once, and later this part of the time.
+const FIRST_LOOKS: Duration = Duration::from_secs(1);
+const SHARE_OF_LOOKS: u32 = 4;
+
 impl Translator {
     /// A translator that knows no lock yet and asks `finder` about every new address; `None` until the target is known.
     pub fn new(finder: Option<Box<dyn FindLocks>>) -> Self {
@@ -96,6 +111,8 @@ impl Translator {
             roles: FxHashMap::default(),
             foreign: FxHashSet::default(),
             in_timed_wait: FxHashMap::default(),
+            begun: Instant::now(),
+            looked: Duration::ZERO,
             unmatched: 0,
             passed_on: 0,
         }
@@ -130,7 +147,9 @@ impl Translator {
 
     /// Looks for locks now; says whether there are any, or else the target cannot be read or is still starting.
     fn refresh(&mut self) -> bool {
+        let begun = Instant::now();
         let found = self.finder.as_mut().and_then(|finder| finder.find_locks()).unwrap_or_default();
+        self.looked += begun.elapsed();
         let any = !found.is_empty();
         for seat in found {
             self.enter(seat);
@@ -138,10 +157,15 @@ impl Translator {
         any
     }
 
+    /// The same for an address that nobody knows, unless a target makes us do little else by naming ever new ones.
+    fn look(&mut self) -> bool {
+        self.looked <= FIRST_LOOKS + self.begun.elapsed() / SHARE_OF_LOOKS && self.refresh()
+    }
+
     /// Appends the step that the runtime itself reports for the lock whose structure starts at `lock`.
     pub fn report_step(&mut self, report: StepReport, out: &mut Vec<Event>) -> Verdict {
         let known = |seats: &[LockSeat]| seats.iter().position(|seat| seat.address == report.lock);
-        let settled = known(&self.seats).is_some() || self.refresh();
+        let settled = known(&self.seats).is_some() || self.look();
         let Some(lock) = known(&self.seats).map(lock_id) else {
             return if settled { Verdict::Foreign } else { Verdict::Known };
         };
@@ -193,7 +217,7 @@ impl Translator {
         if self.foreign.contains(&cond) {
             return None;
         }
-        let settled = self.refresh();
+        let settled = self.look();
         let role = self.roles.get(&cond).copied();
         if role.is_none() && settled && self.foreign.len() < FOREIGN_LIMIT {
             self.foreign.insert(cond);
@@ -202,7 +226,7 @@ impl Translator {
     }
 
     fn enter(&mut self, seat: LockSeat) {
-        if self.seats.iter().any(|known| known.address == seat.address) {
+        if self.seats.len() >= MOST_LOCKS || self.seats.iter().any(|known| known.address == seat.address) {
             return;
         }
         let id = lock_id(self.seats.len());

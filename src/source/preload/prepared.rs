@@ -4,7 +4,10 @@ use std::{
     ffi::{CStr, OsStr, OsString},
     fs::File,
     io::{self, Write},
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
     sync::atomic::Ordering,
 };
 
