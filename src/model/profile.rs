@@ -66,6 +66,8 @@ pub enum Backend {
     Preload,
     /// Kernel uprobes on the libc calls of the lock.
     Uprobe,
+    /// Hardware watchpoints on the lock's own words.
+    Watchpoint,
 }
 
 impl Backend {
@@ -74,6 +76,7 @@ impl Backend {
         match self {
             Self::Preload => "preload",
             Self::Uprobe => "uprobe",
+            Self::Watchpoint => "watchpoint",
         }
     }
 }

@@ -15,6 +15,7 @@ mod machine;
 pub mod open;
 pub mod priority;
 pub mod record;
+pub mod registers;
 pub mod ring;
 pub mod sampling;
 pub mod stream;

@@ -25,6 +25,11 @@ const GIVING_WAY: GivingWayLimits = GivingWayLimits {
     step: Nanos::from_nanos(20_000),
     mutex_sleep: Nanos::from_millis(5),
 };
+/// What a hit may cost without making those limits too narrow.
+const CHEAP_HIT: Nanos = Nanos::from_nanos(3_000);
+/// How many dear hits there may be within such a limit: those of the steps, of signals that change a condition variable, and
+/// as many again since a hit is sometimes much dearer than usual.
+const DEAR_HITS: u64 = 8;
 /// Between two turns when nothing else is due; short enough that no default buffer fills in between.
 const PACE: Duration = Duration::from_millis(5);
 /// The same while nothing happens.
@@ -53,6 +58,8 @@ pub(super) struct Recorded {
     pub(super) attribution: Attribution,
     pub(super) stacks: StackTable,
     pub(super) tally: Tally,
+    /// What the sources have to say.
+    pub(super) remarks: Vec<String>,
     /// Events that arrived after later ones had been booked.
     pub(super) late: u64,
 }
@@ -76,7 +83,8 @@ impl Engine {
     pub(super) fn new(parts: Parts) -> Self {
         let no_stack = no_stack(&mut parts.stacks.borrow_mut());
         let Parts { start, long_hold, .. } = parts;
-        let options = LedgerOptions { start, long_hold, giving_way: GIVING_WAY, no_stack };
+        let giving_way = giving_way(parts.sources.iter().filter_map(|source| source.tally().cost_per_event).max());
+        let options = LedgerOptions { start, long_hold, giving_way, no_stack };
         let mut engine = Self {
             sources: parts.sources,
             translator: parts.translator,
@@ -173,7 +181,8 @@ impl Engine {
     pub(super) fn snapshot(&self) -> impl FnOnce() -> Recorded + Send + use<> {
         let (ledger, stacks) = (self.ledger.clone(), self.stacks.borrow().clone());
         let (tally, late, end) = (self.tally(), self.merger.late(), self.ledger.now());
-        move || Recorded { attribution: ledger.finish(end), stacks, tally, late }
+        let remarks = self.remarks();
+        move || Recorded { attribution: ledger.finish(end), stacks, tally, remarks, late }
     }
 
     fn stop(&mut self) {
@@ -185,7 +194,12 @@ impl Engine {
     fn close(self, end: MonoNanos) -> Recorded {
         let tally = self.tally();
         let late = self.merger.late();
-        Recorded { attribution: self.ledger.finish(end), stacks: self.stacks.take(), tally, late }
+        let remarks = self.remarks();
+        Recorded { attribution: self.ledger.finish(end), stacks: self.stacks.take(), tally, remarks, late }
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.sources.iter().flat_map(|source| source.remarks()).collect()
     }
 
     fn drain(&mut self) -> MonoNanos {
@@ -216,4 +230,11 @@ impl Engine {
         let own = Tally { unmatched: self.translator.borrow().unmatched(), ..Tally::default() };
         self.sources.iter().map(|source| source.tally()).fold(own, Tally::with)
     }
+}
+
+/// The limits where each lock event costs the thread that makes it `cost`.
+fn giving_way(cost: Option<Nanos>) -> GivingWayLimits {
+    let dear = cost.unwrap_or_default().saturating_sub(CHEAP_HIT).as_nanos().saturating_mul(DEAR_HITS);
+    let more = |limit: Nanos| limit + Nanos::from_nanos(dear);
+    GivingWayLimits { computing: more(GIVING_WAY.computing), step: more(GIVING_WAY.step), ..GIVING_WAY }
 }

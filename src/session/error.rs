@@ -7,7 +7,10 @@ use crate::{
     model::{ids::Pid, profile::Backend},
     perf::error::PerfError,
     session::{hints, ladder::Fallen, options::BackendChoice},
-    source::{bpf::error::BpfSourceError, preload::PreloadError, uprobe::error::UprobeError},
+    source::{
+        bpf::error::BpfSourceError, preload::PreloadError, uprobe::error::UprobeError,
+        watchpoint::error::WatchpointError,
+    },
     target::{
         discover::DiscoverError,
         launch::LaunchError,
@@ -42,6 +45,9 @@ pub enum SessionError {
     /// Uprobes could not be armed.
     #[error("cannot arm uprobes")]
     Uprobe(#[from] UprobeError),
+    /// The lock's words could not be watched.
+    #[error("cannot watch the lock's words")]
+    Watchpoint(#[from] WatchpointError),
     /// Programs could not be put into the kernel, or told about the target.
     #[error("cannot run BPF programs at uprobes")]
     Programs(#[source] BpfSourceError),
@@ -100,6 +106,7 @@ impl SessionError {
                 | UprobeError::NoUprobeEvents { .. }
                 | UprobeError::Perf(PerfError::NotPermitted { .. } | PerfError::Absent { .. }),
             ) => true,
+            Self::Watchpoint(error) => error.is_refusal(),
             Self::Launch(LaunchError::Exec { source, .. }) => source.kind() == io::ErrorKind::PermissionDenied,
             Self::Programs(BpfSourceError::Bpf(why)) => why.is_refusal(),
             // With that permission one of them would have worked.

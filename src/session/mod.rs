@@ -30,6 +30,7 @@ mod stacks;
 mod summary;
 mod uprobe;
 mod watch;
+mod watchpoint;
 
 /// Waits until the process at the other end of standard input is gone and removes what probes it left behind. `group`
 /// is the name it gave them.

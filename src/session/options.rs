@@ -46,10 +46,11 @@ pub enum BackendChoice {
 
 impl BackendChoice {
     /// All choices, the default first.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Auto,
         Self::Only(Backend::Preload),
         Self::Only(Backend::Uprobe),
+        Self::Only(Backend::Watchpoint),
         Self::Exactly(Rung::Programs),
         Self::Exactly(Rung::Tracepoints),
     ];
@@ -69,6 +70,9 @@ impl BackendChoice {
             Self::Auto => "the best one that works",
             Self::Only(Backend::Preload) => "a probe loaded into a started program; needs no privilege",
             Self::Only(Backend::Uprobe) => "kernel probes; attaches to running programs, needs root",
+            Self::Only(Backend::Watchpoint) => {
+                "hardware watchpoints on the lock; attaches to running programs, needs no privilege, dear"
+            }
             Self::Exactly(rung) => rung.words(),
         }
     }

@@ -21,7 +21,8 @@ pub(super) fn profile(
     (backend, frames): (Backend, FrameDetail),
     mut notes: Vec<String>,
 ) -> Profile {
-    let Recorded { attribution, stacks, tally, late } = recorded;
+    let Recorded { attribution, stacks, tally, remarks, late } = recorded;
+    notes.extend(remarks);
     if late > 0 {
         notes.push(format!("{late} events arrived after later ones had been booked; they count as of their arrival"));
     }

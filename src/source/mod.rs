@@ -8,6 +8,7 @@ pub mod renumber;
 pub mod run_delay;
 pub mod scheduler;
 pub mod uprobe;
+pub mod watchpoint;
 
 use std::{fmt, os::fd::RawFd};
 
@@ -38,6 +39,11 @@ pub trait Source: fmt::Debug {
 
     /// What the source has seen and missed so far.
     fn tally(&self) -> Tally;
+
+    /// What a reader of the numbers should know beside that, in sentences.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What a source has seen and missed.

@@ -58,6 +58,7 @@ pub(super) fn shut(rung: Rung, place: &Place, subject: Option<&Subject>) -> Vec<
         Rung::Preload => doors.extend(yama(place, Descent::Ours)),
         Rung::Programs => programs(place, &mut doors),
         Rung::Tracepoints => tracepoints(place, &mut doors),
+        Rung::Watchpoints => perf(place, &mut doors),
     }
     if rung != Rung::Preload {
         doors.extend(subject.into_iter().flat_map(|subject| looking_in(place, subject)));

@@ -8,6 +8,7 @@ use crate::{
         preload::{self, PreloadWatch},
         uprobe::{Means, UprobeWatch},
         watch::Watch,
+        watchpoint::WatchpointWatch,
     },
     target::{
         launch::{Launched, Program},
@@ -48,6 +49,11 @@ impl Rung {
             Self::Preload => start_preloaded(program, options),
             Self::Programs => start_probed(program, Means::Programs),
             Self::Tracepoints => start_probed(program, Means::Tracepoints),
+            Self::Watchpoints => {
+                let suspended = program.suspended()?;
+                let watch = WatchpointWatch::before_start(suspended.pid())?;
+                Ok((suspended.start()?, Watch::Watchpoint(Box::new(watch))))
+            }
         }
     }
 }

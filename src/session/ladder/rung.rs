@@ -10,6 +10,7 @@ use crate::{
         recording::Recording,
         running::causes,
         uprobe::{self, Means},
+        watchpoint,
     },
     source::bpf::error::BpfSourceError,
     target::discover::Target,
@@ -24,6 +25,8 @@ pub enum Rung {
     Programs,
     /// Uprobes defined in tracefs.
     Tracepoints,
+    /// Hardware watchpoints on the lock's words.
+    Watchpoints,
 }
 
 /// A rung that did not bear.
@@ -39,7 +42,7 @@ pub struct Fallen {
 
 impl Rung {
     /// All, the best first.
-    pub const ALL: [Self; 3] = [Self::Preload, Self::Programs, Self::Tracepoints];
+    pub const ALL: [Self; 4] = [Self::Preload, Self::Programs, Self::Tracepoints, Self::Watchpoints];
 
     /// The name on the command line and in machine-readable output.
     pub const fn name(self) -> &'static str {
@@ -47,6 +50,7 @@ impl Rung {
             Self::Preload => "preload",
             Self::Programs => "uprobe-bpf",
             Self::Tracepoints => "uprobe-tracefs",
+            Self::Watchpoints => "watchpoint",
         }
     }
 
@@ -56,6 +60,7 @@ impl Rung {
             Self::Preload => "a probe loaded into the program",
             Self::Programs => "BPF programs at uprobes",
             Self::Tracepoints => "uprobes in tracefs, without BPF programs",
+            Self::Watchpoints => "hardware watchpoints on the lock's words",
         }
     }
 
@@ -64,6 +69,7 @@ impl Rung {
         match self {
             Self::Preload => Backend::Preload,
             Self::Programs | Self::Tracepoints => Backend::Uprobe,
+            Self::Watchpoints => Backend::Watchpoint,
         }
     }
 
@@ -88,6 +94,7 @@ impl Rung {
             Self::Preload => Err(SessionError::PreloadNeedsLaunch),
             Self::Programs => uprobe::attach(target.clone(), options, Means::Programs),
             Self::Tracepoints => uprobe::attach(target.clone(), options, Means::Tracepoints),
+            Self::Watchpoints => watchpoint::attach(target.clone(), options),
         }
     }
 }
