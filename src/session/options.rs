@@ -50,6 +50,7 @@ impl BackendChoice {
         Self::Auto,
         Self::Only(Backend::Preload),
         Self::Only(Backend::Uprobe),
+        Self::Only(Backend::Watchpoint),
         Self::Exactly(Rung::Programs),
         Self::Exactly(Rung::Tracepoints),
         Self::Only(Backend::Watchpoint),

@@ -4,10 +4,7 @@ use std::{
     ffi::{CStr, OsStr, OsString},
     fs::File,
     io::{self, Write},
-    os::{
-        fd::{AsFd, AsRawFd, BorrowedFd},
-        unix::fs::MetadataExt,
-    },
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
     sync::atomic::Ordering,
 };
 
