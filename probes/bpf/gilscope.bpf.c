@@ -373,7 +373,8 @@ int on_call(struct pt_regs *registers)
 	role = is_first(seat, address, &of_first) ? &of_first : map_lookup(&roles, &address);
 	if (role)
 		on_step(c, role, cookie, address);
-	else if (!map_lookup(&foreign, &address))
+	/* A foreign one that is made anew may be a lock's. */
+	else if (cookie == INIT || !map_lookup(&foreign, &address))
 		report(current_ids(c), cookie, address);
 	return 0;
 }

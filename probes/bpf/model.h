@@ -46,7 +46,7 @@ static long (*ring_output)(void *ring, void *data, u64 size, u64 flags) = (void 
 #define OUTERMOST (1ULL << 63)
 
 /* What the cookie of a probe says: the libc function, or the step that the runtime itself reports. */
-enum { SIGNAL, TIMED_WAIT, WAIT, STEPS = 4 };
+enum { SIGNAL, TIMED_WAIT, WAIT, INIT, STEPS };
 /* What a call means, as far as it matters here. */
 enum { WANT, ACQUIRED, RELEASED, YIELDED, OTHER };
 /* What an address is to a lock. */
