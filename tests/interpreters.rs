@@ -55,6 +55,15 @@ fn assert_locks(profile: &Value, said: &str, what: &str) {
     assert_parallel(profile, what);
 }
 
+/// The picture has a section for each of the locks that two threads kept for long.
+fn assert_sections(profile: &Value, picture: &str) {
+    for lock in profile["locks"].as_array().unwrap().iter().filter(|lock| lock["held_ns"].as_u64() >= Some(300_000_000))
+    {
+        let section = format!("<title>{} (", lock["name"].as_str().unwrap());
+        assert!(picture.contains(&section), "no {section}");
+    }
+}
+
 /// Two threads were inside at once, each for 300 ms, in the life that both have shared.
 fn assert_parallel(profile: &Value, what: &str) {
     let threads = profile["threads"].as_array().unwrap();
@@ -76,10 +85,12 @@ fn each_interpreter_has_the_lock_that_it_kept() {
                 continue;
             }
             let mut gilscope = Command::new(env!("CARGO_BIN_EXE_gilscope"));
-            gilscope.args(["run", "-q", "--backend", backend, "-o"]).arg(&output).arg("--");
+            let picture = folder.path().join("p.svg");
+            gilscope.args(["run", "-q", "--backend", backend, "-o"]).arg(&picture).arg("--json").arg(&output).arg("--");
             let ended = gilscope.args(command(python, folder.path())).output().unwrap();
             assert!(ended.status.success(), "{ended:?}");
             let profile: Value = serde_json::from_slice(&fs::read(&output).unwrap()).unwrap();
+            assert_sections(&profile, &fs::read_to_string(&picture).unwrap());
             assert_locks(&profile, &String::from_utf8(ended.stdout).unwrap(), &format!("{backend}, {}", python.name));
         }
         if let Some(root) = &python.root {

@@ -162,7 +162,12 @@ fn hostile_names_change_neither_widths_nor_structure() {
         let frame = Frame { kind: FrameKind::Script, function: name.to_owned(), file: String::new(), line: None };
         let time = Nanos::from_nanos(weight);
         thread.states.add(State::HeldRunning, time);
-        thread.stacks.push(StackTime { state: State::HeldRunning, stack: profile.stacks.intern(&[frame]), time });
+        thread.stacks.push(StackTime {
+            state: State::HeldRunning,
+            lock: None,
+            stack: profile.stacks.intern(&[frame]),
+            time,
+        });
     }
     profile.threads = vec![thread];
     let bars = bars(&render_only(&profile, Format::Svg, View::Held));

@@ -23,7 +23,11 @@ use crate::{
         ids::{LockId, Tid},
         time::MonoNanos,
     },
-    target::{lock::LockSeat, site::CondFunction},
+    source::switchable::{Steps, Switchable},
+    target::{
+        lock::{LockLayout, LockSeat},
+        site::CondFunction,
+    },
 };
 
 /// A call of one of the three libc functions, at its entry.
@@ -89,6 +93,7 @@ pub struct Translator {
     made: FxHashMap<Tid, LiveAddress>,
     /// Threads whose last call was a timed wait, and on what.
     in_timed_wait: FxHashMap<Tid, LiveAddress>,
+    switchable: Switchable,
     unmatched: u64,
     passed_on: u64,
 }
@@ -117,6 +122,7 @@ impl Translator {
             places: FxHashMap::default(),
             made: FxHashMap::default(),
             in_timed_wait: FxHashMap::default(),
+            switchable: Switchable::default(),
             unmatched: 0,
             passed_on: 0,
         }
@@ -131,9 +137,11 @@ impl Translator {
         let Some((lock, role)) = self.role_of(call.cond) else {
             return if self.foreign.contains(&call.cond) { Verdict::Foreign } else { Verdict::Known };
         };
-        if let Some(step) = self.step(call, role) {
+        if let Some(step) = self.step(call, (lock, role)) {
             self.note_use(lock);
-            out.push(Event { at: call.at, tid: call.tid, what: What::Lock(lock, step) });
+            let steps =
+                if self.can_be_off(lock) { self.switchable.steps(call.tid, lock, step) } else { Steps::one(step) };
+            out.extend(steps.map(|step| Event { at: call.at, tid: call.tid, what: What::Lock(lock, step) }));
         }
         Verdict::Known
     }
@@ -179,8 +187,8 @@ impl Translator {
         self.passed_on
     }
 
-    fn step(&mut self, call: Call, role: Role) -> Option<LockStep> {
-        if self.is_passed_on(call, role) {
+    fn step(&mut self, call: Call, (lock, role): (LockId, Role)) -> Option<LockStep> {
+        if self.is_passed_on(call, (lock, role)) {
             self.passed_on += 1;
             return None;
         }
@@ -202,9 +210,17 @@ impl Translator {
         }
     }
 
+    /// Whether the lock is one that the interpreter can do without.
+    fn can_be_off(&self, lock: LockId) -> bool {
+        let seat = usize::try_from(lock.index()).ok().and_then(|index| self.seats.get(index));
+        seat.is_some_and(|seat| seat.layout == LockLayout::FREE_THREADED)
+    }
+
     /// Whether glibc passes a signal on from inside a timed wait, which then goes on.
-    fn is_passed_on(&self, call: Call, role: Role) -> bool {
-        (call.function, role) == (CondFunction::Signal, Role::Cond)
+    fn is_passed_on(&self, call: Call, role: (LockId, Role)) -> bool {
+        // From a lock that was turned off meanwhile, a thread that waited for it comes away with a signal.
+        (call.function, role.1) == (CondFunction::Signal, Role::Cond)
+            && !self.can_be_off(role.0)
             && self.in_timed_wait.get(&call.tid) == Some(&call.cond)
     }
 
