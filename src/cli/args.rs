@@ -1,6 +1,6 @@
 //! The command line as it was typed. No file is touched and nothing is resolved here; `plan` does that.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, os::fd::RawFd, path::PathBuf, time::Duration};
 
 use clap::{
     Parser, Subcommand,
@@ -76,6 +76,16 @@ pub enum Command {
     Sweep {
         /// The group of probes to remove.
         group: String,
+    },
+    /// Write the last reports of a recorder that was killed.
+    #[command(name = "__heir", hide = true)]
+    Heir {
+        /// Numbers of the files that hold them.
+        #[arg(num_args = 2, value_parser = clap::value_parser!(RawFd).range(3..))]
+        files: Vec<RawFd>,
+        /// Where they go; `-`: standard output.
+        #[arg(last = true)]
+        destinations: Vec<PathBuf>,
     },
 }
 

@@ -11,9 +11,16 @@ use crate::{
         plan::{AttachPlan, Plan, RecordPlan, RunPlan, ToyVmPlan},
     },
     model::profile::Profile,
-    report::{Report, json::Json, outlet::Outlet, text::Text},
+    report::{
+        Report,
+        json::Json,
+        outlet::{Outlet, OutletError},
+        text::Text,
+    },
     session::{
         attach::AttachSession,
+        checkpoint::{Checkpoints, Intended},
+        heir::inherit,
         options::{Chosen, NoteDetail, ProgressLine, RecordOptions},
         run::{Command, RunSession},
         signals::Signals,
@@ -28,6 +35,11 @@ pub fn execute(plan: Plan, messages: Messages) -> anyhow::Result<Exit> {
         Plan::Run(plan) => run(plan, messages),
         Plan::Attach(plan) => attach(plan, messages),
         Plan::ToyVm(plan) => toy_vm(plan),
+        Plan::Inherit { files, destinations } => {
+            let said = inherit(files, &destinations).context("the recorder was killed, and its last report is lost")?;
+            said.iter().for_each(|said| messages.say(said));
+            Ok(Exit::Done)
+        }
         Plan::Sweep { group } => sweep(&group).map(|()| Exit::Done).context("cannot clear the probes away"),
     }
 }
@@ -39,8 +51,12 @@ fn run(plan: RunPlan, messages: Messages) -> anyhow::Result<Exit> {
     messages.detail(&source(plan.record.backend.for_launch()));
     let command = Command { executable: plan.program.into(), arguments: plan.arguments };
     let mut session = RunSession::start(command, options(&plan.record), signals)?;
-    let recorded = session.record();
+    let mut checkpoints = Checkpoints::begin(intended(&plan.record));
+    let recorded = session.record(&mut checkpoints);
     let written = recorded.map_err(anyhow::Error::from).and_then(|profile| outlets.fill(&profile, messages));
+    if let Some(checkpoints) = checkpoints {
+        checkpoints.end();
+    }
     let exit = match &written {
         Ok(()) => Exit::Done,
         Err(error) => {
@@ -78,8 +94,12 @@ fn attach(plan: AttachPlan, messages: Messages) -> anyhow::Result<Exit> {
     messages.detail(&source(plan.record.backend.for_attach()));
     let session = AttachSession::start(plan.pid, options(&plan.record), signals)?;
     messages.detail(&format!("recording process {}", plan.pid));
-    outlets.fill(&session.record(), messages)?;
-    Ok(Exit::Done)
+    let mut checkpoints = Checkpoints::begin(intended(&plan.record));
+    let written = outlets.fill(&session.record(&mut checkpoints), messages);
+    if let Some(checkpoints) = checkpoints {
+        checkpoints.end();
+    }
+    written.map(|()| Exit::Done)
 }
 
 fn toy_vm(plan: ToyVmPlan) -> anyhow::Result<Exit> {
@@ -97,9 +117,16 @@ fn options(plan: &RecordPlan) -> RecordOptions {
     RecordOptions { duration, rate, long_hold, frames, backend, progress, notes }
 }
 
+/// The reports that are to be written.
+fn intended(plan: &RecordPlan) -> Vec<Intended> {
+    let main = (plan.output.clone(), plan.report());
+    let json = plan.json.clone().map(|json| (json, Box::new(Json) as Box<dyn Report + Send>));
+    std::iter::once(main).chain(json).collect()
+}
+
 /// Where the reports go; opened before anything starts, so that a bad path fails in the first second.
 struct Outlets {
-    main: (Outlet, Box<dyn Report>),
+    main: (Outlet, Box<dyn Report + Send>),
     json: Option<Outlet>,
     shown: String,
 }
@@ -112,14 +139,19 @@ impl Outlets {
 
     fn fill(self, profile: &Profile, messages: Messages) -> anyhow::Result<()> {
         let (outlet, report) = self.main;
-        outlet.fill(&*report, profile)?;
-        if let Some(json) = self.json {
-            json.fill(&Json, profile)?;
-        }
-        if messages.wants_summary() {
+        let filled = [Some(outlet.fill(&*report, profile)), self.json.map(|json| json.fill(&Json, profile))];
+        // Each has its own place: that one is full says nothing of the others.
+        let failed: Vec<OutletError> = filled.into_iter().flatten().filter_map(Result::err).collect();
+        let lost = failed.iter().any(|error| matches!(error, OutletError::Write { kept: None, .. }));
+        if messages.wants_summary() || lost {
             let mut text = Vec::new();
             Text::fitting(columns()).write(profile, &mut text)?;
             messages.summary(&String::from_utf8_lossy(&text));
+        }
+        let mut failed = failed.into_iter().map(anyhow::Error::new);
+        if let Some(first) = failed.next() {
+            failed.for_each(|error| messages.error(&error));
+            return Err(first);
         }
         messages.say(&format!("wrote {}", self.shown));
         Ok(())

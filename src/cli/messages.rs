@@ -43,11 +43,9 @@ impl Messages {
         self.verbosity >= Verbosity::Normal
     }
 
-    /// Prints a finished text as it stands, unless quiet.
+    /// Prints a finished text as it stands: somebody wants it, or it would be lost otherwise.
     pub fn summary(self, text: &str) {
-        if self.wants_summary() {
-            print(text);
-        }
+        print(text);
     }
 
     /// Says something worth knowing, unless quiet.
@@ -142,7 +140,11 @@ fn outlet_hint(error: &OutletError) -> Option<String> {
         }
         OutletError::NoFolder { folder, .. } => Some(format!("mkdir -p {}", folder.display())),
         OutletError::Open { .. } => Some("-o FILE puts the report elsewhere".to_owned()),
-        OutletError::Render { .. } | OutletError::Write { .. } => None,
+        OutletError::Write { kept: Some(path), .. } => Some(format!("the report is kept in {}", path.display())),
+        OutletError::Write { kept: None, .. } => {
+            Some("nor was there room for it in the folder for temporary files".into())
+        }
+        OutletError::Render { .. } => None,
     }
 }
 

@@ -1,7 +1,13 @@
 //! The command line as it was meant: every choice made, every path resolved, every contradiction refused. A plan that
 //! exists can be carried out as far as the command line is concerned.
 
-use std::{ffi::OsString, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    num::NonZeroU32,
+    os::fd::RawFd,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::{
     cli::{
@@ -31,6 +37,13 @@ pub enum Plan {
     Sweep {
         /// The group's name.
         group: String,
+    },
+    /// Wait for the recorder's end and write its last reports if it was killed.
+    Inherit {
+        /// Numbers of the files that hold them.
+        files: [RawFd; 2],
+        /// Where they go.
+        destinations: Vec<Destination>,
     },
 }
 
@@ -110,7 +123,7 @@ impl Surroundings {
 
 impl RecordPlan {
     /// The report that goes to `output`.
-    pub fn report(&self) -> Box<dyn Report> {
+    pub fn report(&self) -> Box<dyn Report + Send> {
         self.format.report(self.view)
     }
 }
@@ -121,7 +134,7 @@ impl Plan {
         match self {
             Self::Run(plan) => plan.record.verbosity,
             Self::Attach(plan) => plan.record.verbosity,
-            Self::ToyVm(_) | Self::Sweep { .. } => Verbosity::default(),
+            Self::ToyVm(_) | Self::Sweep { .. } | Self::Inherit { .. } => Verbosity::default(),
         }
     }
 
@@ -132,8 +145,17 @@ impl Plan {
             Command::Attach(attach) => attach_plan(attach).map(Self::Attach),
             Command::ToyVm(toy) => toy_plan(toy).map(Self::ToyVm),
             Command::Sweep { group } => Ok(Self::Sweep { group }),
+            Command::Heir { files, destinations } => Ok(inherit_plan(&files, destinations)),
         }
     }
+}
+
+/// What the recorder has typed: two numbers, and absolute paths.
+fn inherit_plan(files: &[RawFd], destinations: Vec<PathBuf>) -> Plan {
+    let destination =
+        |path: PathBuf| if path == Path::new("-") { Destination::Stdout } else { Destination::File(path) };
+    let files = [0, 1].map(|at| files.get(at).copied().unwrap_or(-1));
+    Plan::Inherit { files, destinations: destinations.into_iter().map(destination).collect() }
 }
 
 fn run_plan(run: RunArgs, surroundings: &Surroundings) -> Result<RunPlan, PlanError> {

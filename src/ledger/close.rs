@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What the ledger knows at the end of a recording.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Attribution {
     /// From the first to the last moment.
     pub window: Nanos,
@@ -43,7 +43,7 @@ pub struct Attribution {
 }
 
 /// A thread whose account is closed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ClosedThread {
     pub(super) profile: ThreadProfile,
     /// Its stacks while it owned a lock, for blame without samples of its own.

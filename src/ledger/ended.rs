@@ -21,13 +21,13 @@ const MOST_KEPT: usize = 5000;
 const MOST_NAMES: usize = 64;
 
 /// The accounts of all threads that have ended.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct EndedThreads {
     kept: Vec<ClosedThread>,
     sums: FxHashMap<Box<str>, Sum>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Sum {
     threads: u64,
     /// Its stacks are kept below instead.

@@ -103,7 +103,7 @@ pub(super) type Samples = FxHashMap<StackId, u64>;
 pub(super) type Placed = FxHashMap<(StackId, Option<LockId>), u64>;
 
 /// The account of one thread.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ThreadAccount {
     pub(super) tid: Tid,
     pub(super) name: Box<str>,

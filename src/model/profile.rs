@@ -1,6 +1,7 @@
 //! The result of a recording: what the ledger computes and every report reads.
 
 use crate::model::{
+    estimate::Estimates,
     ids::{LockId, Pid, Tid},
     stack::{StackId, StackTable},
     state::{State, StateTimes},
@@ -33,6 +34,8 @@ pub struct Profile {
     pub long_hold_threshold: Nanos,
     /// The longest of the long holds, longest first.
     pub long_holds: Vec<LongHold>,
+    /// What was estimated beside what is exact; `None` when everything was observed.
+    pub estimates: Option<Estimates>,
     /// How far to trust the rest.
     pub quality: Quality,
     /// The stacks that the entries refer to.
@@ -63,6 +66,8 @@ pub enum Backend {
     Preload,
     /// Kernel uprobes on the libc calls of the lock.
     Uprobe,
+    /// Hardware watchpoints on the lock's own words.
+    Watchpoint,
 }
 
 impl Backend {
@@ -71,6 +76,7 @@ impl Backend {
         match self {
             Self::Preload => "preload",
             Self::Uprobe => "uprobe",
+            Self::Watchpoint => "watchpoint",
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod bytes;
 pub mod call_site;
+pub mod expressions;
 pub mod mapped;
 pub mod merge;
 pub mod object;

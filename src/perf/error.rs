@@ -54,6 +54,20 @@ pub enum PerfError {
         /// The kernel's answer to the smallest size.
         source: io::Error,
     },
+    /// All debug registers of the processor that a thread may use are taken, by a debugger or another profiler.
+    #[error("the processor's debug registers are in use: thread {tid} has no free one on CPU {cpu}")]
+    DebugRegistersTaken {
+        /// The thread.
+        tid: Tid,
+        /// The CPU.
+        cpu: u32,
+    },
+    /// The processor, or the machine that pretends to be one, cannot watch words.
+    #[error("this machine has no hardware watchpoints")]
+    NoWatchpoints {
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// An event could not be opened for another reason.
     #[error("cannot open an event on thread {tid}, CPU {cpu}")]
     Open {
@@ -102,6 +116,15 @@ pub(crate) fn refusal(source: io::Error, tid: Tid, cpu: u32, tracepoint: Option<
         Some(libc::EACCES | libc::EPERM) => PerfError::NotPermitted { tid, paranoid: paranoid(), source },
         Some(libc::ENOSYS) => PerfError::Absent { source },
         _ => PerfError::Open { tid, cpu, tracepoint, source },
+    }
+}
+
+/// What an answer of the kernel means when a word was to be watched.
+pub(crate) fn watchpoint_refusal(source: io::Error, tid: Tid, cpu: u32) -> PerfError {
+    match source.raw_os_error() {
+        Some(libc::ENOSPC) => PerfError::DebugRegistersTaken { tid, cpu },
+        Some(libc::ENODEV | libc::EOPNOTSUPP | libc::ENOENT) => PerfError::NoWatchpoints { source },
+        _ => refusal(source, tid, cpu, None),
     }
 }
 

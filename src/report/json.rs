@@ -1,5 +1,7 @@
 //! The whole profile as JSON for programs. Owns the way from the model to the schema; the names live in `schema.rs`.
 
+mod estimates;
+
 use std::io;
 
 use crate::{
@@ -62,6 +64,7 @@ fn document(profile: &Profile) -> schema::Document<'_> {
         holds_by_kind: kinds.costs().iter().map(held_for).collect(),
         functions: function_costs(profile).iter().map(function).collect(),
         findings: findings(profile).into_iter().map(finding).collect(),
+        estimates: profile.estimates.as_ref().map(estimates::document),
         quality: quality(&profile.quality),
     }
 }

@@ -7,6 +7,7 @@ pub mod flamegraph;
 pub mod folded;
 pub mod json;
 pub mod outlet;
+mod rescue;
 pub mod text;
 pub mod view;
 
@@ -95,7 +96,7 @@ impl Format {
     }
 
     /// The report that writes this format.
-    pub fn report(self, view: View) -> Box<dyn Report> {
+    pub fn report(self, view: View) -> Box<dyn Report + Send> {
         match self {
             Self::Svg => Box::new(FlameGraph::of(view)),
             Self::Json => Box::new(Json),

@@ -6,11 +6,12 @@ use crate::{
         profile::{Backend, Profile},
     },
     session::{
+        checkpoint::Checkpoints,
         error::SessionError,
         options::RecordOptions,
         recording::{End, Recording},
         signals::Signals,
-        uprobe,
+        uprobe, watchpoint,
     },
     target::{discover::Target, proc_mount},
 };
@@ -30,15 +31,19 @@ impl AttachSession {
         let target = Target::discover(pid)?;
         let recording = match options.backend.for_attach().backend {
             Backend::Uprobe => uprobe::attach(target, options)?,
+            Backend::Watchpoint => watchpoint::attach(target, options)?,
             Backend::Preload => return Err(SessionError::PreloadNeedsLaunch),
         };
         Ok(Self { pid, recording, signals })
     }
 
     /// Records to the end.
-    pub fn record(mut self) -> Profile {
+    pub fn record(mut self, checkpoints: &mut Option<Checkpoints>) -> Profile {
         let end = loop {
             self.recording.turn();
+            if let Some(checkpoints) = checkpoints {
+                checkpoints.consider(|| self.recording.snapshot());
+            }
             if !has_threads(self.pid) {
                 break End::TargetEnded;
             }

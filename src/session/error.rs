@@ -5,7 +5,10 @@ use std::io;
 use crate::{
     model::profile::Backend,
     perf::error::PerfError,
-    source::{bpf::error::BpfSourceError, preload::PreloadError, uprobe::error::UprobeError},
+    source::{
+        bpf::error::BpfSourceError, preload::PreloadError, uprobe::error::UprobeError,
+        watchpoint::error::WatchpointError,
+    },
     target::{
         discover::DiscoverError,
         launch::LaunchError,
@@ -39,6 +42,9 @@ pub enum SessionError {
     /// Uprobes could not be armed.
     #[error("cannot arm uprobes")]
     Uprobe(#[from] UprobeError),
+    /// The lock's words could not be watched.
+    #[error("cannot watch the lock's words")]
+    Watchpoint(#[from] WatchpointError),
     /// Programs that run already could not be told about the target.
     #[error("cannot tell the programs in the kernel about the target")]
     Programs(#[source] BpfSourceError),
@@ -72,6 +78,7 @@ impl SessionError {
                 | UprobeError::NoUprobeEvents { .. }
                 | UprobeError::Perf(PerfError::NotPermitted { .. } | PerfError::Absent { .. }),
             ) => true,
+            Self::Watchpoint(error) => error.is_refusal(),
             Self::Launch(LaunchError::Exec { source, .. }) => source.kind() == io::ErrorKind::PermissionDenied,
             _ => false,
         }
@@ -105,6 +112,7 @@ impl SessionError {
                 let remedy = error.remedy().map(|command| format!("try: {command}"));
                 [Some(needs.to_owned()), remedy, Some(without.to_owned())].into_iter().flatten().collect()
             }
+            Self::Watchpoint(error) => error.remedy().into_iter().collect(),
             Self::Discover(DiscoverError::NotPermitted { .. }) | Self::Memory(MemoryError::Open { .. }) => {
                 vec!["become its user or root: sudo gilscope attach …".to_owned(), without.to_owned()]
             }

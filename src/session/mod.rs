@@ -4,10 +4,12 @@
 //! program under observation, [`attach`] observes one that is running.
 
 pub mod attach;
+pub mod checkpoint;
 mod detail;
 mod engine;
 pub mod error;
 mod finder;
+pub mod heir;
 mod intervals;
 mod joiner;
 mod namer;
@@ -25,6 +27,7 @@ mod stacks;
 mod summary;
 mod uprobe;
 mod watch;
+mod watchpoint;
 
 /// Waits until the process at the other end of standard input is gone and removes what probes it left behind. `group`
 /// is the name it gave them.

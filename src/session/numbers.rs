@@ -55,12 +55,13 @@ impl ThreadNumbers {
         }
     }
 
-    /// Everything learned.
-    pub(super) fn finish(mut self) -> Surroundings {
-        if let Some(numbers) = &mut self.surroundings.numbers {
+    /// Everything learned so far.
+    pub(super) fn known(&self) -> Surroundings {
+        let mut known = self.surroundings.clone();
+        if let Some(numbers) = &mut known.numbers {
             numbers.tids = self.known.borrow().iter().map(|(tid, inner)| (*tid, *inner)).collect();
         }
-        self.surroundings
+        known
     }
 }
 

@@ -113,7 +113,8 @@ impl PreloadWatch {
         match scheduler {
             Ok(scheduler) => {
                 let reading = StackReading { rate: options.rate, stacks: &stacks, joiner: joiner.as_ref() };
-                let sampling = Sampling::of((&target, &translator), (scheduler, self.programs), reading, &mut notes);
+                let sampling =
+                    Sampling::of((&target, &translator), (Box::new(scheduler), self.programs), reading, &mut notes);
                 running = sampling.running;
                 scheduling = Some(sampling.source);
             }

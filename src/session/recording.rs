@@ -12,6 +12,7 @@ use crate::{
     },
     perf::clock,
     session::{
+        checkpoint::Snapshot,
         engine::{Engine, Parts},
         intervals::SwitchIntervals,
         joiner::SharedJoiner,
@@ -113,20 +114,42 @@ impl Recording {
         self.duration.map(|wanted| self.started.later_by(nanos(wanted)))
     }
 
+    /// The books as they are, to be closed elsewhere while this recording goes on.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let close = self.engine.snapshot();
+        let (target, backend, intervals) = (self.target.clone(), self.backend, self.intervals.known().clone());
+        let (notes, frames) = (self.notes_so_far(), self.frames());
+        let surroundings = self.numbers.known();
+        Box::new(move || {
+            let mut profile = summary::profile(close(), &target, (backend, frames), notes);
+            intervals.enter(&mut profile.locks);
+            profile.target.surroundings = surroundings;
+            profile
+        })
+    }
+
+    fn notes_so_far(&self) -> Vec<String> {
+        let joined = self.joiner.as_ref().and_then(|joiner| joiner.borrow().tally().words());
+        self.notes.iter().cloned().chain(joined).collect()
+    }
+
+    fn frames(&self) -> FrameDetail {
+        if self.joiner.is_some() { FrameDetail::ScriptAndNative } else { FrameDetail::Script }
+    }
+
     /// Disarms the sources, books what is left and puts the profile together.
     pub(super) fn finish(self, end: End) -> Profile {
-        let limit = self.limit();
+        let (limit, frames) = (self.limit(), self.frames());
         let recorded = match end {
-            End::TargetEnded => self.engine.finish_with_target(),
+            End::TargetEnded => self.engine.finish_with_target(limit),
             End::Now => self.engine.finish_at(limit.map_or_else(clock::now, |limit| limit.min(clock::now()))),
         };
         self.progress.end();
         let mut notes = self.notes;
         notes.extend(self.joiner.as_ref().and_then(|joiner| joiner.borrow().tally().words()));
-        let frames = if self.joiner.is_some() { FrameDetail::ScriptAndNative } else { FrameDetail::Script };
         let mut profile = summary::profile(recorded, &self.target, (self.backend, frames), notes);
-        self.intervals.enter(&mut profile.locks);
-        profile.target.surroundings = self.numbers.finish();
+        self.intervals.known().enter(&mut profile.locks);
+        profile.target.surroundings = self.numbers.known();
         profile
     }
 }

@@ -12,6 +12,7 @@ use std::{
 use crate::{
     model::profile::{Backend, Profile},
     session::{
+        checkpoint::Checkpoints,
         error::SessionError,
         options::RecordOptions,
         preload::{self, PreloadWatch},
@@ -19,6 +20,7 @@ use crate::{
         signals::{Signals, pass_on},
         uprobe::UprobeWatch,
         watch::Watch,
+        watchpoint::WatchpointWatch,
     },
     target::{
         discover::Target,
@@ -73,17 +75,25 @@ impl RunSession {
                 let watch = UprobeWatch::before_start(suspended.pid())?;
                 (suspended.start()?, Watch::Uprobe(watch))
             }
+            Backend::Watchpoint => {
+                let suspended = program.suspended()?;
+                let watch = WatchpointWatch::before_start(suspended.pid())?;
+                (suspended.start()?, Watch::Watchpoint(Box::new(watch)))
+            }
         };
         Ok(Self { child, signals, watch: Some(watch), options, started: Instant::now(), ended: None })
     }
 
     /// Records until the program ends, the duration is over or a signal ends the recording.
-    pub fn record(&mut self) -> Result<Profile, SessionError> {
+    pub fn record(&mut self, checkpoints: &mut Option<Checkpoints>) -> Result<Profile, SessionError> {
         let watch = self.watch.take().ok_or_else(|| self.no_interpreter())?;
         let (watch, target) = self.await_interpreter(watch)?;
         let mut recording = watch.begin(target, self.options).map_err(|error| self.unless_ended(error))?;
         let end = loop {
             recording.turn();
+            if let Some(checkpoints) = checkpoints {
+                checkpoints.consider(|| recording.snapshot());
+            }
             if let Some(status) = self.child.try_wait().ok().flatten() {
                 self.ended = Some(status);
                 break End::TargetEnded;

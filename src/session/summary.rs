@@ -21,7 +21,8 @@ pub(super) fn profile(
     (backend, frames): (Backend, FrameDetail),
     mut notes: Vec<String>,
 ) -> Profile {
-    let Recorded { attribution, stacks, tally, late } = recorded;
+    let Recorded { attribution, stacks, tally, remarks, late } = recorded;
+    notes.extend(remarks);
     if late > 0 {
         notes.push(format!("{late} events arrived after later ones had been booked; they count as of their arrival"));
     }
@@ -53,6 +54,7 @@ pub(super) fn profile(
         hold_sites: attribution.hold_sites,
         long_hold_threshold: attribution.long_hold_threshold,
         long_holds: attribution.long_holds,
+        estimates: None,
         quality,
         stacks,
     };

@@ -160,11 +160,11 @@ pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording
     Ok(recording)
 }
 
-fn numbered_seats(translator: &SharedTranslator) -> Vec<(LockId, LockSeat)> {
+pub(super) fn numbered_seats(translator: &SharedTranslator) -> Vec<(LockId, LockSeat)> {
     (0..).map(LockId::from_index).zip(translator.borrow().seats().iter().cloned()).collect()
 }
 
-fn as_events(seen: Vec<SeenThread>, at: MonoNanos) -> impl Iterator<Item = Event> {
+pub(super) fn as_events(seen: Vec<SeenThread>, at: MonoNanos) -> impl Iterator<Item = Event> {
     seen.into_iter().flat_map(move |seen| {
         let named = What::Named(seen.name.into_boxed_str());
         [What::Seen(seen.sighting), named].map(|what| Event { at, tid: seen.tid, what })

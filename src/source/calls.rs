@@ -152,6 +152,11 @@ impl Translator {
         self.refresh();
     }
 
+    /// Looks for locks that are new.
+    pub fn look_again(&mut self) {
+        self.refresh();
+    }
+
     /// The locks found so far, in the order of their ids.
     pub fn seats(&self) -> &[LockSeat] {
         &self.seats

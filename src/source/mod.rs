@@ -9,6 +9,7 @@ pub mod run_delay;
 pub mod scheduler;
 mod switchable;
 pub mod uprobe;
+pub mod watchpoint;
 
 use std::{fmt, os::fd::RawFd};
 
@@ -39,6 +40,11 @@ pub trait Source: fmt::Debug {
 
     /// What the source has seen and missed so far.
     fn tally(&self) -> Tally;
+
+    /// What a reader of the numbers should know beside that, in sentences.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What a source has seen and missed.

@@ -47,7 +47,7 @@ impl MemoryMap {
         fs::read(format!("/proc/{pid}/maps")).map(|text| Self::parse(&String::from_utf8_lossy(&text)))
     }
 
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         Self { mappings: text.lines().filter_map(Mapping::parse).collect() }
     }
 

@@ -53,7 +53,7 @@ impl Status {
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "status of an unknown form"))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let field = |name: &str| {
             text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::split_whitespace)
         };
@@ -132,7 +132,7 @@ pub fn pause(pid: Pid, tid: Tid) -> io::Result<Pause> {
 }
 
 impl Pause {
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut words = text.split_whitespace();
         let number = match words.next() {
             None | Some("running") => return Self::Running,

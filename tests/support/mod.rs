@@ -104,6 +104,7 @@ pub fn shop() -> Profile {
         hold_sites,
         long_hold_threshold: Nanos::from_millis(10),
         long_holds,
+        estimates: None,
         quality: quality(),
         stacks: stacks.table,
     }

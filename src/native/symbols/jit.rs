@@ -6,17 +6,17 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
+    fs::File,
     io::{Read, Seek, SeekFrom},
     ops::Range,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::MetadataExt,
     path::PathBuf,
 };
 
 use crate::{
     model::{address::LiveAddress, ids::Pid},
     native::symbols::name,
-    target::process::Status,
+    target::{process::Status, regular},
 };
 
 /// Bytes of a map that are read; some ten million functions.
@@ -45,7 +45,7 @@ impl PerfMap {
         Self::at(PathBuf::from(format!("/proc/{pid}/root/tmp/perf-{inner}.map")), owner)
     }
 
-    fn at(path: PathBuf, owner: u32) -> Self {
+    pub(crate) fn at(path: PathBuf, owner: u32) -> Self {
         Self { path, owner, inode: 0, read: 0, functions: BTreeMap::new() }
     }
 
@@ -69,8 +69,7 @@ impl PerfMap {
         if seen.len() <= self.read || self.read >= LONGEST_MAP {
             return;
         }
-        let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(&self.path);
-        if let Ok(mut file) = opened
+        if let Ok(mut file) = regular::open(&self.path)
             && file.seek(SeekFrom::Start(self.read)).is_ok()
         {
             self.read_lines(&mut file);

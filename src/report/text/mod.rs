@@ -4,6 +4,7 @@
 
 pub(super) mod words;
 
+mod estimates;
 mod findings;
 mod functions;
 mod kinds;
@@ -60,6 +61,7 @@ impl Report for Text {
             answer(profile),
             locks::section(profile, self.width),
             threads::section(profile, self.width),
+            estimates::section(profile, &names, self.width),
             kinds::section(profile, self.width),
             functions::costs_section(profile, self.width),
             functions::victims_section(profile, self.width),

@@ -53,6 +53,7 @@ impl Scene {
             hold_sites: Vec::new(),
             long_hold_threshold: millis(10),
             long_holds: Vec::new(),
+            estimates: None,
             quality: Quality::default(),
             stacks: StackTable::default(),
         };

@@ -20,7 +20,7 @@ const OWNERS: u8 = 64;
 
 /// The words of `struct config`, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Config {
+pub(crate) struct Config {
     runtime: u64,
     process: u64,
     home_device: u64,
@@ -77,7 +77,7 @@ impl Config {
         Self { home_device: home.device, home_inode: home.inode, ..self }
     }
 
-    fn python(python: &CPython) -> Option<Self> {
+    pub(crate) fn python(python: &CPython) -> Option<Self> {
         let layout = &python.layout;
         let frame = &layout.frame;
         let (instruction, size) = match frame.instruction {

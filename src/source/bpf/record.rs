@@ -35,7 +35,7 @@ const FIRST_STEP: usize = 4;
 
 /// Something that happened at a probe or at a tick.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Hit {
+pub(crate) struct Hit {
     pub(super) at: MonoNanos,
     pub(super) tid: Tid,
     pub(super) what: HitKind,
@@ -43,7 +43,7 @@ pub(super) struct Hit {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum HitKind {
+pub(crate) enum HitKind {
     Call(CallHit),
     /// The sampling clock found the thread running.
     Tick(RecordedStack),
@@ -55,7 +55,7 @@ pub(super) enum HitKind {
 
 /// A call, or a step that the runtime reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CallHit {
+pub(crate) struct CallHit {
     pub(super) meaning: SiteMeaning,
     /// The condition variable or the lock.
     pub(super) argument: LiveAddress,
@@ -65,7 +65,7 @@ pub(super) struct CallHit {
 
 /// A stack read at a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CallStack {
+pub(crate) struct CallStack {
     /// That a wait began, or that a hold ends.
     pub(super) cause: SampleCause,
     pub(super) stack: RecordedStack,
@@ -82,14 +82,14 @@ enum Kind {
 
 /// Puts records together: the stack of a call comes right before it.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     stacks: FxHashMap<Tid, CallStack>,
     malformed: u64,
 }
 
 impl Decoder {
     /// The hit that `bytes` complete, if any.
-    pub(super) fn decode(&mut self, bytes: &[u8]) -> Option<Hit> {
+    pub(crate) fn decode(&mut self, bytes: &[u8]) -> Option<Hit> {
         let hit = self.hit(bytes);
         if hit.is_none() {
             self.malformed += 1;

@@ -27,7 +27,7 @@ const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libgilscope_probe
 #[derive(Debug)]
 pub struct Prepared {
     probe: File,
-    shared: File,
+    pub(crate) shared: File,
     ring: SharedRing,
     timeline: Timeline,
 }
