@@ -53,7 +53,6 @@ impl BackendChoice {
         Self::Only(Backend::Watchpoint),
         Self::Exactly(Rung::Programs),
         Self::Exactly(Rung::Tracepoints),
-        Self::Only(Backend::Watchpoint),
     ];
 
     /// The name used on the command line.
