@@ -2,11 +2,13 @@
 
 use crate::{
     model::{ids::Pid, profile::Backend},
+    perf::error::PerfError,
     session::{
         doctor::first_remedy,
         error::SessionError,
         ladder::{Fallen, Rung},
     },
+    source::{bpf::error::BpfSourceError, uprobe::error::UprobeError},
 };
 
 /// Hints when no rung bears.
@@ -16,12 +18,19 @@ pub(super) fn nothing_works(pid: Option<Pid>, fallen: &[Fallen]) -> Vec<String> 
     let without = (!tried(Rung::Preload)).then(|| without.to_owned());
     let rungs: Vec<Rung> = fallen.iter().map(|fallen| fallen.rung).collect();
     let remedy = first_remedy(&rungs, pid).map(|remedy| format!("try: {remedy}"));
-    // What the doctor, who tries on another program, does not find.
-    let own = fallen.iter().find_map(|fallen| match &fallen.why {
-        SessionError::Watchpoint(why) if !why.is_refusal() => why.remedy(),
+    let remedy = remedy.or_else(|| fallen.iter().find_map(|fallen| own_remedy(&fallen.why)));
+    [Some(doctor(pid)), remedy, without].into_iter().flatten().collect()
+}
+
+/// What to do about an error that is no matter of the place.
+fn own_remedy(why: &SessionError) -> Option<String> {
+    let perf = |why: &PerfError| why.remedy().map(|command| format!("try: {command}"));
+    match why {
+        SessionError::Watchpoint(why) => why.remedy(),
+        SessionError::Programs(BpfSourceError::Perf(why)) | SessionError::Scheduler(why) => perf(why),
+        SessionError::Uprobe(UprobeError::Perf(why)) => perf(why),
         _ => None,
-    });
-    [own, Some(doctor(pid)), remedy, without].into_iter().flatten().collect()
+    }
 }
 
 /// Hints when a process may not be looked into.

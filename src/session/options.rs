@@ -50,9 +50,9 @@ impl BackendChoice {
         Self::Auto,
         Self::Only(Backend::Preload),
         Self::Only(Backend::Uprobe),
+        Self::Only(Backend::Watchpoint),
         Self::Exactly(Rung::Programs),
         Self::Exactly(Rung::Tracepoints),
-        Self::Only(Backend::Watchpoint),
     ];
 
     /// The name used on the command line.

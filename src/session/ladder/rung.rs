@@ -25,7 +25,7 @@ pub enum Rung {
     Programs,
     /// Uprobes defined in tracefs.
     Tracepoints,
-    /// Hardware watchpoints on the lock's own words.
+    /// Hardware watchpoints on the lock's words.
     Watchpoints,
 }
 
