@@ -14,6 +14,7 @@
 
 pub mod bpf;
 pub mod cli;
+pub mod estimate;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -4,6 +4,8 @@
 //! it imports nothing of the crate.
 
 pub mod address;
+pub mod diagnosis;
+pub mod estimate;
 pub mod event;
 pub mod ids;
 pub mod machine;
@@ -11,4 +13,5 @@ pub mod profile;
 pub mod recorded;
 pub mod stack;
 pub mod state;
+pub mod surroundings;
 pub mod time;

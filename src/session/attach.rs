@@ -1,18 +1,16 @@
 //! Observing a process that is already running, until it ends, the duration is over or a signal arrives.
 
 use crate::{
-    model::{
-        ids::Pid,
-        profile::{Backend, Profile},
-    },
+    model::{ids::Pid, profile::Profile},
     session::{
+        checkpoint::Checkpoints,
         error::SessionError,
+        ladder,
         options::RecordOptions,
         recording::{End, Recording},
         signals::Signals,
-        uprobe,
     },
-    target::discover::Target,
+    target::{discover::Target, proc_mount},
 };
 
 /// A running program under observation.
@@ -26,18 +24,24 @@ pub struct AttachSession {
 impl AttachSession {
     /// Attaches to `pid`; from now on everything is recorded.
     pub fn start(pid: Pid, options: RecordOptions, signals: Signals) -> Result<Self, SessionError> {
+        proc_mount::check()?;
         let target = Target::discover(pid)?;
-        let recording = match options.backend.for_attach().backend {
-            Backend::Uprobe => uprobe::attach(target, options)?,
-            Backend::Preload => return Err(SessionError::PreloadNeedsLaunch),
-        };
+        let (_, recording) = ladder::climb(&target, options, Vec::new())?;
         Ok(Self { pid, recording, signals })
     }
 
+    /// How lock events are taken.
+    pub fn taken(&self) -> &str {
+        self.recording.first_note()
+    }
+
     /// Records to the end.
-    pub fn record(mut self) -> Profile {
+    pub fn record(mut self, checkpoints: &mut Option<Checkpoints>) -> Profile {
         let end = loop {
             self.recording.turn();
+            if let Some(checkpoints) = checkpoints {
+                checkpoints.consider(|| self.recording.snapshot());
+            }
             if !has_threads(self.pid) {
                 break End::TargetEnded;
             }

@@ -23,11 +23,15 @@ use crate::{
             toyvm::{self, ToyVm},
         },
         sighting::{self, SeenThread},
-        site::Site,
+        site::{CondFunction, Site, SiteMeaning},
+        surroundings,
         usdt::toyvm_sites,
         version::Build,
     },
 };
+
+/// The first minor version whose interpreters can have locks of their own.
+const FIRST_WITH_OWN_LOCKS: u8 = 12;
 
 /// A process whose global lock can be observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,7 +140,19 @@ impl Target {
                 return Ok(own);
             }
         }
-        CondLibrary::of_process(self.pid).map(|library| library.sites)
+        let mut sites = CondLibrary::of_process(self.pid)?.sites;
+        if !self.makes_locks() {
+            sites.retain(|site| site.meaning != SiteMeaning::Libc(CondFunction::Init));
+        }
+        Ok(sites)
+    }
+
+    /// Whether it may create further locks while it runs.
+    fn makes_locks(&self) -> bool {
+        match &self.runtime {
+            Runtime::CPython(python) => (python.version.major, python.version.minor) >= (3, FIRST_WITH_OWN_LOCKS),
+            Runtime::ToyVm(_) => false,
+        }
     }
 
     /// What every thread of the process is doing now.
@@ -156,6 +172,7 @@ impl Target {
             runtime: runtime.to_owned(),
             runtime_version,
             free_threaded,
+            surroundings: surroundings::of_process(self.pid),
         }
     }
 }

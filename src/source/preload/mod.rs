@@ -5,7 +5,7 @@
 //! is foreign: every index and length is checked, and a target that scribbles over it harms only its own numbers.
 
 mod clock;
-mod file;
+pub mod file;
 #[path = "../../../probes/preload/layout.rs"]
 mod layout;
 mod prepared;
@@ -20,6 +20,7 @@ mod tests;
 use std::io;
 
 pub use self::{
+    clock::ProbeClock,
     prepared::Prepared,
     reading::{CallSink, PreloadSource},
 };

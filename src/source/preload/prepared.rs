@@ -4,10 +4,7 @@ use std::{
     ffi::{CStr, OsStr, OsString},
     fs::File,
     io::{self, Write},
-    os::{
-        fd::{AsFd, AsRawFd, BorrowedFd},
-        unix::fs::MetadataExt,
-    },
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
     sync::atomic::Ordering,
 };
 
@@ -20,7 +17,7 @@ use crate::{
         layout::RING_BYTES,
         ring::SharedRing,
     },
-    target::maps::MemoryMap,
+    target::claimant::MappedFile,
 };
 
 /// The compiled probe; empty where none could be built.
@@ -81,14 +78,12 @@ impl Prepared {
         let header = self.ring.header();
         // Acquire: a process that is ready has claimed the memory before.
         let ready = header.ready.load(Ordering::Acquire) != 0;
-        let claimed = ready.then(|| Pid::from_raw(header.claimed.load(Ordering::Relaxed))).flatten();
-        claimed.filter(|pid| self.is_mapped_by(*pid))
+        ready.then(|| Pid::from_raw(header.claimed.load(Ordering::Relaxed))).flatten()
     }
 
-    /// Whether `pid` has the memory: whoever writes into it could name any process as the one to look at.
-    fn is_mapped_by(&self, pid: Pid) -> bool {
-        let Ok(inode) = self.shared.metadata().map(|seen| seen.ino()) else { return false };
-        MemoryMap::read(pid).is_ok_and(|map| map.files().iter().any(|file| file.file.inode == inode))
+    /// The shared memory's file, which the process that records has mapped.
+    pub fn shared(&self) -> io::Result<MappedFile> {
+        MappedFile::of(&self.shared)
     }
 
     /// Begins to read what the probe in process `pid` writes; `calls` makes events of it.

@@ -13,8 +13,8 @@ use crate::{
     source::preload::{
         clock::RawTime,
         layout::{
-            Chunk, KIND_BITS, KIND_FILLER, KIND_LOST, KIND_SIGNAL, KIND_STACK, KIND_TIMED_WAIT, KIND_WAIT, RECORDS,
-            Record, Slot,
+            Chunk, KIND_BITS, KIND_FILLER, KIND_INIT, KIND_LOST, KIND_SIGNAL, KIND_STACK, KIND_TIMED_WAIT, KIND_WAIT,
+            RECORDS, Record, Slot,
         },
         ring::SharedRing,
         stacks::{Memory, Naming},
@@ -172,6 +172,7 @@ impl SlotReader {
             KIND_SIGNAL => CondFunction::Signal,
             KIND_TIMED_WAIT => CondFunction::TimedWait,
             KIND_WAIT => CondFunction::Wait,
+            KIND_INIT => CondFunction::Init,
             KIND_LOST => return self.pass_mark(operand, reading),
             // No call: a stack is taken elsewhere, the rest has no meaning.
             KIND_STACK | KIND_FILLER.. => return None,
