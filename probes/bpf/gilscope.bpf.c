@@ -287,6 +287,13 @@ inlined void change_holder(struct book *book, struct thread *thread, u32 tid, u3
 	book->state = 0;
 }
 
+inlined void end_want(struct book *book, struct thread *thread)
+{
+	thread->wants = 0;
+	if (book->waiters)
+		book->waiters--;
+}
+
 /* A call on a known lock. */
 inlined void on_step(const struct config *c, const struct role *role, u64 cookie, u64 address)
 {
@@ -311,8 +318,11 @@ inlined void on_step(const struct config *c, const struct role *role, u64 cookie
 	}
 	if (step == RELEASED) {
 		/* From inside a timed wait: libc passes on a signal that it has not used. Nobody releases. */
-		if (thread->wants == lock)
+		if (thread->wants == lock && !c->switchable)
 			return;
+		/* Or the lock has been turned off meanwhile. */
+		if (thread->wants == lock)
+			end_want(book, thread);
 		if ((book->waiters || (book->since && book->since != kernel_ticks())) && is_due(&book->noted_at))
 			stack = AT_RELEASE;
 	} else if (step == WANT) {
@@ -339,11 +349,8 @@ inlined void on_step(const struct config *c, const struct role *role, u64 cookie
 		if (book->holder != tid)
 			change_holder(book, thread, tid, number);
 		book->since = kernel_ticks();
-		if (thread->wants == lock) {
-			thread->wants = 0;
-			if (book->waiters)
-				book->waiters--;
-		}
+		if (thread->wants == lock)
+			end_want(book, thread);
 		if (c->runtime)
 			learn_state(c, book, tid, lock);
 	}
@@ -373,7 +380,8 @@ int on_call(struct pt_regs *registers)
 	role = is_first(seat, address, &of_first) ? &of_first : map_lookup(&roles, &address);
 	if (role)
 		on_step(c, role, cookie, address);
-	else if (!map_lookup(&foreign, &address))
+	/* A foreign one that is made anew may be a lock's. */
+	else if (cookie == INIT || !map_lookup(&foreign, &address))
 		report(current_ids(c), cookie, address);
 	return 0;
 }

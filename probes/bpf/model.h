@@ -46,7 +46,7 @@ static long (*ring_output)(void *ring, void *data, u64 size, u64 flags) = (void 
 #define OUTERMOST (1ULL << 63)
 
 /* What the cookie of a probe says: the libc function, or the step that the runtime itself reports. */
-enum { SIGNAL, TIMED_WAIT, WAIT, STEPS = 4 };
+enum { SIGNAL, TIMED_WAIT, WAIT, INIT, STEPS };
 /* What a call means, as far as it matters here. */
 enum { WANT, ACQUIRED, RELEASED, YIELDED, OTHER };
 /* What an address is to a lock. */
@@ -69,6 +69,8 @@ struct config {
 	/* In the lock: the state of the thread that took it last, and 32 bits that are 1 while it is held. */
 	u64 last_holder;
 	u64 locked;
+	/* Whether the lock can be turned off: then who waits for it may come away without it. */
+	u64 switchable;
 	/* In a thread's state: the word by which its thread is recognised. */
 	u64 owner_word;
 	/* In a thread's state: pointer to the innermost frame, or to a C frame with that pointer at `top_inner`. */

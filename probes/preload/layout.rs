@@ -11,7 +11,7 @@ use core::{
 /// First word of the memory.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"gilscope");
 /// Number of this layout; the probe stays passive when it finds another.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Size of the whole, sealed into the memory file. Pages that were never used cost nothing.
 pub const RING_BYTES: usize = 32 << 20;
 /// How many threads can have events at the same time.
@@ -45,6 +45,9 @@ pub const KIND_LOST: u64 = 3;
 pub const KIND_STACK: u64 = 4;
 /// Kind of a record that means nothing, at the end of a chunk whose rest was too short.
 pub const KIND_FILLER: u64 = 5;
+
+/// Kind of a record: entry of `pthread_cond_init`.
+pub const KIND_INIT: u64 = 6;
 
 /// In the operand of a stack: the thread's own as it began to wait.
 pub const STACK_OF_WAITER: u64 = 0;

@@ -165,6 +165,8 @@ pub struct ThreadProfile {
 pub struct StackTime {
     /// The state.
     pub state: State,
+    /// The lock that the thread owned or wanted meanwhile; `None` if none, or if that was not seen.
+    pub lock: Option<LockId>,
     /// The stack.
     pub stack: StackId,
     /// The time.

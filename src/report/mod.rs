@@ -17,7 +17,7 @@ mod functions;
 mod kind;
 mod kinds;
 mod matrix;
-mod names;
+pub(crate) mod names;
 mod native;
 mod schema;
 mod verdict;

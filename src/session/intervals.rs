@@ -40,8 +40,11 @@ impl SwitchIntervals {
         self.next = now.later_by(PAUSE);
         let translator = self.translator.borrow();
         self.known.0.resize(translator.seats().len(), None);
-        for (known, seat) in self.known.0.iter_mut().zip(translator.seats()) {
-            *known = seat.switch_interval(memory).or(*known);
+        for (index, (known, seat)) in self.known.0.iter_mut().zip(translator.seats()).enumerate() {
+            // Any lock but the first may be gone, and its memory another's.
+            if index == 0 || known.is_none() {
+                *known = seat.switch_interval(memory).or(*known);
+            }
         }
     }
 

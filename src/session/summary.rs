@@ -2,7 +2,7 @@
 
 use crate::{
     model::{
-        profile::{Backend, Profile, Quality},
+        profile::{Backend, LockProfile, Profile, Quality},
         time::Nanos,
     },
     session::{
@@ -58,10 +58,21 @@ pub(super) fn profile(
         quality,
         stacks,
     };
+    name_alike(&mut profile.locks);
     // The in-target probe does not look for it.
     let collections = if backend == Backend::Preload { Collections::Unnoted } else { Collections::Noted };
     detail::complete(&mut profile, collections);
     profile
+}
+
+/// A lock that was alone when it was found has company now.
+fn name_alike(locks: &mut [LockProfile]) {
+    if locks.len() < 2 {
+        return;
+    }
+    for lock in locks.iter_mut().filter(|lock| lock.name == "GIL") {
+        lock.name.extend(lock.interpreter.map(|id| format!(" of interpreter {id}")));
+    }
 }
 
 /// What events and stacks have cost the target; unknown if either is.

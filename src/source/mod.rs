@@ -7,6 +7,7 @@ pub mod preload;
 pub mod renumber;
 pub mod run_delay;
 pub mod scheduler;
+mod switchable;
 pub mod uprobe;
 pub mod watchpoint;
 

@@ -49,8 +49,10 @@ fn frame(word: &str) -> Frame {
 
 fn thread(raw: i32, name: &str, counts: (u64, u64, u64), parts: &[(State, StackId, u64)]) -> ThreadProfile {
     let mut states = StateTimes::default();
-    let parts: Vec<StackTime> =
-        parts.iter().map(|(state, stack, us)| StackTime { state: *state, stack: *stack, time: micros(*us) }).collect();
+    let parts: Vec<StackTime> = parts
+        .iter()
+        .map(|(state, stack, us)| StackTime { state: *state, lock: None, stack: *stack, time: micros(*us) })
+        .collect();
     for part in &parts {
         states.add(part.state, part.time);
     }

@@ -66,7 +66,8 @@ impl Scene {
         let stack = self.profile.stacks.intern(life.at);
         let mut states = StateTimes::default();
         life.states.iter().for_each(|(state, time)| states.add(*state, millis(*time)));
-        let spread = life.states.iter().map(|(state, time)| StackTime { state: *state, stack, time: millis(*time) });
+        let spread =
+            life.states.iter().map(|(state, time)| StackTime { state: *state, lock: None, stack, time: millis(*time) });
         self.profile.threads.push(ThreadProfile {
             tid,
             name: format!("t{tid}"),

@@ -7,6 +7,7 @@ use crate::{
         layout::{Instruction, TopFrame},
         lock::LockLayout,
         runtime::{Runtime, cpython::CPython, toyvm::ToyLayout},
+        version::Build,
     },
 };
 
@@ -26,6 +27,7 @@ pub(crate) struct Config {
     home_inode: u64,
     last_holder: u64,
     locked: u64,
+    switchable: u64,
     pub(super) owner_word: u64,
     top: u64,
     top_inner: u64,
@@ -96,6 +98,7 @@ impl Config {
             runtime: 1,
             last_holder: layout.lock.last_holder,
             locked: layout.lock.locked,
+            switchable: u64::from(python.build == Build::FreeThreaded),
             owner_word: layout.thread.native_thread_id.unwrap_or(layout.thread.pthread),
             top,
             top_inner,
@@ -145,6 +148,7 @@ impl Config {
             self.home_inode,
             self.last_holder,
             self.locked,
+            self.switchable,
             self.owner_word,
             self.top,
             self.top_inner,

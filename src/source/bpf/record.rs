@@ -24,11 +24,15 @@ const ADDRESS_BITS: u32 = 48;
 /// evaluation loop.
 const OUTERMOST: u64 = 1 << 63;
 
+/// Stacks that wait for their calls; those of calls that were lost would wait for ever.
+const MOST_WAITING: usize = 4096;
+
 /// In the flags of a stack: the interpreter collects garbage for the thread.
 const COLLECTING: u8 = 8;
 
-/// Meanings in the order of their cookies; between the calls and the steps there is room.
-const CALLS: [CondFunction; 3] = [CondFunction::Signal, CondFunction::TimedWait, CondFunction::Wait];
+/// Meanings in the order of their cookies.
+const CALLS: [CondFunction; 4] =
+    [CondFunction::Signal, CondFunction::TimedWait, CondFunction::Wait, CondFunction::Init];
 const STEPS: [LockStep; 4] = [LockStep::Want, LockStep::Acquired, LockStep::Released, LockStep::Yielded];
 const FIRST_STEP: usize = 4;
 
@@ -112,6 +116,9 @@ impl Decoder {
             Kind::Holder => HitKind::Holder(stack(frames, flags)?),
             Kind::Owner => HitKind::Owner(stack(frames, flags)?),
             Kind::CallStack(cause) => {
+                if self.stacks.len() >= MOST_WAITING {
+                    self.stacks.clear();
+                }
                 self.stacks.insert(tid, CallStack { cause, stack: stack(frames, flags)? });
                 return Some(None);
             }
@@ -240,7 +247,7 @@ mod tests {
     #[test]
     fn nonsense_is_counted() {
         let mut decoder = Decoder::default();
-        for bytes in [record(0, 0, 0, &[]), record(1, 3, 0, &[]), record(1, 18, 3, &[]), vec![0; 23]] {
+        for bytes in [record(0, 0, 0, &[]), record(1, 8, 0, &[]), record(1, 18, 3, &[]), vec![0; 23]] {
             assert_eq!(decoder.decode(&bytes), None);
         }
         assert_eq!(decoder.malformed(), 4);
