@@ -50,14 +50,6 @@ pub struct RunSession {
     ended: Option<ExitStatus>,
 }
 
-/// An interpreter that runs in the launched process.
-enum Found {
-    /// It can be recorded with what is in place.
-    InReach(Watch, Target),
-    /// What was put in place has no effect on it.
-    OutOfReach,
-}
-
 /// How long between two looks for the interpreter; it takes some ten milliseconds to start.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -109,14 +101,14 @@ impl RunSession {
     fn begin(&mut self, watch: Watch) -> Result<Recording, SessionError> {
         let mut fallen = std::mem::take(&mut self.fallen);
         let why = match self.await_interpreter(watch)? {
-            Found::InReach(watch, target) => match watch.begin(target, self.options) {
+            Some((watch, target)) => match watch.begin(target, self.options) {
                 Ok(mut recording) => {
                     recording.note(ladder::taken(self.rung, &fallen, self.options.notes));
                     return Ok(recording);
                 }
                 Err(why) => why,
             },
-            Found::OutOfReach => SessionError::ProbeNotLoaded,
+            None => SessionError::ProbeNotLoaded,
         };
         if self.options.backend != BackendChoice::Auto {
             return Err(why);
@@ -153,14 +145,14 @@ impl RunSession {
         }
     }
 
-    /// Waits until an interpreter runs and can be described.
-    fn await_interpreter(&mut self, mut watch: Watch) -> Result<Found, SessionError> {
+    /// Waits until an interpreter runs and can be described; `None` if what was put in place has no effect on it.
+    fn await_interpreter(&mut self, mut watch: Watch) -> Result<Option<(Watch, Target)>, SessionError> {
         loop {
             if let Some(target) = watch.look()? {
-                return Ok(Found::InReach(watch, target));
+                return Ok(Some((watch, target)));
             }
             if watch.has_missed() {
-                return Ok(Found::OutOfReach);
+                return Ok(None);
             }
             if let Some(status) = self.child.try_wait().map_err(SessionError::Wait)? {
                 self.ended = Some(status);

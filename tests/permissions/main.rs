@@ -17,7 +17,7 @@ use crate::{
     cell::Cell,
     document::{Document, facts, table},
     live::{outcome, privilege::is_root},
-    situation::{Mode, Situation, Stage},
+    situation::{Situation, Stage},
 };
 
 #[test]
@@ -61,7 +61,6 @@ fn compare(table: &str) {
     }
 }
 
-/// Root on a usual machine can attach and launch, whatever else is shut.
 #[test]
 fn a_cell_is_what_was_delivered() {
     let works = Cell::Works { exact: true, doctor: true };

@@ -27,7 +27,8 @@ pub(super) fn climb(
 ) -> Result<(Rung, Recording), SessionError> {
     let pid = target.pid;
     let mut fallen = fallen;
-    for rung in Rung::for_attach(options.backend) {
+    let known: Vec<Rung> = fallen.iter().map(|fallen| fallen.rung).collect();
+    for rung in Rung::for_attach(options.backend).filter(|rung| !known.contains(rung)) {
         match rung.attach(target, options) {
             Ok(mut recording) => {
                 recording.note(taken(rung, &fallen, options.notes));
