@@ -10,7 +10,7 @@ use crate::{
         messages::{Messages, Verbosity, columns},
         plan::{AttachPlan, Plan, RecordPlan, RunPlan, ToyVmPlan},
     },
-    model::profile::Profile,
+    model::family::Family,
     report::{Report, json::Json, outlet::Outlet, text::Text},
     session::{
         attach::AttachSession,
@@ -40,7 +40,7 @@ fn run(plan: RunPlan, messages: Messages) -> anyhow::Result<Exit> {
     let command = Command { executable: plan.program.into(), arguments: plan.arguments };
     let mut session = RunSession::start(command, options(&plan.record), signals)?;
     let recorded = session.record();
-    let written = recorded.map_err(anyhow::Error::from).and_then(|profile| outlets.fill(&profile, messages));
+    let written = recorded.map_err(anyhow::Error::from).and_then(|family| outlets.fill(&family, messages));
     let exit = match &written {
         Ok(()) => Exit::Done,
         Err(error) => {
@@ -93,8 +93,8 @@ fn toy_vm(plan: ToyVmPlan) -> anyhow::Result<Exit> {
 fn options(plan: &RecordPlan) -> RecordOptions {
     let progress = if plan.verbosity == Verbosity::Quiet { ProgressLine::Hidden } else { ProgressLine::OnTerminal };
     let notes = if plan.verbosity == Verbosity::Verbose { NoteDetail::Full } else { NoteDetail::Brief };
-    let RecordPlan { duration, rate, long_hold, frames, backend, .. } = *plan;
-    RecordOptions { duration, rate, long_hold, frames, backend, progress, notes }
+    let RecordPlan { duration, rate, long_hold, frames, reach, backend, .. } = *plan;
+    RecordOptions { duration, rate, long_hold, frames, backend, reach, progress, notes }
 }
 
 /// Where the reports go; opened before anything starts, so that a bad path fails in the first second.
@@ -110,15 +110,15 @@ impl Outlets {
         Ok(Self { main: (Outlet::open(&plan.output)?, plan.report()), json, shown: plan.output.to_string() })
     }
 
-    fn fill(self, profile: &Profile, messages: Messages) -> anyhow::Result<()> {
+    fn fill(self, family: &Family, messages: Messages) -> anyhow::Result<()> {
         let (outlet, report) = self.main;
-        outlet.fill(&*report, profile)?;
+        outlet.fill_family(&*report, family)?;
         if let Some(json) = self.json {
-            json.fill(&Json, profile)?;
+            json.fill_family(&Json, family)?;
         }
         if messages.wants_summary() {
             let mut text = Vec::new();
-            Text::fitting(columns()).write(profile, &mut text)?;
+            Text::fitting(columns()).write_family(family, &mut text)?;
             messages.summary(&String::from_utf8_lossy(&text));
         }
         messages.say(&format!("wrote {}", self.shown));

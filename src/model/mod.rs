@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod event;
+pub mod family;
 pub mod ids;
 pub mod machine;
 pub mod profile;

@@ -16,7 +16,7 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    model::profile::Profile,
+    model::{family::Family, profile::Profile},
     report::{Report, ReportError},
 };
 
@@ -120,9 +120,18 @@ impl Outlet {
 
     /// Writes `report` of `profile`. The old content, if any, goes only once the new one is complete in memory.
     pub fn fill(self, report: &dyn Report, profile: &Profile) -> Result<(), OutletError> {
+        self.fill_with(|bytes| report.write(profile, bytes))
+    }
+
+    /// The same of several processes.
+    pub fn fill_family(self, report: &dyn Report, family: &Family) -> Result<(), OutletError> {
+        self.fill_with(|bytes| report.write_family(family, bytes))
+    }
+
+    fn fill_with(self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), ReportError>) -> Result<(), OutletError> {
         let to = self.name();
         let mut bytes = Vec::new();
-        report.write(profile, &mut bytes).map_err(|source| OutletError::Render { to: to.clone(), source })?;
+        write(&mut bytes).map_err(|source| OutletError::Render { to: to.clone(), source })?;
         let written = match self.place {
             Place::Stdout => written_to_stdout(&bytes),
             Place::File(file) => file.replace_content(&bytes),

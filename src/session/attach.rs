@@ -2,16 +2,19 @@
 
 use crate::{
     model::{
+        family::{Family, Reach},
         ids::Pid,
-        profile::{Backend, Profile},
+        profile::Backend,
     },
     session::{
         error::SessionError,
+        family::{Household, births, family},
         options::RecordOptions,
         recording::{End, Recording},
         signals::Signals,
         uprobe,
     },
+    source::kin::KinStream,
     target::discover::Target,
 };
 
@@ -20,6 +23,7 @@ use crate::{
 pub struct AttachSession {
     pid: Pid,
     recording: Recording,
+    household: Option<Household>,
     signals: Signals,
 }
 
@@ -27,17 +31,28 @@ impl AttachSession {
     /// Attaches to `pid`; from now on everything is recorded.
     pub fn start(pid: Pid, options: RecordOptions, signals: Signals) -> Result<Self, SessionError> {
         let target = Target::discover(pid)?;
-        let recording = match options.backend.for_attach().backend {
-            Backend::Uprobe => uprobe::attach(target, options)?,
-            Backend::Preload => return Err(SessionError::PreloadNeedsLaunch),
-        };
-        Ok(Self { pid, recording, signals })
+        if options.backend.for_attach().backend == Backend::Preload {
+            return Err(SessionError::PreloadNeedsLaunch);
+        }
+        if options.reach == Reach::Root {
+            let recording = uprobe::attach(target, options, None)?;
+            return Ok(Self { pid, recording, household: None, signals });
+        }
+        let there = births::descendants(pid);
+        let kin = KinStream::open(pid, there.iter().map(|(child, _)| *child).collect())?.shared();
+        let recording = uprobe::attach(target, options, Some(&kin))?;
+        let mut household = Household::with_uprobes(kin, (pid, options), &recording);
+        there.into_iter().for_each(|(child, parent)| household.add_existing(child, Some(parent)));
+        Ok(Self { pid, recording, household: Some(household), signals })
     }
 
     /// Records to the end.
-    pub fn record(mut self) -> Profile {
+    pub fn record(mut self) -> Family {
         let end = loop {
             self.recording.turn();
+            if let Some(household) = &mut self.household {
+                household.turn(&self.recording);
+            }
             if !has_threads(self.pid) {
                 break End::TargetEnded;
             }
@@ -46,7 +61,10 @@ impl AttachSession {
             }
             self.recording.pause();
         };
-        self.recording.finish(end)
+        if let Some(household) = &mut self.household {
+            household.stop(&self.recording);
+        }
+        family(self.recording.finish(end), self.household)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
         stacks::{SharedStacks, no_stack},
     },
     source::{Source, Tally, calls::SharedTranslator, order::Merger},
+    target::lock::LockSeat,
 };
 
 /// Computing: two system calls, a wake-up's way back through libc, and two hits of uprobes. A step: a wake-up, two mutexes
@@ -55,6 +56,10 @@ pub(super) struct Recorded {
     pub(super) tally: Tally,
     /// Events that arrived after later ones had been booked.
     pub(super) late: u64,
+    /// From the start of the window to the moment at which the process executed another program, which ended it.
+    pub(super) replaced: Option<Nanos>,
+    /// Start of the window.
+    pub(super) start: MonoNanos,
 }
 
 /// The parts an engine is made of.
@@ -114,11 +119,16 @@ impl Engine {
     pub(super) fn turn(&mut self, limit: Option<MonoNanos>) {
         let watermark = self.drain();
         self.book(limit.map_or(watermark, |limit| watermark.min(limit)));
-        if let Some(sampler) = &mut self.sampler {
+        if let Some(sampler) = self.sampler.as_mut().filter(|_| self.ledger.replaced().is_none()) {
             let activity = if self.quiet < QUIET_TURNS { Activity::Lively } else { Activity::Quiet };
             let scene = Scene { ledger: &self.ledger, booked: watermark, activity };
             sampler.sample(scene, &mut self.stacks.borrow_mut(), self.merger.inbox());
         }
+    }
+
+    /// The locks found so far.
+    pub(super) fn seats(&self) -> Vec<LockSeat> {
+        self.translator.borrow().seats().to_vec()
     }
 
     /// Rests until the next turn is due, or something wants to be looked at at once.
@@ -166,7 +176,15 @@ impl Engine {
     fn close(self, end: MonoNanos) -> Recorded {
         let tally = self.tally();
         let late = self.merger.late();
-        Recorded { attribution: self.ledger.finish(end), stacks: self.stacks.take(), tally, late }
+        let replaced = self.ledger.replaced().map(|at| at.saturating_since(self.started));
+        Recorded {
+            replaced,
+            start: self.started,
+            attribution: self.ledger.finish(end),
+            stacks: self.stacks.take(),
+            tally,
+            late,
+        }
     }
 
     fn drain(&mut self) -> MonoNanos {

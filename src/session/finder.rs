@@ -27,3 +27,13 @@ impl FindLocks for LiveLocks {
         self.target.locks(&self.memory).ok()
     }
 }
+
+/// The locks of a process that was forked, or is over: those that its parent had. The memory of both is laid out alike.
+#[derive(Debug)]
+pub(super) struct InheritedLocks(pub(super) Vec<LockSeat>);
+
+impl FindLocks for InheritedLocks {
+    fn find_locks(&mut self) -> Option<Vec<LockSeat>> {
+        Some(self.0.clone())
+    }
+}

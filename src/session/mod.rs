@@ -7,6 +7,7 @@ pub mod attach;
 mod detail;
 mod engine;
 pub mod error;
+mod family;
 mod finder;
 mod intervals;
 mod joiner;

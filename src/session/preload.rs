@@ -8,10 +8,18 @@ use std::{
 
 use crate::{
     ledger::LockStart,
-    model::{event::SeenCpu, ids::Pid, profile::Backend, recorded::RecordedStack, time::MonoNanos},
+    model::{
+        event::{Event, SeenCpu},
+        family::Reach,
+        ids::Pid,
+        profile::Backend,
+        recorded::RecordedStack,
+        time::MonoNanos,
+    },
     perf::{clock, error::PerfError},
     session::{
         error::SessionError,
+        family::Household,
         finder::LiveLocks,
         joiner::Joiner,
         namer::Namer,
@@ -24,8 +32,9 @@ use crate::{
     source::{
         Source,
         bpf::LoadedPrograms,
-        calls::Translator,
-        preload::Prepared,
+        calls::{SharedTranslator, Translator},
+        kin::{KinStream, SharedKin},
+        preload::{Pool, PreloadSource, Prepared},
         scheduler::{SchedulerSource, Scope},
     },
     stack::resolver::Resolver,
@@ -36,6 +45,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct PreloadWatch {
     prepared: Prepared,
+    /// There when other processes are recorded, too.
+    pool: Option<Pool>,
+    kin: Option<SharedKin>,
     scheduler: Result<SchedulerSource, PerfError>,
     programs: Option<LoadedPrograms>,
     child: Pid,
@@ -47,8 +59,11 @@ pub(super) struct PreloadWatch {
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Makes the probe, and has `program` load it.
-pub(super) fn prepare(program: &mut Program) -> Result<Prepared, SessionError> {
-    let prepared = Prepared::new()?;
+pub(super) fn prepare(program: &mut Program, reach: Reach) -> Result<Prepared, SessionError> {
+    let prepared = match reach {
+        Reach::Root => Prepared::new()?,
+        Reach::Descendants => Prepared::for_family()?,
+    };
     let own = std::env::var_os("LD_PRELOAD");
     program.environment.extend(prepared.environment(own.as_deref()));
     program.inherit.extend(prepared.inherited_fds().iter().map(std::os::fd::AsRawFd::as_raw_fd));
@@ -57,11 +72,18 @@ pub(super) fn prepare(program: &mut Program) -> Result<Prepared, SessionError> {
 
 impl PreloadWatch {
     /// Watches the held child's scheduling, from before its first instruction.
-    pub(super) fn before_start(prepared: Prepared, child: Pid, options: RecordOptions) -> Self {
+    pub(super) fn before_start(mut prepared: Prepared, child: Pid, options: RecordOptions) -> Self {
         // Where they are not permitted, stacks are sampled in other ways.
         let programs = options.rate.and_then(|_| LoadedPrograms::load().ok());
-        let scheduler = SchedulerSource::open(child, Scope::BeforeExec);
-        Self { prepared, scheduler, programs, child, started: clock::now(), claimed_since: None }
+        let pool = prepared.take_pool();
+        let (kin, scheduler) = match &pool {
+            None => (None, SchedulerSource::open(child, Scope::BeforeExec)),
+            Some(_) => match KinStream::open(child, Vec::new()).map(KinStream::shared) {
+                Err(error) => (None, Err(error)),
+                Ok(kin) => (Some(Rc::clone(&kin)), SchedulerSource::of_kin(kin, child, Scope::BeforeExec)),
+            },
+        };
+        Self { prepared, pool, kin, scheduler, programs, child, started: clock::now(), claimed_since: None }
     }
 
     /// The target, once an interpreter has claimed the probe and can be described.
@@ -77,17 +99,47 @@ impl PreloadWatch {
         }
     }
 
-    pub(super) fn begin(self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
-        let (mut start, mut scheduler, mut cpu) = (self.started, self.scheduler, SeenCpu::Asleep);
+    pub(super) fn begin(
+        self,
+        target: Target,
+        options: RecordOptions,
+    ) -> Result<(Recording, Option<Household>), SessionError> {
+        let (mut start, mut scheduler, mut cpu) = (self.started, self.scheduler, Some(SeenCpu::Asleep));
         if target.pid != self.child {
-            // A wrapper has started the interpreter: it is watched from now on.
-            scheduler = SchedulerSource::open(target.pid, Scope::Running);
-            (start, cpu) = (clock::now(), SeenCpu::Runnable);
+            // A wrapper has started the interpreter: it is watched from now on, unless the whole family is.
+            (start, scheduler, cpu) = match &self.kin {
+                Some(kin) => (start, Ok(SchedulerSource::of_born(Rc::clone(kin), target.pid)), None),
+                None => (clock::now(), SchedulerSource::open(target.pid, Scope::Running), Some(SeenCpu::Runnable)),
+            };
         }
         let translator = Rc::new(RefCell::new(Translator::new(Some(Box::new(LiveLocks::of(&target)?)))));
         let calls = Rc::clone(&translator);
-        let mut source =
+        let source =
             self.prepared.into_source(target.pid, Box::new(move |call, out| calls.borrow_mut().translate(call, out)));
+        let first = cpu.map(|cpu| first_thread(target.pid.main_thread(), start, cpu, LockStart::Free));
+        let parts = Parts { source, translator, scheduler, programs: self.programs, start, first };
+        let recording = parts.begin(target, options);
+        let household = self.pool.map(|pool| Household::with_pool(pool, self.kin, (self.child, options), &recording));
+        Ok((recording, household))
+    }
+}
+
+/// What a recording with the in-target probe is made of.
+pub(super) struct Parts {
+    pub(super) source: PreloadSource,
+    /// Shared with `source`.
+    pub(super) translator: SharedTranslator,
+    pub(super) scheduler: Result<SchedulerSource, PerfError>,
+    /// Those that sample running threads, where the kernel lets them.
+    pub(super) programs: Option<LoadedPrograms>,
+    pub(super) start: MonoNanos,
+    /// The sighting of the first thread, unless the scheduler tells of its birth.
+    pub(super) first: Option<Event>,
+}
+
+impl Parts {
+    pub(super) fn begin(self, target: Target, options: RecordOptions) -> Recording {
+        let Self { mut source, translator, scheduler, programs, start, first } = self;
         let stacks = SharedStacks::default();
         let mut wait_stacks = WaitStacks::Read;
         if let Some(resolver) = resolver(&target, options) {
@@ -103,14 +155,13 @@ impl PreloadWatch {
         match scheduler {
             Ok(scheduler) => {
                 let reading = StackReading { rate: options.rate, stacks: &stacks, joiner: joiner.as_ref() };
-                let sampling = Sampling::of((&target, &translator), (scheduler, self.programs), reading, &mut notes);
+                let sampling = Sampling::of((&target, &translator), (scheduler, programs), reading, &mut notes);
                 running = sampling.running;
                 sources.push(sampling.source);
             }
             Err(error) => notes.push(format!("no scheduler evidence: {error}; running and blocked are unknown")),
         }
         let (backend, lock_start) = (Backend::Preload, LockStart::Free);
-        let first = first_thread(target.pid.main_thread(), start, cpu, lock_start);
         let beginning = Beginning {
             target,
             translator,
@@ -124,8 +175,8 @@ impl PreloadWatch {
             notes,
         };
         let mut recording = Recording::begin(beginning, options);
-        recording.engine().add([first]);
-        Ok(recording)
+        recording.engine().add(first);
+        recording
     }
 }
 

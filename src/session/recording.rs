@@ -24,7 +24,7 @@ use crate::{
     },
     source::{Source, calls::SharedTranslator},
     stack::reader::StackReader,
-    target::{discover::Target, memory::ProcessMemory},
+    target::{discover::Target, lock::LockSeat, memory::ProcessMemory},
 };
 
 /// Why a recording ends.
@@ -84,12 +84,32 @@ impl Recording {
         &mut self.engine
     }
 
+    /// Adds what the reader of the report should know.
+    pub(super) fn note(&mut self, words: String) {
+        self.notes.push(words);
+    }
+
     /// One turn: take what there is, book it, read stacks.
     pub(super) fn turn(&mut self) {
         self.engine.turn(self.limit());
         self.intervals.look();
         let (elapsed, threads, lock_events) = self.engine.progress();
         self.progress.show(elapsed, threads, lock_events);
+    }
+
+    /// The locks found so far.
+    pub(super) fn seats(&self) -> Vec<LockSeat> {
+        self.engine.seats()
+    }
+
+    /// Start of the window.
+    pub(super) fn started(&self) -> MonoNanos {
+        self.started
+    }
+
+    /// Whom it records.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
     }
 
     /// Rests until something is due.

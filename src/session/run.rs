@@ -10,9 +10,10 @@ use std::{
 };
 
 use crate::{
-    model::profile::{Backend, Profile},
+    model::{family::Family, profile::Backend},
     session::{
         error::SessionError,
+        family::family,
         options::RecordOptions,
         preload::{self, PreloadWatch},
         recording::End,
@@ -61,14 +62,14 @@ impl RunSession {
         };
         let (child, watch) = match options.backend.for_launch().backend {
             Backend::Preload => {
-                let prepared = preload::prepare(&mut program)?;
+                let prepared = preload::prepare(&mut program, options.reach)?;
                 let suspended = program.suspended()?;
                 let watch = PreloadWatch::before_start(prepared, suspended.pid(), options);
                 (suspended.start()?, Watch::Preload(Box::new(watch)))
             }
             Backend::Uprobe => {
                 let suspended = program.suspended()?;
-                let watch = UprobeWatch::before_start(suspended.pid())?;
+                let watch = UprobeWatch::before_start(suspended.pid(), options.reach)?;
                 (suspended.start()?, Watch::Uprobe(watch))
             }
         };
@@ -76,12 +77,16 @@ impl RunSession {
     }
 
     /// Records until the program ends, the duration is over or a signal ends the recording.
-    pub fn record(&mut self) -> Result<Profile, SessionError> {
+    pub fn record(&mut self) -> Result<Family, SessionError> {
         let watch = self.watch.take().ok_or_else(|| self.no_interpreter())?;
         let (watch, target) = self.await_interpreter(watch)?;
-        let mut recording = watch.begin(target, self.options).map_err(|error| self.unless_ended(error))?;
+        let begun = watch.begin(target, self.options).map_err(|error| self.unless_ended(error))?;
+        let (mut recording, mut household) = begun;
         let end = loop {
             recording.turn();
+            if let Some(household) = &mut household {
+                household.turn(&recording);
+            }
             if let Some(status) = self.child.try_wait().ok().flatten() {
                 self.ended = Some(status);
                 break End::TargetEnded;
@@ -91,9 +96,12 @@ impl RunSession {
             }
             recording.pause();
         };
+        if let Some(household) = &mut household {
+            household.stop(&recording);
+        }
         let profile = recording.finish(end);
         let never_began = end == End::TargetEnded && profile.locks.is_empty() && !profile.target.free_threaded;
-        if never_began { Err(self.no_interpreter()) } else { Ok(profile) }
+        if never_began { Err(self.no_interpreter()) } else { Ok(family(profile, household)) }
     }
 
     /// That the program has ended explains whatever else went wrong.

@@ -6,6 +6,7 @@ use crate::{
     ledger::LockStart,
     model::{
         event::{Event, LostEvents, SeenCpu, What},
+        family::Reach,
         ids::{LockId, Pid, Tid},
         profile::Backend,
         time::{MonoNanos, Nanos},
@@ -13,6 +14,7 @@ use crate::{
     perf::clock,
     session::{
         error::SessionError,
+        family::Household,
         finder::LiveLocks,
         joiner::Joiner,
         options::{NoteDetail, RecordOptions},
@@ -25,7 +27,8 @@ use crate::{
         Source,
         bpf::{BpfSource, error::BpfSourceError},
         calls::{SharedTranslator, Translator},
-        scheduler::Scope,
+        kin::{KinStream, SharedKin},
+        scheduler::{SchedulerSource, Scope},
         uprobe::{UprobeOptions, UprobeSource, cost::measure_cost, sweep::Sweeper},
     },
     target::{
@@ -48,6 +51,8 @@ pub(super) struct UprobeWatch {
     armed: CondLibrary,
     translator: SharedTranslator,
     child: Pid,
+    /// There when other processes are recorded, too.
+    kin: Option<SharedKin>,
     started: MonoNanos,
     looks: u32,
 }
@@ -57,11 +62,16 @@ const EAGER_LOOKS: u32 = 200;
 
 impl UprobeWatch {
     /// Arms the probes on the held child.
-    pub(super) fn before_start(child: Pid) -> Result<Self, SessionError> {
+    pub(super) fn before_start(child: Pid, reach: Reach) -> Result<Self, SessionError> {
+        let kin = match reach {
+            Reach::Root => None,
+            Reach::Descendants => Some(KinStream::open(child, Vec::new())?.shared()),
+        };
         let armed = CondLibrary::of_self()?;
         let translator = Rc::new(RefCell::new(Translator::new(None)));
-        let (probes, why_no_programs) = LockProbes::arm(child, Scope::BeforeExec, armed.sites.clone(), &translator)?;
-        Ok(Self { probes, why_no_programs, armed, translator, child, started: clock::now(), looks: 0 })
+        let (probes, why_no_programs) =
+            LockProbes::arm((child, Scope::BeforeExec), kin.as_ref(), armed.sites.clone(), &translator)?;
+        Ok(Self { probes, why_no_programs, armed, translator, child, kin, started: clock::now(), looks: 0 })
     }
 
     /// The target, once the child has become an interpreter and has mapped its C library.
@@ -74,7 +84,11 @@ impl UprobeWatch {
         linked.then_some(target)
     }
 
-    pub(super) fn begin(mut self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
+    pub(super) fn begin(
+        mut self,
+        target: Target,
+        options: RecordOptions,
+    ) -> Result<(Recording, Option<Household>), SessionError> {
         let mut notes = vec![self.probes.note(self.why_no_programs, options.notes)];
         let (mut lock_start, mut missed) = (LockStart::Free, None);
         if self.armed.is_mapped_by(target.pid) == Some(false) {
@@ -111,7 +125,8 @@ impl UprobeWatch {
         };
         let mut recording = Recording::begin(beginning, options);
         recording.engine().add([first].into_iter().chain(missed).chain(as_events(seen, seen_at)));
-        Ok(recording)
+        let household = self.kin.map(|kin| Household::with_uprobes(kin, (self.child, options), &recording));
+        Ok((recording, household))
     }
 }
 
@@ -121,10 +136,14 @@ fn missing_before(armed: MonoNanos, tid: Tid) -> Event {
 }
 
 /// Arms uprobes on a running target, sees what each of its threads is doing, and begins to record.
-pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
+pub(super) fn attach(
+    target: Target,
+    options: RecordOptions,
+    kin: Option<&SharedKin>,
+) -> Result<Recording, SessionError> {
     let memory = ProcessMemory::open(target.pid)?;
     let translator = Rc::new(RefCell::new(Translator::new(Some(Box::new(LiveLocks::of(&target)?)))));
-    let (probes, why) = LockProbes::arm(target.pid, Scope::Running, target.sites()?, &translator)?;
+    let (probes, why) = LockProbes::arm((target.pid, Scope::Running), kin, target.sites()?, &translator)?;
     let mut notes = vec![probes.note(why, options.notes)];
     translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
     let seats = numbered_seats(&translator);
@@ -171,12 +190,16 @@ fn as_events(seen: Vec<SeenThread>, at: MonoNanos) -> impl Iterator<Item = Event
 impl LockProbes {
     /// Programs in the kernel where they can run, else tracepoints that report every hit.
     fn arm(
-        pid: Pid,
-        scope: Scope,
+        (pid, scope): (Pid, Scope),
+        kin: Option<&SharedKin>,
         sites: Vec<Site>,
         translator: &SharedTranslator,
     ) -> Result<(Self, Option<BpfSourceError>), SessionError> {
-        match BpfSource::arm(pid, scope, &sites, Rc::clone(translator)) {
+        let scheduler = || match kin {
+            Some(kin) => SchedulerSource::of_kin(Rc::clone(kin), pid, scope),
+            None => SchedulerSource::open(pid, scope),
+        };
+        match BpfSource::arm_beside(pid, scheduler, &sites, Rc::clone(translator)) {
             Ok(source) => Ok((Self::Programs(Box::new(source)), None)),
             Err(why) => Ok((Self::Tracepoints(Box::new(arm_tracepoints(pid, scope, sites, translator)?)), Some(why))),
         }

@@ -2,7 +2,8 @@
 
 use crate::{
     session::{
-        error::SessionError, options::RecordOptions, preload::PreloadWatch, recording::Recording, uprobe::UprobeWatch,
+        error::SessionError, family::Household, options::RecordOptions, preload::PreloadWatch, recording::Recording,
+        uprobe::UprobeWatch,
     },
     target::discover::Target,
 };
@@ -23,8 +24,12 @@ impl Watch {
         }
     }
 
-    /// Begins to record.
-    pub(super) fn begin(self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
+    /// Begins to record, the other processes as well if that is wanted.
+    pub(super) fn begin(
+        self,
+        target: Target,
+        options: RecordOptions,
+    ) -> Result<(Recording, Option<Household>), SessionError> {
         match self {
             Self::Preload(watch) => watch.begin(target, options),
             Self::Uprobe(watch) => watch.begin(target, options),

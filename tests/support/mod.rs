@@ -90,6 +90,7 @@ pub fn shop() -> Profile {
             runtime_version: "3.12.1".to_owned(),
             free_threaded: false,
         },
+        start: MonoNanos::from_monotonic(0),
         window: Nanos::from_nanos(10_000_000_000),
         backend: Backend::Preload,
         exact: true,

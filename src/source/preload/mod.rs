@@ -8,6 +8,7 @@ mod clock;
 mod file;
 #[path = "../../../probes/preload/layout.rs"]
 mod layout;
+mod pool;
 mod prepared;
 mod reader;
 mod reading;
@@ -20,6 +21,7 @@ mod tests;
 use std::io;
 
 pub use self::{
+    pool::{Origin, Pool, Room, RoomNumber},
     prepared::Prepared,
     reading::{CallSink, PreloadSource},
 };

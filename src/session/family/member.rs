@@ -1,0 +1,119 @@
+//! One program of one process, from its first sight to what is known of it in the end.
+
+use crate::{
+    model::{
+        family::{Began, Record, Relative, RelativeEnd},
+        ids::Pid,
+        profile::Profile,
+        time::{MonoNanos, Nanos},
+    },
+    session::recording::Recording,
+    source::preload::{Room, RoomNumber},
+    target::{discover::Target, lock::LockSeat},
+};
+
+/// A process, or a program that it executed later than another one that was recorded.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) pid: Pid,
+    pub(super) parent: Option<Pid>,
+    pub(super) command: String,
+    pub(super) began: Began,
+    /// Its birth or its first sight.
+    pub(super) start: MonoNanos,
+    /// When it executed its program, if it was seen to.
+    pub(super) executed: Option<MonoNanos>,
+    pub(super) ended: Option<(MonoNanos, RelativeEnd)>,
+    pub(super) state: State,
+    /// What its forked children look like, once that is known.
+    pub(super) likeness: Option<Likeness>,
+    /// When it was last looked at for an interpreter, and how often.
+    pub(super) looked: MonoNanos,
+    pub(super) looks: u32,
+}
+
+/// What a forked child has in common with its parent.
+#[derive(Debug, Clone)]
+pub(super) struct Likeness {
+    pub(super) target: Target,
+    pub(super) seats: Vec<LockSeat>,
+}
+
+/// How far it has come.
+#[derive(Debug)]
+pub(super) enum State {
+    /// It has not been seen to have an interpreter.
+    Watched,
+    /// It records by itself, and is not described yet.
+    Waiting(Box<Room>),
+    /// It is recorded.
+    Recording(Box<Recording>, Option<RoomNumber>),
+    /// It was recorded.
+    Done(Box<Profile>),
+    /// It had an interpreter and could not be recorded.
+    Missed(String),
+}
+
+impl Likeness {
+    /// Of the process that `recording` is about.
+    pub(super) fn of(recording: &Recording) -> Self {
+        Self { target: recording.target().clone(), seats: recording.seats() }
+    }
+}
+
+impl Member {
+    pub(super) fn new(pid: Pid, parent: Option<Pid>, began: Began, start: MonoNanos) -> Self {
+        Self {
+            pid,
+            parent,
+            command: String::new(),
+            began,
+            start,
+            executed: None,
+            ended: None,
+            state: State::Watched,
+            likeness: None,
+            looked: MonoNanos::from_monotonic(0),
+            looks: 0,
+        }
+    }
+
+    /// Whether there is an interpreter of its own that a program executed at `at` replaces.
+    pub(super) fn ran_interpreter_before(&self, at: MonoNanos) -> bool {
+        match &self.state {
+            State::Waiting(room) => room.begun < at,
+            State::Recording(recording, _) => recording.started() < at,
+            State::Done(_) | State::Missed(_) => true,
+            State::Watched => false,
+        }
+    }
+
+    /// How long its present program has run by `now`.
+    pub(super) fn age(&self, now: MonoNanos) -> Nanos {
+        now.saturating_since(self.executed.unwrap_or(self.start))
+    }
+
+    /// What is known of it in the end; `refused`: how many processes found no room to record.
+    pub(super) fn into_relative(self, started: MonoNanos, now: MonoNanos, refused: u32) -> Relative {
+        let (until, end) = self.ended.unwrap_or((now, RelativeEnd::Alive));
+        let record = match self.state {
+            State::Done(profile) => Record::Profile(profile),
+            State::Missed(why) => Record::Missed { why },
+            State::Recording(..) | State::Waiting(_) => Record::Missed { why: "it was not read to its end".to_owned() },
+            State::Watched if self.began == Began::Forked && refused > 0 => {
+                Record::Missed { why: "so many processes were recorded that there was no room".to_owned() }
+            }
+            State::Watched => Record::NoInterpreter,
+        };
+        Relative {
+            pid: self.pid,
+            parent: self.parent,
+            command: self.command,
+            began: self.began,
+            start: self.start.saturating_since(started),
+            lifetime: until.saturating_since(self.start),
+            end,
+            record,
+        }
+    }
+}

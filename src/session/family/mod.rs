@@ -1,0 +1,240 @@
+//! The other processes of a program that is recorded: who they are, and a recording of each that has an interpreter.
+//!
+//! The root's recording is not ours; it only tells when ours began and what its forked children look like. Invariant: each
+//! process that was seen is in the result once for each program with an interpreter that it ran, recorded or with the
+//! reason why not; a process that vanishes while it is looked at is no failure.
+
+mod begin;
+pub(super) mod births;
+mod member;
+
+use rustc_hash::FxHashMap;
+
+use crate::{
+    model::{
+        family::{Began, Family, Reach, Relative, RelativeEnd},
+        ids::Pid,
+        profile::Profile,
+        time::MonoNanos,
+    },
+    perf::clock,
+    session::{
+        family::{
+            begin::Way,
+            births::Births,
+            member::{Member, State},
+        },
+        options::RecordOptions,
+        recording::Recording,
+    },
+    source::{
+        kin::{SharedKin, Turn, TurnKind},
+        preload::{Pool, Room},
+    },
+    target::process,
+};
+
+/// The profiles of all processes.
+pub(super) fn family(root: Profile, household: Option<Household>) -> Family {
+    match household {
+        None => Family::alone(root),
+        Some(household) => Family { root, relatives: household.into_relatives(), reach: Reach::Descendants },
+    }
+}
+
+/// The other processes.
+#[derive(Debug)]
+pub(super) struct Household {
+    way: Way,
+    /// Tells of births and ends; `None` where the kernel does not let us watch, and `/proc` is asked instead.
+    kin: Option<SharedKin>,
+    births: Births,
+    /// The process that was launched or attached to, whether or not it is the one that the root's recording is about.
+    first: Pid,
+    /// Whom the root's recording is about.
+    root: Pid,
+    started: MonoNanos,
+    /// Programs that `root` executed before were not recorded.
+    root_known: MonoNanos,
+    options: RecordOptions,
+    members: Vec<Member>,
+    /// The last program of each process.
+    latest: FxHashMap<Pid, usize>,
+}
+
+impl Household {
+    /// Processes record by themselves, in rooms of `pool`.
+    pub(super) fn with_pool(
+        pool: Pool,
+        kin: Option<SharedKin>,
+        launched: (Pid, RecordOptions),
+        root: &Recording,
+    ) -> Self {
+        Self::new(Way::Pool(Box::new(pool)), kin, launched, root)
+    }
+
+    /// Uprobes are armed on each process as soon as it is seen.
+    pub(super) fn with_uprobes(kin: SharedKin, first: (Pid, RecordOptions), root: &Recording) -> Self {
+        Self::new(Way::Uprobes, Some(kin), first, root)
+    }
+
+    fn new(way: Way, kin: Option<SharedKin>, (first, options): (Pid, RecordOptions), root: &Recording) -> Self {
+        if let Some(kin) = &kin {
+            kin.borrow_mut().settle(root.target().pid);
+        }
+        Self {
+            way,
+            kin,
+            births: Births::default(),
+            first,
+            root: root.target().pid,
+            started: root.started(),
+            root_known: clock::now(),
+            options,
+            members: Vec::new(),
+            latest: FxHashMap::default(),
+        }
+    }
+
+    /// Adds a process that was there before the recording began.
+    pub(super) fn add_existing(&mut self, pid: Pid, parent: Option<Pid>) {
+        self.add(Member::new(pid, parent, Began::Existed, clock::now()));
+    }
+
+    /// Sees who is new and who is gone, and turns every recording.
+    pub(super) fn turn(&mut self, root: &Recording) {
+        for turn in self.take_turns() {
+            self.on_turn(turn, root);
+        }
+        if let Way::Pool(pool) = &mut self.way {
+            for room in pool.look() {
+                self.on_room(room);
+            }
+        }
+        for index in 0..self.members.len() {
+            self.advance(index, root);
+        }
+    }
+
+    /// Ends all recordings. The root's own must not have been finished before: its sources share what ends here.
+    pub(super) fn stop(&mut self, root: &Recording) {
+        if let Way::Pool(pool) = &self.way {
+            pool.close();
+        }
+        self.turn(root);
+        if let Some(kin) = &self.kin {
+            kin.borrow_mut().stop();
+        }
+        for turn in self.take_turns() {
+            self.on_turn(turn, root);
+        }
+        for index in 0..self.members.len() {
+            self.conclude(index, root);
+        }
+    }
+
+    /// What came of it.
+    pub(super) fn into_relatives(self) -> Vec<Relative> {
+        let now = clock::now();
+        let started = self.started;
+        let refused = self.refused();
+        let mut relatives: Vec<Relative> =
+            self.members.into_iter().map(|member| member.into_relative(started, now, refused)).collect();
+        relatives.sort_by_key(|relative| relative.start);
+        relatives
+    }
+
+    fn refused(&self) -> u32 {
+        match &self.way {
+            Way::Pool(pool) => pool.refused(),
+            Way::Uprobes => 0,
+        }
+    }
+
+    fn take_turns(&mut self) -> Vec<Turn> {
+        match &self.kin {
+            Some(kin) => {
+                let mut kin = kin.borrow_mut();
+                kin.read(clock::now());
+                kin.take_turns()
+            }
+            None => self.births.look(self.first),
+        }
+    }
+
+    fn on_turn(&mut self, Turn { at, pid, what }: Turn, root: &Recording) {
+        match what {
+            TurnKind::Born { parent } if pid != self.root && pid != self.first => {
+                if let Some(member) = self.latest_mut(pid) {
+                    // Its end was lost, or else the number would not be free.
+                    member.ended.get_or_insert((at, RelativeEnd::Exited));
+                }
+                let mut member = Member::new(pid, Some(parent), Began::Forked, at);
+                member.command = self.command_of(parent, root);
+                self.add(member);
+            }
+            TurnKind::Born { .. } => {}
+            TurnKind::Executed(name) => self.on_executed((at, pid), &name),
+            TurnKind::Ended => {
+                if let Some(member) = self.latest_mut(pid) {
+                    member.ended.get_or_insert((at, RelativeEnd::Exited));
+                }
+            }
+        }
+    }
+
+    fn on_executed(&mut self, (at, pid): (MonoNanos, Pid), name: &str) {
+        let command = process::command(pid).ok().filter(|command| !command.is_empty());
+        let command = command.unwrap_or_else(|| name.to_owned());
+        if !self.latest.contains_key(&pid) && (pid == self.root || pid == self.first) {
+            if pid == self.root && at > self.root_known {
+                self.add(Member { command, ..Member::new(pid, Some(pid), Began::Executed, at) });
+            }
+            return;
+        }
+        let Some(member) = self.latest_mut(pid) else { return };
+        if member.ran_interpreter_before(at) {
+            member.ended = Some((at, RelativeEnd::Executed));
+            self.add(Member { command, ..Member::new(pid, Some(pid), Began::Executed, at) });
+        } else {
+            (member.command, member.began, member.executed) = (command, Began::Executed, Some(at));
+        }
+    }
+
+    fn on_room(&mut self, room: Room) {
+        let (pid, begun) = (room.pid, room.begun);
+        let known = self.latest_mut(pid).filter(|member| {
+            let over = member.ended.is_some_and(|(at, _)| at < begun);
+            !over && matches!(member.state, State::Watched)
+        });
+        if let Some(member) = known {
+            member.state = State::Waiting(Box::new(room));
+            return;
+        }
+        if let Some(member) = self.latest_mut(pid) {
+            member.ended.get_or_insert((begun, RelativeEnd::Executed));
+        }
+        let began = begin::began(room.origin);
+        let mut member = Member::new(pid, room.parent, began, begun);
+        member.command = process::command(pid).unwrap_or_default();
+        member.state = State::Waiting(Box::new(room));
+        self.add(member);
+    }
+
+    fn add(&mut self, member: Member) {
+        self.latest.insert(member.pid, self.members.len());
+        self.members.push(member);
+    }
+
+    fn latest_mut(&mut self, pid: Pid) -> Option<&mut Member> {
+        let index = *self.latest.get(&pid)?;
+        self.members.get_mut(index)
+    }
+
+    /// A forked process has its parent's command line.
+    fn command_of(&self, parent: Pid, root: &Recording) -> String {
+        let known = self.latest.get(&parent).and_then(|index| self.members.get(*index));
+        let own = (parent == self.root).then(|| root.target().command.clone());
+        known.map(|member| member.command.clone()).or(own).unwrap_or_default()
+    }
+}
