@@ -254,11 +254,9 @@ fn inherit(own: &Header, parent: &Header) {
     ] {
         word(to, from);
     }
-    for (to, from) in [
-        (&walk.passed_over, &old.passed_over),
-        (&walk.spacing, &old.spacing),
-        (&walk.long_hold, &old.long_hold),
-    ] {
+    for (to, from) in
+        [(&walk.passed_over, &old.passed_over), (&walk.spacing, &old.spacing), (&walk.long_hold, &old.long_hold)]
+    {
         to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
     }
     for (lock, old) in own.locks.iter().zip(&parent.locks) {

@@ -99,9 +99,8 @@ impl Real {
     #[cold]
     #[inline(never)]
     pub fn find(&self) -> *mut c_void {
-        let found = keeping_errno(|| {
-            next_versioned(self.name, self.version).unwrap_or_else(|| symbol(RTLD_NEXT, self.name))
-        });
+        let found =
+            keeping_errno(|| next_versioned(self.name, self.version).unwrap_or_else(|| symbol(RTLD_NEXT, self.name)));
         self.address.store(found, Ordering::Relaxed);
         found
     }

@@ -108,7 +108,10 @@ impl PreloadWatch {
         if target.pid != self.child {
             // A wrapper has started the interpreter: it is watched from now on, unless the whole family is.
             (start, scheduler, cpu) = match &self.kin {
-                Some(kin) => (start, Ok(SchedulerSource::of_born(Rc::clone(kin), target.pid)), None),
+                Some(kin) => {
+                    let life = kin.borrow().life(target.pid);
+                    (start, Ok(SchedulerSource::of_life(Rc::clone(kin), target.pid, life)), None)
+                }
                 None => (clock::now(), SchedulerSource::open(target.pid, Scope::Running), Some(SeenCpu::Runnable)),
             };
         }

@@ -44,6 +44,8 @@ pub struct Turn {
     pub at: MonoNanos,
     /// To which process.
     pub pid: Pid,
+    /// The life that it leads from then on; `None` where lives are not told apart.
+    pub life: Option<Life>,
     /// What.
     pub what: TurnKind,
 }
@@ -69,7 +71,8 @@ pub struct KinStream {
     first: Pid,
     waiting: FxHashMap<Life, Queue>,
     lives: FxHashMap<Pid, u32>,
-    /// Processes that are recorded: a program that they execute is another life.
+    /// Processes of which every program that they execute is another life: all that were born under observation, and those
+    /// that were there before once they are known.
     settled: FxHashSet<Pid>,
     samples: FxHashMap<Pid, Vec<MachineSample>>,
     /// The threads of each process that was born under observation.
@@ -141,7 +144,7 @@ impl KinStream {
         Life { pid, number: self.lives.get(&pid).copied().unwrap_or(0) }
     }
 
-    /// The process is recorded, and executed its program more than a few milliseconds ago: with the next one that it
+    /// The process was there before, and executed its program more than a few milliseconds ago: with the next one that it
     /// executes, another life of it begins.
     pub fn settle(&mut self, pid: Pid) {
         self.read(clock::now());
@@ -195,19 +198,13 @@ impl KinStream {
                 self.on_forked(&record, *child_pid, *child);
                 *child_pid
             }
-            Body::Named { pid, name, cause, .. } => {
-                if *cause == Naming::Exec {
-                    self.on_executed(at, *pid, name.clone());
-                }
-                *pid
-            }
+            Body::Named { pid, .. } => *pid,
             _ => record.pid,
         };
         let ended = matches!(record.body, Body::Exited) && self.on_exited(record.pid, record.tid);
         let (pid, life) = (record.pid, self.life(owner));
-        let is_new_life = is_exec(&record) && self.settled.remove(&owner);
-        if is_new_life {
-            self.begin_life(&record, owner);
+        if is_exec(&record) {
+            self.on_executed(&record, owner);
         }
         let queue = self.waiting.entry(life).or_default();
         queue.records.push(record);
@@ -217,16 +214,8 @@ impl KinStream {
             queue.records = vec![lost];
         }
         if ended {
-            self.turns.push(Turn { at, pid, what: TurnKind::Ended });
+            self.turns.push(Turn { at, pid, life: Some(life), what: TurnKind::Ended });
         }
-    }
-
-    /// The thread that executed the program is on a CPU.
-    fn begin_life(&mut self, executed: &Record, pid: Pid) {
-        *self.lives.entry(pid).or_default() += 1;
-        let running = Record { tid: pid.main_thread(), body: Body::SwitchedIn, ..executed.clone() };
-        let records = vec![executed.clone(), running];
-        self.waiting.insert(self.life(pid), Queue { records, followed: false });
     }
 
     fn on_forked(&mut self, record: &Record, child_pid: Pid, child: Tid) {
@@ -235,8 +224,8 @@ impl KinStream {
             // Its number may be that of an earlier one, whose end was lost.
             self.threads.insert(child_pid, FxHashSet::default());
             *self.lives.entry(child_pid).or_default() += 1;
-            self.settled.remove(&child_pid);
-            self.turns.push(Turn { at: record.at, pid: child_pid, what: birth });
+            self.settled.insert(child_pid);
+            self.turns.push(Turn { at: record.at, pid: child_pid, life: Some(self.life(child_pid)), what: birth });
         }
         if let Some(threads) = self.threads.get_mut(&child_pid) {
             threads.insert(child);
@@ -244,9 +233,18 @@ impl KinStream {
     }
 
     /// Only the thread that executed the program is left, and is the process's first from now on.
-    fn on_executed(&mut self, at: MonoNanos, pid: Pid, name: Box<str>) {
+    fn on_executed(&mut self, executed: &Record, pid: Pid) {
         self.threads.insert(pid, FxHashSet::from_iter([pid.main_thread()]));
-        self.turns.push(Turn { at, pid, what: TurnKind::Executed(name) });
+        if self.settled.contains(&pid) {
+            *self.lives.entry(pid).or_default() += 1;
+            // That thread is on a CPU.
+            let running = Record { tid: pid.main_thread(), body: Body::SwitchedIn, ..executed.clone() };
+            let records = vec![executed.clone(), running];
+            self.waiting.insert(self.life(pid), Queue { records, followed: false });
+        }
+        let Body::Named { name, .. } = &executed.body else { return };
+        let (life, what) = (Some(self.life(pid)), TurnKind::Executed(name.clone()));
+        self.turns.push(Turn { at: executed.at, pid, life, what });
     }
 
     /// Whether that was the last thread of its process.

@@ -91,10 +91,10 @@ impl SchedulerSource {
         Ok(Self::new(Feed::shared(kin, pid), threads, since))
     }
 
-    /// The same for a process whose birth `kin` has seen, and which may be over by now.
-    pub fn of_born(kin: SharedKin, pid: Pid) -> Self {
+    /// The same for a life of a process whose beginning `kin` has seen, and which may be over by now.
+    pub fn of_life(kin: SharedKin, pid: Pid, life: Life) -> Self {
         let threads = ThreadWatch::expecting(pid, RingContent::Scheduling);
-        Self::new(Feed::shared(kin, pid), threads, MonoNanos::from_monotonic(0))
+        Self::new(Feed::Shared(kin, pid, life), threads, MonoNanos::from_monotonic(0))
     }
 
     fn new(feed: Feed, threads: ThreadWatch, since: MonoNanos) -> Self {

@@ -26,6 +26,7 @@ use crate::{
     source::{
         bpf::LoadedPrograms,
         calls::Translator,
+        kin::Life,
         preload::{Origin, Pool},
         scheduler::{SchedulerSource, Scope},
     },
@@ -125,7 +126,7 @@ impl Household {
         let member = &mut self.members[index];
         if let Some((_, end)) = member.ended {
             if end == RelativeEnd::Exited {
-                self.forget(self.members[index].pid);
+                self.forget(index);
             }
             return;
         }
@@ -239,22 +240,24 @@ impl Household {
         if member.began == Began::Executed && !target.command.is_empty() {
             member.command.clone_from(&target.command);
         }
-        let (number, start) = (room.number, member.start.min(room.begun));
+        let (number, start, life) = (room.number, member.start.min(room.begun), member.life);
         let translator = Rc::new(RefCell::new(translator(&target, seats)));
         let calls = Rc::clone(&translator);
         let source = pool.source_of(*room, Box::new(move |call, out| calls.borrow_mut().translate(call, out)));
-        let (scheduler, first) = self.scheduler(target.pid, start);
+        let (scheduler, first) = self.scheduler((target.pid, life), start);
         let parts = Parts { source, translator, scheduler, programs, start, first };
         let recording = parts.begin(target, options);
         self.members[index].state = State::Recording(Box::new(recording), Some(number));
     }
 
     /// What tells of the process's scheduling and, where that does not tell of its first thread, a sighting of it.
-    fn scheduler(&self, pid: Pid, start: MonoNanos) -> (Result<SchedulerSource, PerfError>, Option<Event>) {
-        if let Some(kin) = &self.kin {
-            let source = SchedulerSource::of_born(Rc::clone(kin), pid);
-            kin.borrow_mut().settle(pid);
-            return (Ok(source), None);
+    fn scheduler(
+        &self,
+        (pid, life): (Pid, Option<Life>),
+        start: MonoNanos,
+    ) -> (Result<SchedulerSource, PerfError>, Option<Event>) {
+        if let (Some(kin), Some(life)) = (&self.kin, life) {
+            return (Ok(SchedulerSource::of_life(Rc::clone(kin), pid, life)), None);
         }
         let first = first_thread(pid.main_thread(), start, SeenCpu::Runnable, LockStart::Free);
         (SchedulerSource::open(pid, Scope::Running), Some(first))
@@ -274,11 +277,13 @@ impl Household {
         (wanted && recorded < MOST_PROGRAMS).then(LoadedPrograms::load).and_then(Result::ok)
     }
 
-    fn forget(&self, pid: Pid) {
+    /// Nobody will ask for what it did.
+    fn forget(&mut self, index: usize) {
+        let member = &mut self.members[index];
+        let lives = [member.life.take(), member.before.take().and_then(|(_, life)| life)];
         if let Some(kin) = &self.kin {
             let mut kin = kin.borrow_mut();
-            let life = kin.life(pid);
-            kin.forget(life);
+            lives.into_iter().flatten().for_each(|life| kin.forget(life));
         }
     }
 }

@@ -45,13 +45,13 @@ impl Births {
             let Some(start) = start_time(pid) else { continue };
             present.insert(pid);
             if self.known.insert(pid, start) != Some(start) {
-                turns.push(Turn { at, pid, what: TurnKind::Born { parent } });
+                turns.push(Turn { at, pid, life: None, what: TurnKind::Born { parent } });
             }
         }
         self.known.retain(|pid, _| {
             let there = present.contains(pid) || is_alive(*pid);
             if !there {
-                turns.push(Turn { at, pid: *pid, what: TurnKind::Ended });
+                turns.push(Turn { at, pid: *pid, life: None, what: TurnKind::Ended });
             }
             there
         });

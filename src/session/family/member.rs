@@ -8,7 +8,10 @@ use crate::{
         time::{MonoNanos, Nanos},
     },
     session::recording::Recording,
-    source::preload::{Room, RoomNumber},
+    source::{
+        kin::Life,
+        preload::{Room, RoomNumber},
+    },
     target::{discover::Target, lock::LockSeat},
 };
 
@@ -21,8 +24,10 @@ pub(super) struct Member {
     pub(super) began: Began,
     /// Its birth or its first sight.
     pub(super) start: MonoNanos,
-    /// When it executed its program, if it was seen to.
-    pub(super) executed: Option<MonoNanos>,
+    /// Its part of the family's records; `None` where there are none.
+    pub(super) life: Option<Life>,
+    /// When it was forked and its records till it executed its program, if it was seen to do so.
+    pub(super) before: Option<(MonoNanos, Option<Life>)>,
     pub(super) ended: Option<(MonoNanos, RelativeEnd)>,
     pub(super) state: State,
     /// What its forked children look like, once that is known.
@@ -69,7 +74,8 @@ impl Member {
             command: String::new(),
             began,
             start,
-            executed: None,
+            life: None,
+            before: None,
             ended: None,
             state: State::Watched,
             likeness: None,
@@ -88,9 +94,24 @@ impl Member {
         }
     }
 
+    /// It was forked a moment ago, and has executed a program without having recorded before, as far as is known.
+    pub(super) fn on_executed(&mut self, at: MonoNanos, command: String, life: Option<Life>) {
+        self.before = Some((self.start, self.life));
+        (self.start, self.life, self.began, self.command) = (at, life, Began::Executed, command);
+        (self.looks, self.looked) = (0, MonoNanos::from_monotonic(0));
+    }
+
+    /// The process as it was before, if it had taken room at `begun`, before it executed its program.
+    pub(super) fn split_off(&mut self, begun: MonoNanos) -> Option<Self> {
+        let (start, life) = self.before.take_if(|_| begun < self.start)?;
+        let mut earlier = Self::new(self.pid, self.parent, Began::Forked, start);
+        (earlier.life, earlier.ended) = (life, Some((self.start, RelativeEnd::Executed)));
+        Some(earlier)
+    }
+
     /// How long its present program has run by `now`.
     pub(super) fn age(&self, now: MonoNanos) -> Nanos {
-        now.saturating_since(self.executed.unwrap_or(self.start))
+        now.saturating_since(self.start)
     }
 
     /// What is known of it in the end; `refused`: how many processes found no room to record.

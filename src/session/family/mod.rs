@@ -28,7 +28,7 @@ use crate::{
         recording::Recording,
     },
     source::{
-        kin::{SharedKin, Turn, TurnKind},
+        kin::{Life, SharedKin, Turn, TurnKind},
         preload::{Pool, Room},
     },
     target::process,
@@ -162,7 +162,7 @@ impl Household {
         }
     }
 
-    fn on_turn(&mut self, Turn { at, pid, what }: Turn, root: &Recording) {
+    fn on_turn(&mut self, Turn { at, pid, life, what }: Turn, root: &Recording) {
         match what {
             TurnKind::Born { parent } if pid != self.root && pid != self.first => {
                 if let Some(member) = self.latest_mut(pid) {
@@ -170,11 +170,11 @@ impl Household {
                     member.ended.get_or_insert((at, RelativeEnd::Exited));
                 }
                 let mut member = Member::new(pid, Some(parent), Began::Forked, at);
-                member.command = self.command_of(parent, root);
+                (member.command, member.life) = (self.command_of(parent, root), life);
                 self.add(member);
             }
             TurnKind::Born { .. } => {}
-            TurnKind::Executed(name) => self.on_executed((at, pid), &name),
+            TurnKind::Executed(name) => self.on_executed((at, pid, life), &name),
             TurnKind::Ended => {
                 if let Some(member) = self.latest_mut(pid) {
                     member.ended.get_or_insert((at, RelativeEnd::Exited));
@@ -183,26 +183,33 @@ impl Household {
         }
     }
 
-    fn on_executed(&mut self, (at, pid): (MonoNanos, Pid), name: &str) {
+    fn on_executed(&mut self, (at, pid, life): (MonoNanos, Pid, Option<Life>), name: &str) {
         let command = process::command(pid).ok().filter(|command| !command.is_empty());
         let command = command.unwrap_or_else(|| name.to_owned());
+        let another = Member { command: command.clone(), life, ..Member::new(pid, Some(pid), Began::Executed, at) };
         if !self.latest.contains_key(&pid) && (pid == self.root || pid == self.first) {
             if pid == self.root && at > self.root_known {
-                self.add(Member { command, ..Member::new(pid, Some(pid), Began::Executed, at) });
+                self.add(another);
             }
             return;
         }
         let Some(member) = self.latest_mut(pid) else { return };
         if member.ran_interpreter_before(at) {
             member.ended = Some((at, RelativeEnd::Executed));
-            self.add(Member { command, ..Member::new(pid, Some(pid), Began::Executed, at) });
+            self.add(another);
         } else {
-            (member.command, member.began, member.executed) = (command, Began::Executed, Some(at));
+            member.on_executed(at, command, life);
         }
     }
 
     fn on_room(&mut self, room: Room) {
         let (pid, begun) = (room.pid, room.begun);
+        if let Some(mut earlier) = self.latest_mut(pid).and_then(|member| member.split_off(begun)) {
+            earlier.command = process::command(room.parent.unwrap_or(pid)).unwrap_or_default();
+            earlier.state = State::Waiting(Box::new(room));
+            self.members.push(earlier);
+            return;
+        }
         let known = self.latest_mut(pid).filter(|member| {
             let over = member.ended.is_some_and(|(at, _)| at < begun);
             !over && matches!(member.state, State::Watched)
