@@ -9,6 +9,7 @@ use std::{
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-check-cfg=cfg(family)");
     build_preload_probe();
     export_toyvm_layout();
 }

@@ -36,7 +36,7 @@ impl<'memory> Environment<'memory> {
     }
 
     /// The three decimal numbers that the entry starting with `prefix` holds, each with a full stop behind it.
-    #[cfg(family)]
+    #[allow(dead_code, reason = "only the variant for families uses it")]
     pub fn numbers(self, prefix: &[u8]) -> Option<[u64; 3]> {
         let mut parts = self.value(prefix)?.split(|byte| byte.get() == b'.');
         let mut next = || parts.next().and_then(decimal).map(|number| number as u64);
@@ -45,7 +45,7 @@ impl<'memory> Environment<'memory> {
 
     /// Removes the files of the process `observer` from the list of paths that the entry starting with `prefix` holds, and
     /// the whole entry when nothing else is in the list.
-    #[cfg(family)]
+    #[allow(dead_code, reason = "only the variant for families uses it")]
     pub fn remove_observed(self, prefix: &[u8], observer: u64) {
         self.remove_paths(prefix, |path| is_observed(path, observer));
     }
@@ -136,7 +136,7 @@ fn is_own(path: &[Cell<u8>], file: usize) -> bool {
     after(path, OWN_FILES).and_then(decimal) == Some(file)
 }
 
-#[cfg(family)]
+#[allow(dead_code, reason = "only the variant for families uses it")]
 fn is_observed(path: &[Cell<u8>], observer: u64) -> bool {
     let Some(rest) = after(path, b"/proc/") else { return false };
     let mut parts = rest.split(|byte| byte.get() == b'/');

@@ -23,7 +23,7 @@ pub const RECORDS: usize = 255;
 /// Entries of the filter.
 pub const FILTER_ENTRIES: usize = 256;
 /// How many other processes of the program can be recorded at the same time.
-pub const POOL: usize = 64;
+pub const POOL: usize = 128;
 /// Size of the pool: a directory, and room for so many processes. Pages that were never used cost nothing.
 #[allow(dead_code, reason = "not every side uses it")]
 pub const POOL_BYTES: usize = size_of::<Directory>() + POOL * RING_BYTES;

@@ -33,21 +33,27 @@ pub struct Json;
 
 impl Report for Json {
     fn write(&self, profile: &Profile, out: &mut dyn io::Write) -> Result<(), ReportError> {
-        serde_json::to_writer_pretty(&mut *out, &document(profile))?;
-        writeln!(out)?;
-        Ok(())
+        write_out(profile, (Reach::Root, &[]), out)
     }
 
     fn write_family(&self, family: &Family, out: &mut dyn io::Write) -> Result<(), ReportError> {
-        let document = schema::FamilyDocument {
-            root: document(&family.root),
-            subprocesses: family.reach == Reach::Descendants,
-            processes: family.relatives.iter().map(process).collect(),
-        };
-        serde_json::to_writer_pretty(&mut *out, &document)?;
-        writeln!(out)?;
-        Ok(())
+        write_out(&family.root, (family.reach, &family.relatives), out)
     }
+}
+
+fn write_out(
+    root: &Profile,
+    (reach, relatives): (Reach, &[Relative]),
+    out: &mut dyn io::Write,
+) -> Result<(), ReportError> {
+    let document = schema::FamilyDocument {
+        root: document(root),
+        subprocesses: reach == Reach::Descendants,
+        processes: relatives.iter().map(process).collect(),
+    };
+    serde_json::to_writer_pretty(&mut *out, &document)?;
+    writeln!(out)?;
+    Ok(())
 }
 
 fn process(relative: &Relative) -> schema::Process<'_> {

@@ -150,9 +150,9 @@ impl Engine {
         (elapsed, self.ledger.live_threads().count(), self.tally().lock_events)
     }
 
-    /// Ends the recording because the target ended: all its events count, and the last one is the end of the window.
-    pub(super) fn finish_with_target(mut self) -> Recorded {
-        let end = self.started;
+    /// Ends the recording because the target ended: all its events count, and the last one is the end of the window, if that
+    /// does not come before `end`.
+    pub(super) fn finish_with_target(mut self, end: MonoNanos) -> Recorded {
         self.stop();
         self.declare_locks(LockStart::Free);
         let ledger = &mut self.ledger;

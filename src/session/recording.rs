@@ -32,6 +32,8 @@ use crate::{
 pub(super) enum End {
     /// The target did: its last event is the end of the window.
     TargetEnded,
+    /// The same, at this moment; its last event may have come long before.
+    TargetEndedAt(MonoNanos),
     /// Somebody wants it now, while the target goes on.
     Now,
 }
@@ -131,7 +133,8 @@ impl Recording {
     pub(super) fn finish(self, end: End) -> Profile {
         let limit = self.limit();
         let recorded = match end {
-            End::TargetEnded => self.engine.finish_with_target(),
+            End::TargetEnded => self.engine.finish_with_target(self.started),
+            End::TargetEndedAt(moment) => self.engine.finish_with_target(moment),
             End::Now => self.engine.finish_at(limit.map_or_else(clock::now, |limit| limit.min(clock::now()))),
         };
         self.progress.end();

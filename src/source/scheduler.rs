@@ -51,7 +51,7 @@ pub enum RingContent {
 /// Where records come from.
 #[derive(Debug)]
 enum Feed {
-    Own(PerfStream),
+    Own(Box<PerfStream>),
     /// The part of one life of a process.
     Shared(SharedKin, Pid, Life),
 }
@@ -81,7 +81,7 @@ impl SchedulerSource {
     pub fn open(pid: Pid, scope: Scope) -> Result<Self, PerfError> {
         let stream = PerfStream::open(pid, &[], RingSize::Ordinary)?;
         let threads = ThreadWatch::begin(pid, scope, RingContent::Scheduling)?;
-        Ok(Self::new(Feed::Own(stream), threads, MonoNanos::from_monotonic(0)))
+        Ok(Self::new(Feed::Own(Box::new(stream)), threads, MonoNanos::from_monotonic(0)))
     }
 
     /// Watches every thread of `pid`, which `kin` sees among others, from now on.

@@ -38,8 +38,6 @@ use crate::{
 
 /// A forked process that lives on is worth programs in the kernel of its own; until then it records by itself.
 const SETTLED: Nanos = Nanos::from_millis(50);
-/// After that long the kernel's record of an execution has been read.
-const DELIVERED: Nanos = Nanos::from_millis(3);
 /// An interpreter that records can be described within milliseconds; if not by then, never.
 const PATIENCE: Nanos = Nanos::from_millis(5_000);
 /// Until then hardly any process has an interpreter that could be described.
@@ -71,7 +69,7 @@ pub(super) fn began(origin: Origin) -> Began {
 
 /// Whether a process that records by itself can be described.
 enum Described {
-    Yes(Likeness),
+    Yes(Box<Likeness>),
     NotYet,
     Never(String),
 }
@@ -89,7 +87,7 @@ impl Household {
                     self.members[index].ended = Some((clock::now(), RelativeEnd::Exited));
                 }
                 if self.members[index].ended.is_some() {
-                    self.finish(index, End::TargetEnded);
+                    self.finish(index);
                 }
             }
             State::Done(_) | State::Missed(_) => {}
@@ -102,17 +100,22 @@ impl Household {
             self.members[index].looks = u32::MAX;
             self.describe(index, root);
         }
-        let end = if self.members[index].ended.is_some() { End::TargetEnded } else { End::Now };
-        self.finish(index, end);
+        self.finish(index);
     }
 
-    fn finish(&mut self, index: usize, end: End) {
+    fn finish(&mut self, index: usize) {
         let member = &mut self.members[index];
+        let end = match member.ended {
+            None => End::Now,
+            // The kernel has told of the end.
+            Some(_) if member.life.is_some() => End::TargetEnded,
+            Some((at, _)) => End::TargetEndedAt(at),
+        };
         match std::mem::replace(&mut member.state, State::Watched) {
             State::Recording(recording, room) => {
                 member.likeness = Some(Likeness::of(&recording));
                 member.state = State::Done(Box::new(recording.finish(end)));
-                if let (Some(room), Way::Pool(pool), End::TargetEnded) = (room, &mut self.way, end) {
+                if let (Some(room), Way::Pool(pool), Some(_)) = (room, &mut self.way, member.ended) {
                     pool.give_back(room);
                 }
             }
@@ -139,6 +142,9 @@ impl Household {
             return;
         }
         (member.looked, member.looks) = (now, member.looks + 1);
+        if self.kin.is_none() {
+            member.look_at_command();
+        }
         let unreached = matches!(self.way, Way::Uprobes) || !Pool::reaches(member.pid);
         match Target::discover(member.pid) {
             Ok(_) if !unreached => {}
@@ -183,7 +189,13 @@ impl Household {
                     pool.give_back(room.number);
                 }
             }
-            Described::Yes(likeness) => self.begin(index, likeness),
+            Described::Yes(likeness) => {
+                self.begin(index, *likeness);
+                // Others may be waiting for its room.
+                if self.members[index].ended.is_some() {
+                    self.finish(index);
+                }
+            }
         }
     }
 
@@ -198,14 +210,13 @@ impl Household {
             Origin::Forked => match self.likeness_of(room.parent, root) {
                 Some(likeness) => {
                     let target = Target { pid: member.pid, ..likeness.target };
-                    Described::Yes(Likeness { target, ..likeness })
+                    Described::Yes(Box::new(Likeness { target, ..likeness }))
                 }
                 None if over => Described::Never("it was forked from a process of which nothing is known".to_owned()),
                 None => Described::NotYet,
             },
-            Origin::Executed if age < DELIVERED => Described::NotYet,
             Origin::Executed => match Target::discover(member.pid) {
-                Ok(target) => Described::Yes(Likeness { target, seats: Vec::new() }),
+                Ok(target) => Described::Yes(Box::new(Likeness { target, seats: Vec::new() })),
                 Err(_) if over => Described::Never("it ended before it could be described".to_owned()),
                 Err(_) if age < PATIENCE => Described::NotYet,
                 Err(why) => Described::Never(why.to_string()),
@@ -237,8 +248,8 @@ impl Household {
         let State::Waiting(room) = std::mem::replace(&mut member.state, State::Watched) else { return };
         let Way::Pool(pool) = &self.way else { return };
         let Likeness { target, seats } = likeness;
-        if member.began == Began::Executed && !target.command.is_empty() {
-            member.command.clone_from(&target.command);
+        if room.origin == Origin::Executed {
+            (member.began, member.command) = (Began::Executed, target.command.clone());
         }
         let (number, start, life) = (room.number, member.start.min(room.begun), member.life);
         let translator = Rc::new(RefCell::new(translator(&target, seats)));

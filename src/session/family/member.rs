@@ -12,7 +12,7 @@ use crate::{
         kin::Life,
         preload::{Room, RoomNumber},
     },
-    target::{discover::Target, lock::LockSeat},
+    target::{discover::Target, lock::LockSeat, process},
 };
 
 /// A process, or a program that it executed later than another one that was recorded.
@@ -107,6 +107,14 @@ impl Member {
         let mut earlier = Self::new(self.pid, self.parent, Began::Forked, start);
         (earlier.life, earlier.ended) = (life, Some((self.start, RelativeEnd::Executed)));
         Some(earlier)
+    }
+
+    /// Where nobody tells of executions: a command line of its own tells of one.
+    pub(super) fn look_at_command(&mut self) {
+        let found = process::command(self.pid).ok().filter(|found| !found.is_empty() && *found != self.command);
+        if let Some(found) = found {
+            (self.command, self.began) = (found, Began::Executed);
+        }
     }
 
     /// How long its present program has run by `now`.

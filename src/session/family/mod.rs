@@ -15,7 +15,7 @@ use crate::{
         family::{Began, Family, Reach, Relative, RelativeEnd},
         ids::Pid,
         profile::Profile,
-        time::MonoNanos,
+        time::{MonoNanos, Nanos},
     },
     perf::clock,
     session::{
@@ -33,6 +33,9 @@ use crate::{
     },
     target::process,
 };
+
+/// After that long the kernel's record of a birth or an execution has been read.
+const DELIVERED: Nanos = Nanos::from_millis(3);
 
 /// The profiles of all processes.
 pub(super) fn family(root: Profile, household: Option<Household>) -> Family {
@@ -57,6 +60,8 @@ pub(super) struct Household {
     /// Programs that `root` executed before were not recorded.
     root_known: MonoNanos,
     options: RecordOptions,
+    /// Taken too lately to be entered.
+    rooms: Vec<Room>,
     members: Vec<Member>,
     /// The last program of each process.
     latest: FxHashMap<Pid, usize>,
@@ -91,6 +96,7 @@ impl Household {
             started: root.started(),
             root_known: clock::now(),
             options,
+            rooms: Vec::new(),
             members: Vec::new(),
             latest: FxHashMap::default(),
         }
@@ -107,13 +113,20 @@ impl Household {
             self.on_turn(turn, root);
         }
         if let Way::Pool(pool) = &mut self.way {
-            for room in pool.look() {
-                self.on_room(room);
-            }
+            self.rooms.extend(pool.look());
         }
+        self.enter_rooms(clock::now().earlier_by(DELIVERED));
         for index in 0..self.members.len() {
             self.advance(index, root);
         }
+    }
+
+    /// Enters those that were taken before `moment`: what the kernel told of their processes till then is known.
+    fn enter_rooms(&mut self, moment: MonoNanos) {
+        let (ready, later) = std::mem::take(&mut self.rooms).into_iter().partition(|room| room.begun < moment);
+        self.rooms = later;
+        let ready: Vec<Room> = ready;
+        ready.into_iter().for_each(|room| self.on_room(room));
     }
 
     /// Ends all recordings. The root's own must not have been finished before: its sources share what ends here.
@@ -128,6 +141,7 @@ impl Household {
         for turn in self.take_turns() {
             self.on_turn(turn, root);
         }
+        self.enter_rooms(MonoNanos::from_monotonic(u64::MAX));
         for index in 0..self.members.len() {
             self.conclude(index, root);
         }
