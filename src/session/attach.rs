@@ -1,5 +1,7 @@
 //! Observing a process that is already running, until it ends, the duration is over or a signal arrives.
 
+use std::time::Duration;
+
 use crate::{
     model::{
         family::{Family, Reach},
@@ -59,7 +61,7 @@ impl AttachSession {
             if self.recording.is_over() || self.signals.take().is_some() {
                 break End::Now;
             }
-            self.recording.pause();
+            self.recording.pause(self.household.as_ref().map_or(Duration::MAX, Household::pace));
         };
         if let Some(household) = &mut self.household {
             household.stop(&self.recording);

@@ -131,10 +131,10 @@ impl Engine {
         self.translator.borrow().seats().to_vec()
     }
 
-    /// Rests until the next turn is due, or something wants to be looked at at once.
-    pub(super) fn rest(&self) {
+    /// Rests until the next turn is due or `most` is over, or something wants to be looked at at once.
+    pub(super) fn rest(&self, most: Duration) {
         let alarms: Vec<_> = self.sources.iter().flat_map(|source| source.alarms()).collect();
-        alarm::rest(&alarms, self.pause());
+        alarm::rest(&alarms, self.pause().min(most));
     }
 
     fn pause(&self) -> Duration {

@@ -114,9 +114,9 @@ impl Recording {
         &self.target
     }
 
-    /// Rests until something is due.
-    pub(super) fn pause(&self) {
-        self.engine.rest();
+    /// Rests until something is due, but not longer than `most`.
+    pub(super) fn pause(&self, most: Duration) {
+        self.engine.rest(most);
     }
 
     /// Whether the wanted duration is over.

@@ -13,7 +13,7 @@ use crate::{
     model::{family::Family, profile::Backend},
     session::{
         error::SessionError,
-        family::family,
+        family::{Household, family},
         options::RecordOptions,
         preload::{self, PreloadWatch},
         recording::End,
@@ -94,7 +94,7 @@ impl RunSession {
             if recording.is_over() || self.signal_received() {
                 break End::Now;
             }
-            recording.pause();
+            recording.pause(household.as_ref().map_or(Duration::MAX, Household::pace));
         };
         if let Some(household) = &mut household {
             household.stop(&recording);

@@ -19,7 +19,7 @@ use crate::{
         error::PerfError,
         limits::RingSize,
         record::{Body, Naming},
-        stream::{PerfStream, Record},
+        stream::{PerfStream, Record, threads_of},
     },
 };
 
@@ -75,7 +75,7 @@ pub struct KinStream {
     /// that were there before once they are known.
     settled: FxHashSet<Pid>,
     samples: FxHashMap<Pid, Vec<MachineSample>>,
-    /// The threads of each process that was born under observation.
+    /// The threads of each process but the first.
     threads: FxHashMap<Pid, FxHashSet<Tid>>,
     turns: Vec<Turn>,
     records: Vec<Record>,
@@ -93,15 +93,18 @@ struct Queue {
 impl KinStream {
     /// Watches every thread of `first` and of `others`, and all that descend from them.
     pub fn open(first: Pid, others: Vec<Pid>) -> Result<Self, PerfError> {
-        let stream = PerfStream::open_family(first, others, RingSize::Ordinary)?;
+        let stream = PerfStream::open_family(first, others.clone(), RingSize::Ordinary)?;
+        // Listed after the events were opened: the end of each of these threads will be told.
+        let threads = others.iter().filter_map(|other| Some((*other, threads_of(*other).ok()?.into_iter().collect())));
+        let threads: FxHashMap<Pid, FxHashSet<Tid>> = threads.collect();
         Ok(Self {
             stream,
             first,
             waiting: FxHashMap::default(),
             lives: FxHashMap::default(),
-            settled: FxHashSet::default(),
+            settled: others.into_iter().collect(),
             samples: FxHashMap::default(),
-            threads: FxHashMap::default(),
+            threads,
             turns: Vec::new(),
             records: Vec::new(),
             watermark: MonoNanos::from_monotonic(0),

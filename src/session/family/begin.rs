@@ -42,6 +42,8 @@ const SETTLED: Nanos = Nanos::from_millis(50);
 const PATIENCE: Nanos = Nanos::from_millis(5_000);
 /// Until then hardly any process has an interpreter that could be described.
 const STARTING: Nanos = Nanos::from_millis(100);
+/// Most processes that are forked execute a program at once, and till then look like their parent.
+const ABOUT_TO_EXECUTE: Nanos = Nanos::from_millis(10);
 /// Looks for an interpreter at every turn; later ones come more rarely.
 const EAGER_LOOKS: u32 = 40;
 const PAUSE: Nanos = Nanos::from_millis(200);
@@ -78,7 +80,7 @@ impl Household {
     /// Does what is due for one member.
     pub(super) fn advance(&mut self, index: usize, root: &Recording) {
         match &mut self.members[index].state {
-            State::Watched => self.look_at(index),
+            State::Watched => self.look_at(index, root),
             State::Waiting(_) => self.describe(index, root),
             State::Recording(recording, _) => {
                 recording.turn();
@@ -124,7 +126,7 @@ impl Household {
     }
 
     /// A process without a room: with uprobes it is looked at for an interpreter, and else once, to tell what it is.
-    fn look_at(&mut self, index: usize) {
+    fn look_at(&mut self, index: usize, root: &Recording) {
         let now = clock::now();
         let member = &mut self.members[index];
         if let Some((_, end)) = member.ended {
@@ -136,6 +138,7 @@ impl Household {
         let rested = member.looks < MOST_LOOKS && now.saturating_since(member.looked) > PAUSE;
         let due = match self.way {
             Way::Pool(_) => rested && member.age(now) > STARTING,
+            Way::Uprobes if member.began == Began::Forked && member.age(now) < ABOUT_TO_EXECUTE => false,
             Way::Uprobes => rested || member.looks < EAGER_LOOKS,
         };
         if !due {
@@ -145,12 +148,16 @@ impl Household {
         if self.kin.is_none() {
             member.look_at_command();
         }
-        let unreached = matches!(self.way, Way::Uprobes) || !Pool::reaches(member.pid);
-        match Target::discover(member.pid) {
-            Ok(_) if !unreached => {}
+        let (pid, parent) = (member.pid, member.parent.filter(|_| member.began == Began::Forked));
+        if matches!(self.way, Way::Pool(_)) && Pool::reaches(pid) {
+            return;
+        }
+        // One that was forked looks like its parent.
+        let alike = self.likeness_of(parent, root).map(|likeness| Target { pid, ..likeness.target });
+        match alike.map_or_else(|| Target::discover(pid), Ok) {
             Ok(target) => self.arm(index, target),
             Err(DiscoverError::NotPermitted { owner, .. }) => {
-                member.state = State::Missed(format!("it belongs to {owner}, and looking into it is not permitted"));
+                self.members[index].state = State::Missed(format!("it belongs to {owner}, and looking into it is not permitted"));
             }
             Err(_) => {}
         }
@@ -164,9 +171,11 @@ impl Household {
         let unreached = matches!(self.way, Way::Pool(_));
         member.state = match uprobe::attach(target, options, self.kin.as_ref()) {
             Ok(mut recording) => {
-                let missing = recording.started().saturating_since(member.start);
-                let why = if unreached { "the probe did not get into it" } else { "it had to be found first" };
-                recording.note(format!("its first {missing} are missing: {why}"));
+                if member.began != Began::Existed {
+                    let missing = recording.started().saturating_since(member.start);
+                    let why = if unreached { "the probe did not get into it" } else { "it had to be found first" };
+                    recording.note(format!("its first {missing} are missing: {why}"));
+                }
                 State::Recording(Box::new(recording), None)
             }
             Err(_) if !is_alive(member.pid) => State::Missed("it ended while probes were being armed".to_owned()),
@@ -176,6 +185,7 @@ impl Household {
             )),
             Err(why) => State::Missed(why.to_string()),
         };
+        member.armed = clock::now();
     }
 
     fn describe(&mut self, index: usize, root: &Recording) {

@@ -35,6 +35,8 @@ pub(super) struct Member {
     /// When it was last looked at for an interpreter, and how often.
     pub(super) looked: MonoNanos,
     pub(super) looks: u32,
+    /// When arming probes on it was over.
+    pub(super) armed: MonoNanos,
 }
 
 /// What a forked child has in common with its parent.
@@ -81,6 +83,7 @@ impl Member {
             likeness: None,
             looked: MonoNanos::from_monotonic(0),
             looks: 0,
+            armed: MonoNanos::from_monotonic(0),
         }
     }
 
@@ -92,6 +95,12 @@ impl Member {
             State::Done(_) | State::Missed(_) => true,
             State::Watched => false,
         }
+    }
+
+    /// Whether it executed a program at `at` while probes were being armed on the one before.
+    pub(super) fn was_replaced_in_arming(&self, at: MonoNanos) -> bool {
+        let armed = matches!(self.state, State::Recording(_, None) | State::Missed(_));
+        armed && self.looked < at && at <= self.armed
     }
 
     /// It was forked a moment ago, and has executed a program without having recorded before, as far as is known.
@@ -122,17 +131,17 @@ impl Member {
         now.saturating_since(self.start)
     }
 
-    /// What is known of it in the end; `refused`: how many processes found no room to record.
-    pub(super) fn into_relative(self, started: MonoNanos, now: MonoNanos, refused: u32) -> Relative {
+    /// What is known of it in the end; `unseen`: why a forked process may not have been seen to use a lock.
+    pub(super) fn into_relative(self, started: MonoNanos, now: MonoNanos, unseen: Option<&str>) -> Relative {
         let (until, end) = self.ended.unwrap_or((now, RelativeEnd::Alive));
         let record = match self.state {
             State::Done(profile) => Record::Profile(profile),
             State::Missed(why) => Record::Missed { why },
             State::Recording(..) | State::Waiting(_) => Record::Missed { why: "it was not read to its end".to_owned() },
-            State::Watched if self.began == Began::Forked && refused > 0 => {
-                Record::Missed { why: "so many processes were recorded that there was no room".to_owned() }
-            }
-            State::Watched => Record::NoInterpreter,
+            State::Watched => match unseen.filter(|_| self.began == Began::Forked) {
+                Some(why) => Record::Missed { why: why.to_owned() },
+                None => Record::NoInterpreter,
+            },
         };
         Relative {
             pid: self.pid,

@@ -8,6 +8,8 @@ mod begin;
 pub(super) mod births;
 mod member;
 
+use std::time::Duration;
+
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -34,6 +36,8 @@ use crate::{
     target::process,
 };
 
+/// Between two turns.
+const PACE: Duration = Duration::from_millis(5);
 /// After that long the kernel's record of a birth or an execution has been read.
 const DELIVERED: Nanos = Nanos::from_millis(3);
 
@@ -104,7 +108,14 @@ impl Household {
 
     /// Adds a process that was there before the recording began.
     pub(super) fn add_existing(&mut self, pid: Pid, parent: Option<Pid>) {
-        self.add(Member::new(pid, parent, Began::Existed, clock::now()));
+        let life = self.kin.as_ref().map(|kin| kin.borrow().life(pid));
+        let command = process::command(pid).unwrap_or_default();
+        self.add(Member { life, command, ..Member::new(pid, parent, Began::Existed, clock::now()) });
+    }
+
+    /// How long to rest at the most: a process may begin and end meanwhile.
+    pub(super) fn pace(&self) -> Duration {
+        PACE
     }
 
     /// Sees who is new and who is gone, and turns every recording.
@@ -151,17 +162,19 @@ impl Household {
     pub(super) fn into_relatives(self) -> Vec<Relative> {
         let now = clock::now();
         let started = self.started;
-        let refused = self.refused();
+        let unseen = self.unseen();
         let mut relatives: Vec<Relative> =
-            self.members.into_iter().map(|member| member.into_relative(started, now, refused)).collect();
+            self.members.into_iter().map(|member| member.into_relative(started, now, unseen)).collect();
         relatives.sort_by_key(|relative| relative.start);
         relatives
     }
 
-    fn refused(&self) -> u32 {
+    /// Why a forked process may not have been seen to use a lock.
+    fn unseen(&self) -> Option<&'static str> {
         match &self.way {
-            Way::Pool(pool) => pool.refused(),
-            Way::Uprobes => 0,
+            Way::Pool(pool) if pool.refused() == 0 => None,
+            Way::Pool(_) => Some("so many processes were recorded that there was no room"),
+            Way::Uprobes => Some("it ended before probes could be armed on it"),
         }
     }
 
@@ -208,6 +221,10 @@ impl Household {
             return;
         }
         let Some(member) = self.latest_mut(pid) else { return };
+        if member.was_replaced_in_arming(at) {
+            // What there is of a recording is about nothing.
+            member.state = State::Watched;
+        }
         if member.ran_interpreter_before(at) {
             member.ended = Some((at, RelativeEnd::Executed));
             self.add(another);
