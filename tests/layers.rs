@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 /// Each module with all it may import. `session` and `cli` wire the rest together; nothing imports them.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &[]),
+    ("estimate", &["model"]),
     ("target", &["model"]),
     ("native", &["model", "target"]),
     ("perf", &["model"]),
@@ -14,8 +15,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("stack", &["model", "target"]),
     ("source", &["model", "target", "perf", "bpf"]),
     ("toyvm", &[]),
-    ("session", &["model", "target", "perf", "bpf", "native", "source", "stack", "ledger", "report"]),
+    ("session", &["model", "estimate", "target", "perf", "bpf", "native", "source", "stack", "ledger", "report"]),
     ("cli", &["model", "report", "session", "toyvm"]),
+    // For fuzz targets and properties alone: it feeds every parser.
+    ("fuzzing", &["model", "target", "perf", "bpf", "native", "source", "stack", "ledger", "toyvm"]),
 ];
 
 #[test]

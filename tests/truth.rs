@@ -11,15 +11,17 @@ use std::{
     process::{Command, Stdio},
 };
 
+use gilscope::source::watchpoint::cost::measure_cost;
 use serde_json::Value;
 
 #[path = "support/live.rs"]
 mod live;
 
 use live::{
-    attached::attached,
+    attached::attached_with,
     compare::{TOLERANCE, assert_sound, compare},
-    interpreters::{Interpreter, interpreters},
+    interpreters::{Interpreter, interpreters, usual},
+    outcome::skipped,
     privilege::may_use_uprobes,
     stolen::stolen,
 };
@@ -53,7 +55,12 @@ impl Twins {
     }
 
     /// Starts the twins, attaches before they begin to work, and returns the profile and the truth.
-    fn profile_attached(&self, interpreter: &Interpreter, (threads, rounds): (u32, u32)) -> (Value, Value) {
+    fn profile_attached(
+        &self,
+        interpreter: &Interpreter,
+        options: &[&str],
+        (threads, rounds): (u32, u32),
+    ) -> (Value, Value) {
         let json = self.folder.path().join("profile.json");
         let words = self.words(interpreter, threads, rounds);
         let mut twins = Command::new(&words[0]);
@@ -63,7 +70,7 @@ impl Twins {
         let mut ready = String::new();
         output.read_line(&mut ready).unwrap();
         let pid = ready.trim().strip_prefix("ready ").expect("the twins announce themselves").to_owned();
-        let mut gilscope = attached(pid.parse().unwrap(), &json);
+        let mut gilscope = attached_with(pid.parse().unwrap(), &json, options);
         twins.stdin.take().unwrap().write_all(b"\n").unwrap();
         let mut truth = String::new();
         output.read_line(&mut truth).unwrap();
@@ -108,8 +115,21 @@ fn attaching_is_as_exact_as_launching() {
     let twins = Twins::build();
     for interpreter in interpreters() {
         let case = format!("attached to {}", interpreter.name);
-        assert_true(&case, || twins.profile_attached(&interpreter, (4, 6)));
+        assert_true(&case, || twins.profile_attached(&interpreter, &[], (4, 6)));
     }
+}
+
+/// One interpreter is enough: `tests/watchpoint_live.rs` counts events on all.
+#[test]
+fn watchpoints_are_as_exact() {
+    if let Err(why) = measure_cost() {
+        skipped(&format!("watchpoints: {why}"));
+        return;
+    }
+    let (twins, interpreter) = (Twins::build(), usual());
+    assert_true("launched, watchpoints", || twins.profile(&interpreter, "watchpoint", (2, 6)));
+    let options = ["--backend", "watchpoint"];
+    assert_true("attached, watchpoints", || twins.profile_attached(&interpreter, &options, (4, 6)));
 }
 
 /// Spins and sleeps, and says how much processor time it has used, holding the GIL all the while but for the sleeps.

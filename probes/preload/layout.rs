@@ -58,6 +58,9 @@ pub const KIND_STACK: u64 = 4;
 /// Kind of a record that means nothing, at the end of a chunk whose rest was too short.
 pub const KIND_FILLER: u64 = 5;
 
+/// Kind of a record: entry of `pthread_cond_init`.
+pub const KIND_INIT: u64 = 6;
+
 /// In the operand of a stack: the thread's own as it began to wait.
 pub const STACK_OF_WAITER: u64 = 0;
 /// In the operand of a stack: the thread's own as it released the lock.

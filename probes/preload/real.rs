@@ -76,6 +76,8 @@ pub static SIGNAL: Real = Real::named(c"pthread_cond_signal");
 pub static TIMED_WAIT: Real = Real::named(c"pthread_cond_timedwait");
 /// `pthread_cond_wait`.
 pub static WAIT: Real = Real::named(c"pthread_cond_wait");
+/// `pthread_cond_init`.
+pub static INIT: Real = Real::named(c"pthread_cond_init");
 
 impl Real {
     const fn named(name: &'static CStr) -> Self {

@@ -32,7 +32,7 @@ const COST_ROUNDS: u32 = 5;
 static CONSTRUCTOR: extern "C" fn() = start;
 
 extern "C" fn start() {
-    for function in [&real::SIGNAL, &real::TIMED_WAIT, &real::WAIT] {
+    for function in [&real::SIGNAL, &real::TIMED_WAIT, &real::WAIT, &real::INIT] {
         function.find();
     }
     #[cfg(family)]

@@ -70,7 +70,7 @@ pub enum LockStart {
 }
 
 /// The books of one recording.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ledger {
     options: LedgerOptions,
     now: MonoNanos,

@@ -4,6 +4,8 @@
 //! it imports nothing of the crate.
 
 pub mod address;
+pub mod diagnosis;
+pub mod estimate;
 pub mod event;
 pub mod family;
 pub mod ids;
@@ -12,4 +14,5 @@ pub mod profile;
 pub mod recorded;
 pub mod stack;
 pub mod state;
+pub mod surroundings;
 pub mod time;

@@ -1,9 +1,11 @@
 //! The result of a recording: what the ledger computes and every report reads.
 
 use crate::model::{
+    estimate::Estimates,
     ids::{LockId, Pid, Tid},
     stack::{StackId, StackTable},
     state::{State, StateTimes},
+    surroundings::Surroundings,
     time::{MonoNanos, Nanos},
 };
 
@@ -34,6 +36,8 @@ pub struct Profile {
     pub long_hold_threshold: Nanos,
     /// The longest of the long holds, longest first.
     pub long_holds: Vec<LongHold>,
+    /// What was estimated beside what is exact; `None` when everything was observed.
+    pub estimates: Option<Estimates>,
     /// How far to trust the rest.
     pub quality: Quality,
     /// The stacks that the entries refer to.
@@ -53,6 +57,8 @@ pub struct TargetSummary {
     pub runtime_version: String,
     /// Whether the build can run without its global lock.
     pub free_threaded: bool,
+    /// How its surroundings differ from ours.
+    pub surroundings: Surroundings,
 }
 
 /// Where lock events come from.
@@ -62,6 +68,8 @@ pub enum Backend {
     Preload,
     /// Kernel uprobes on the libc calls of the lock.
     Uprobe,
+    /// Hardware watchpoints on the lock's own words.
+    Watchpoint,
 }
 
 impl Backend {
@@ -70,6 +78,7 @@ impl Backend {
         match self {
             Self::Preload => "preload",
             Self::Uprobe => "uprobe",
+            Self::Watchpoint => "watchpoint",
         }
     }
 }
@@ -158,6 +167,8 @@ pub struct ThreadProfile {
 pub struct StackTime {
     /// The state.
     pub state: State,
+    /// The lock that the thread owned or wanted meanwhile; `None` if none, or if that was not seen.
+    pub lock: Option<LockId>,
     /// The stack.
     pub stack: StackId,
     /// The time.

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     model::{
+        address::LiveAddress,
         ids::{Pid, Tid},
         machine::MachineSample,
         time::{MonoNanos, Nanos},
@@ -43,6 +44,17 @@ pub struct Probe {
     pub register: u8,
 }
 
+/// A word to be watched for writes, by the number its owner gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watchpoint {
+    /// Told back with every write.
+    pub number: usize,
+    /// Where the word begins; a multiple of its length.
+    pub address: LiveAddress,
+    /// 1, 2, 4 or 8 bytes.
+    pub length: u64,
+}
+
 /// Who is watched beside the threads of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kin {
@@ -63,7 +75,7 @@ pub struct Record {
     pub tid: Tid,
     /// What.
     pub body: Body,
-    /// The number of the probe that was hit, for [`Body::Hit`].
+    /// The number of the probe that was hit, or of the word that was written to.
     pub probe: Option<usize>,
 }
 
@@ -154,6 +166,30 @@ impl PerfStream {
             return Ok(());
         }
         self.watch_family(probes.iter().map(subject).collect())
+    }
+
+    /// Watches the same threads for writes to words of their memory. A processor can watch four at a time, of all that anybody
+    /// wants watched; when these are too many, nothing has changed.
+    pub fn add_watchpoints(&mut self, words: &[Watchpoint]) -> Result<(), PerfError> {
+        let subjects = words.iter().map(|Watchpoint { number, address, length }| {
+            (Subject::Watchpoint { address: *address, length: *length }, Some(*number))
+        });
+        self.watch_family(subjects.collect()).inspect_err(|_| {
+            self.families.pop();
+            self.roles.retain(|_, role| role.family < self.families.len());
+        })
+    }
+
+    /// Watches no more words; writes that have been told of already still come.
+    pub fn drop_watchpoints(&mut self) {
+        let is_watching = |family: &Family| matches!(family.subjects.first(), Some((Subject::Watchpoint { .. }, _)));
+        for family in self.families.iter_mut().filter(|family| is_watching(family)) {
+            for (place, mut event) in family.events.drain(..) {
+                // What it counts as lost will not be counted again at the end.
+                let told = &mut self.cpus[place].lost;
+                *told = told.saturating_sub(event.stop());
+            }
+        }
     }
 
     /// Looks at what the threads' processors do, once in `period` of each thread's CPU time; see

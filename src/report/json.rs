@@ -1,5 +1,7 @@
 //! The whole profile as JSON for programs. Owns the way from the model to the schema; the names live in `schema.rs`.
 
+mod estimates;
+
 use std::io;
 
 use crate::{
@@ -10,6 +12,7 @@ use crate::{
             Blame, HoldSite, HoldTally, LockProfile, LongHold, Profile, Quality, Spread, TargetSummary, ThreadProfile,
         },
         stack::{Frame, FrameKind, StackId, StackTable},
+        surroundings::Surroundings,
         time::{MonoNanos, Nanos},
     },
     report::{
@@ -86,7 +89,7 @@ fn document(profile: &Profile) -> schema::Document<'_> {
         exact: profile.exact,
         native: profile.native,
         locks: profile.locks.iter().map(lock).collect(),
-        threads: profile.threads.iter().map(|one| thread(one, profile.start)).collect(),
+        threads: profile.threads.iter().map(|one| thread(one, (profile.start, &profile.target.surroundings))).collect(),
         blame: profile.blame.iter().map(|part| blame(part, &profile.stacks)).collect(),
         matrix: profile.locks.iter().map(|lock| matrix(&Matrix::of(profile, lock.id, MOST_IN_MATRIX))).collect(),
         hold_sites: profile.hold_sites.iter().map(|site| hold_site(site, &profile.stacks)).collect(),
@@ -99,6 +102,7 @@ fn document(profile: &Profile) -> schema::Document<'_> {
         holds_by_kind: kinds.costs().iter().map(held_for).collect(),
         functions: function_costs(profile).iter().map(function).collect(),
         findings: findings(profile).into_iter().map(finding).collect(),
+        estimates: profile.estimates.as_ref().map(estimates::document),
         quality: quality(&profile.quality),
     }
 }
@@ -110,6 +114,9 @@ fn target(target: &TargetSummary) -> schema::Target<'_> {
         runtime: &target.runtime,
         runtime_version: &target.runtime_version,
         free_threaded: target.free_threaded,
+        inner_pid: target.surroundings.inner_pid(target.pid),
+        namespaces: &target.surroundings.namespaces,
+        root: target.surroundings.root.as_deref(),
     }
 }
 
@@ -143,9 +150,10 @@ fn spread(count: u64, spread: Spread) -> schema::Spread {
     schema::Spread { p50: known(spread.p50), p90: known(spread.p90), p99: known(spread.p99), max: known(spread.max) }
 }
 
-fn thread(thread: &ThreadProfile, start: MonoNanos) -> schema::Thread<'_> {
+fn thread<'a>(thread: &'a ThreadProfile, (start, surroundings): (MonoNanos, &Surroundings)) -> schema::Thread<'a> {
     schema::Thread {
         tid: thread.tid.raw(),
+        inner_tid: surroundings.inner_tid(thread.tid),
         name: known(&thread.name),
         start_ns: thread.first_seen.saturating_since(start).as_nanos(),
         lifetime_ns: thread.lifetime.as_nanos(),

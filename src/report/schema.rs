@@ -28,6 +28,7 @@ pub(super) struct Document<'a> {
     pub(super) holds_by_kind: Vec<HeldFor<'a>>,
     pub(super) functions: Vec<Function<'a>>,
     pub(super) findings: Vec<Finding>,
+    pub(super) estimates: Option<Estimates>,
     pub(super) quality: Quality<'a>,
 }
 
@@ -62,6 +63,9 @@ pub(super) struct Target<'a> {
     pub(super) runtime: &'a str,
     pub(super) runtime_version: &'a str,
     pub(super) free_threaded: bool,
+    pub(super) inner_pid: Option<i32>,
+    pub(super) namespaces: &'a [&'static str],
+    pub(super) root: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -98,6 +102,7 @@ pub(super) struct Spread {
 #[derive(Debug, Serialize)]
 pub(super) struct Thread<'a> {
     pub(super) tid: i32,
+    pub(super) inner_tid: Option<i32>,
     pub(super) name: Option<&'a str>,
     pub(super) start_ns: u64,
     pub(super) lifetime_ns: u64,
@@ -243,5 +248,52 @@ pub(super) struct StatesNs(pub(super) StateTimes);
 impl Serialize for StatesNs {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(state, time)| (state.name(), time.as_nanos())))
+    }
+}
+
+/// What was estimated beside what is exact.
+#[derive(Debug, Serialize)]
+pub(super) struct Estimates {
+    pub(super) method: &'static str,
+    pub(super) rate_hz: Option<u32>,
+    pub(super) confidence: f64,
+    pub(super) parts: u64,
+    pub(super) observed_ns: u64,
+    pub(super) total: Named<Interval>,
+    pub(super) threads: Vec<ThreadEstimate>,
+    pub(super) locks: Vec<LockEstimate>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ThreadEstimate {
+    pub(super) tid: i32,
+    pub(super) classes_ns: Named<Interval>,
+    pub(super) states_ns: Named<Interval>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct LockEstimate {
+    pub(super) lock: u32,
+    pub(super) held_ns: Option<Interval>,
+    pub(super) contended_ns: Option<Interval>,
+    pub(super) waited_ns: Option<Interval>,
+    pub(super) holds: Option<Interval>,
+    pub(super) waits: Option<Interval>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Interval {
+    pub(super) value: u64,
+    pub(super) low: u64,
+    pub(super) high: u64,
+}
+
+/// Values by name, in a fixed order.
+#[derive(Debug)]
+pub(super) struct Named<T>(pub(super) Vec<(&'static str, T)>);
+
+impl<T: Serialize> Serialize for Named<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }

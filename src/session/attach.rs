@@ -6,18 +6,18 @@ use crate::{
     model::{
         family::{Family, Reach},
         ids::Pid,
-        profile::Backend,
     },
     session::{
+        checkpoint::Checkpoints,
         error::SessionError,
         family::{Household, births, family},
+        ladder,
         options::RecordOptions,
         recording::{End, Recording},
         signals::Signals,
-        uprobe,
     },
     source::kin::KinStream,
-    target::discover::Target,
+    target::{discover::Target, proc_mount},
 };
 
 /// A running program under observation.
@@ -32,28 +32,34 @@ pub struct AttachSession {
 impl AttachSession {
     /// Attaches to `pid`; from now on everything is recorded.
     pub fn start(pid: Pid, options: RecordOptions, signals: Signals) -> Result<Self, SessionError> {
+        proc_mount::check()?;
         let target = Target::discover(pid)?;
-        if options.backend.for_attach().backend == Backend::Preload {
-            return Err(SessionError::PreloadNeedsLaunch);
-        }
         if options.reach == Reach::Root {
-            let recording = uprobe::attach(target, options, None)?;
+            let (_, recording) = ladder::climb(&target, (options, None), Vec::new())?;
             return Ok(Self { pid, recording, household: None, signals });
         }
         let there = births::descendants(pid);
         let kin = KinStream::open(pid, there.iter().map(|(child, _)| *child).collect())?.shared();
-        let recording = uprobe::attach(target, options, Some(&kin))?;
-        let mut household = Household::with_uprobes(kin, (pid, options), &recording);
+        let (rung, recording) = ladder::climb(&target, (options, Some(&kin)), Vec::new())?;
+        let mut household = Household::with_rung(rung, kin, (pid, options), &recording);
         there.into_iter().for_each(|(child, parent)| household.add_existing(child, Some(parent)));
         Ok(Self { pid, recording, household: Some(household), signals })
     }
 
+    /// How lock events are taken.
+    pub fn taken(&self) -> &str {
+        self.recording.first_note()
+    }
+
     /// Records to the end.
-    pub fn record(mut self) -> Family {
+    pub fn record(mut self, checkpoints: &mut Option<Checkpoints>) -> Family {
         let end = loop {
             self.recording.turn();
             if let Some(household) = &mut self.household {
                 household.turn(&self.recording);
+            }
+            if let Some(checkpoints) = checkpoints {
+                checkpoints.consider(|| self.recording.snapshot());
             }
             if !has_threads(self.pid) {
                 break End::TargetEnded;

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     ledger::LockStart,
     model::{
-        event::{Event, SeenCpu},
+        event::{Event, SeenCpu, What},
         family::Reach,
         ids::Pid,
         profile::Backend,
@@ -23,6 +23,7 @@ use crate::{
         finder::LiveLocks,
         joiner::Joiner,
         namer::Namer,
+        numbers::none_known,
         options::RecordOptions,
         recording::{Beginning, Recording, first_thread},
         running::{Sampling, StackReading},
@@ -35,10 +36,16 @@ use crate::{
         calls::{SharedTranslator, Translator},
         kin::{KinStream, SharedKin},
         preload::{Pool, PreloadSource, Prepared},
+        renumber::Renumbered,
         scheduler::{SchedulerSource, Scope},
     },
     stack::resolver::Resolver,
-    target::{discover::Target, launch::Program, memory::ProcessMemory},
+    target::{
+        discover::Target,
+        launch::Program,
+        memory::ProcessMemory,
+        runtime::threads::{Numbering, numbering},
+    },
 };
 
 /// The probe is in place; which process will claim it is not yet known.
@@ -53,7 +60,11 @@ pub(super) struct PreloadWatch {
     child: Pid,
     started: MonoNanos,
     claimed_since: Option<Instant>,
+    next_look: Instant,
 }
+
+/// Between two looks at a child that has not claimed the probe; each costs some milliseconds.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// An interpreter that has loaded the probe can be described within milliseconds; if not by then, never.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -83,20 +94,44 @@ impl PreloadWatch {
                 Ok(kin) => (Some(Rc::clone(&kin)), SchedulerSource::of_kin(kin, child, Scope::BeforeExec)),
             },
         };
-        Self { prepared, pool, kin, scheduler, programs, child, started: clock::now(), claimed_since: None }
+        Self {
+            prepared,
+            pool,
+            kin,
+            scheduler,
+            programs,
+            child,
+            started: clock::now(),
+            claimed_since: None,
+            next_look: Instant::now(),
+        }
     }
 
     /// The target, once an interpreter has claimed the probe and can be described.
     pub(super) fn look(&mut self) -> Result<Option<Target>, SessionError> {
-        let Some(pid) = self.prepared.claimed_by() else {
+        let Some(inner) = self.prepared.claimed_by() else {
             return Ok(None);
         };
+        // It numbers itself as its own pid namespace does, and may have ended again.
+        let claimant = self.prepared.shared().ok().and_then(|shared| shared.claimant(inner, &[self.child, inner]));
+        let Some(pid) = claimant else { return Ok(None) };
         let since = *self.claimed_since.get_or_insert_with(Instant::now);
         match Target::discover(pid) {
             Ok(target) => Ok(Some(target)),
             Err(_) if since.elapsed() < PATIENCE => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether the child runs an interpreter that has not claimed the probe. It would have before it had a thread of its own,
+    /// since the loader runs the probe before the program.
+    pub(super) fn has_missed(&mut self) -> bool {
+        if Instant::now() < self.next_look {
+            return false;
+        }
+        let interprets = interprets(self.child);
+        self.next_look = Instant::now() + BETWEEN_LOOKS;
+        interprets && self.prepared.claimed_by().is_none()
     }
 
     pub(super) fn begin(
@@ -151,19 +186,28 @@ impl Parts {
             source.note_stacks(&target.runtime, Rc::clone(&translator), on_stack);
             wait_stacks = WaitStacks::Brought;
         }
-        let mut sources: Vec<Box<dyn Source>> = vec![Box::new(source)];
         let mut notes = Vec::new();
         let joiner = Joiner::wanted(&target, options.frames, &mut notes);
         let mut running = RunningThreads::Ours;
+        let unwatched = scheduler.is_err();
+        let mut scheduling = None;
         match scheduler {
             Ok(scheduler) => {
                 let reading = StackReading { rate: options.rate, stacks: &stacks, joiner: joiner.as_ref() };
-                let sampling = Sampling::of((&target, &translator), (scheduler, programs), reading, &mut notes);
+                let sampling =
+                    Sampling::of((&target, &translator), (Box::new(scheduler), programs), reading, &mut notes);
                 running = sampling.running;
-                sources.push(sampling.source);
+                scheduling = Some(sampling.source);
             }
             Err(error) => notes.push(format!("no scheduler evidence: {error}; running and blocked are unknown")),
         }
+        let numbers = none_known();
+        let sources = if numbering(target.pid) == Numbering::Foreign {
+            let source = Renumbered::new(target.pid, Box::new(source), scheduling, Rc::clone(&numbers));
+            vec![Box::new(source) as Box<dyn Source>]
+        } else {
+            [Box::new(source) as Box<dyn Source>].into_iter().chain(scheduling).collect()
+        };
         let (backend, lock_start) = (Backend::Preload, LockStart::Free);
         let beginning = Beginning {
             target,
@@ -172,15 +216,31 @@ impl Parts {
             joiner,
             readings: Readings { waits: wait_stacks, running },
             sources,
+            numbers,
             backend,
             start,
             lock_start,
             notes,
         };
         let mut recording = Recording::begin(beginning, options);
+        let first = first.map(|first| if unwatched { without_cpu(first) } else { first });
         recording.engine().add(first);
         recording
     }
+}
+
+/// Where no switch tells when the state ends in which the thread was seen.
+fn without_cpu(mut first: Event) -> Event {
+    if let What::Seen(sighting) = &mut first.what {
+        sighting.cpu = None;
+    }
+    first
+}
+
+/// Whether an interpreter runs in the process and has got as far as to have threads.
+fn interprets(pid: Pid) -> bool {
+    let described = Target::discover(pid).ok().zip(ProcessMemory::open(pid).ok());
+    described.is_some_and(|(target, memory)| target.threads(&memory).is_ok_and(|threads| !threads.is_empty()))
 }
 
 /// What gives names to the stacks that the probe notes; `None` when stacks are not wanted or not readable, or the target has

@@ -2,7 +2,7 @@
 
 use crate::{
     model::{
-        profile::{Backend, Profile, Quality},
+        profile::{Backend, LockProfile, Profile, Quality},
         time::Nanos,
     },
     session::{
@@ -21,7 +21,8 @@ pub(super) fn profile(
     (backend, frames): (Backend, FrameDetail),
     mut notes: Vec<String>,
 ) -> Profile {
-    let Recorded { attribution, stacks, tally, late, replaced, start } = recorded;
+    let Recorded { attribution, stacks, tally, remarks, late, replaced, start } = recorded;
+    notes.extend(remarks);
     if late > 0 {
         notes.push(format!("{late} events arrived after later ones had been booked; they count as of their arrival"));
     }
@@ -59,13 +60,25 @@ pub(super) fn profile(
         hold_sites: attribution.hold_sites,
         long_hold_threshold: attribution.long_hold_threshold,
         long_holds: attribution.long_holds,
+        estimates: None,
         quality,
         stacks,
     };
+    name_alike(&mut profile.locks);
     // The in-target probe does not look for it.
     let collections = if backend == Backend::Preload { Collections::Unnoted } else { Collections::Noted };
     detail::complete(&mut profile, collections);
     profile
+}
+
+/// A lock that was alone when it was found has company now.
+fn name_alike(locks: &mut [LockProfile]) {
+    if locks.len() < 2 {
+        return;
+    }
+    for lock in locks.iter_mut().filter(|lock| lock.name == "GIL") {
+        lock.name.extend(lock.interpreter.map(|id| format!(" of interpreter {id}")));
+    }
 }
 
 /// What events and stacks have cost the target; unknown if either is.

@@ -3,7 +3,7 @@
 use crate::{
     session::{
         error::SessionError, family::Household, options::RecordOptions, preload::PreloadWatch, recording::Recording,
-        uprobe::UprobeWatch,
+        uprobe::UprobeWatch, watchpoint::WatchpointWatch,
     },
     target::discover::Target,
 };
@@ -13,6 +13,7 @@ use crate::{
 pub(super) enum Watch {
     Preload(Box<PreloadWatch>),
     Uprobe(UprobeWatch),
+    Watchpoint(Box<WatchpointWatch>),
 }
 
 impl Watch {
@@ -21,6 +22,15 @@ impl Watch {
         match self {
             Self::Preload(watch) => watch.look(),
             Self::Uprobe(watch) => Ok(watch.look()),
+            Self::Watchpoint(watch) => Ok(watch.look()),
+        }
+    }
+
+    /// Whether an interpreter runs that what was put in place has no effect on.
+    pub(super) fn has_missed(&mut self) -> bool {
+        match self {
+            Self::Preload(watch) => watch.has_missed(),
+            Self::Uprobe(_) | Self::Watchpoint(_) => false,
         }
     }
 
@@ -33,6 +43,7 @@ impl Watch {
         match self {
             Self::Preload(watch) => watch.begin(target, options),
             Self::Uprobe(watch) => watch.begin(target, options),
+            Self::Watchpoint(watch) => Ok((watch.begin(target, options)?, None)),
         }
     }
 }

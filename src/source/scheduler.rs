@@ -21,7 +21,7 @@ use crate::{
         error::PerfError,
         limits::RingSize,
         record::{Body, Naming},
-        stream::{PerfStream, Record, threads_of},
+        stream::{PerfStream, Record, Watchpoint, threads_of},
     },
     source::{
         Source, Tally,
@@ -73,14 +73,28 @@ pub struct SchedulerSource {
     on_sample: Option<OnSample>,
 }
 
+/// Told of records beside what they mean for the scheduling.
+pub(in crate::source) type OnRecord<'a> = &'a mut dyn FnMut(&Record, &mut Vec<Event>);
+
+/// Scheduling from a source that can sample running threads as well.
+pub trait Scheduling: Source {
+    /// Samples threads that run, once in `period` of each one's CPU time.
+    fn sample(&mut self, period: Nanos, on_sample: OnSample) -> Result<(), PerfError>;
+}
+
 /// Turns what a running thread's processor did a moment ago into a stack; `None` when that cannot be believed.
 pub type OnSample = Box<dyn FnMut(&MachineSample) -> Option<StackId>>;
 
 impl SchedulerSource {
     /// Watches every thread of `pid`, and those it will create.
     pub fn open(pid: Pid, scope: Scope) -> Result<Self, PerfError> {
+        Self::with_content(pid, scope, RingContent::Scheduling)
+    }
+
+    /// The same for a source that adds lock events to the stream.
+    pub(in crate::source) fn with_content(pid: Pid, scope: Scope, content: RingContent) -> Result<Self, PerfError> {
         let stream = PerfStream::open(pid, &[], RingSize::Ordinary)?;
-        let threads = ThreadWatch::begin(pid, scope, RingContent::Scheduling)?;
+        let threads = ThreadWatch::begin(pid, scope, content)?;
         Ok(Self::new(Feed::Own(Box::new(stream)), threads, MonoNanos::from_monotonic(0)))
     }
 
@@ -101,14 +115,54 @@ impl SchedulerSource {
         Self { feed, threads, records: Vec::new(), since, on_sample: None }
     }
 
-    /// Samples threads that run, once in `period` of each one's CPU time.
-    pub fn sample(&mut self, period: Nanos, on_sample: OnSample) -> Result<(), PerfError> {
+    /// Watches the same threads for writes to words of their memory, which no shared feed does.
+    pub(in crate::source) fn add_watchpoints(&mut self, words: &[Watchpoint]) -> Result<(), PerfError> {
         match &mut self.feed {
-            Feed::Own(stream) => stream.sample(period)?,
-            Feed::Shared(kin, ..) => kin.borrow_mut().sample(period)?,
+            Feed::Own(stream) => stream.add_watchpoints(words),
+            Feed::Shared(..) => Ok(()),
         }
-        self.on_sample = Some(on_sample);
-        Ok(())
+    }
+
+    /// Watches no more words.
+    pub(in crate::source) fn drop_watchpoints(&mut self) {
+        if let Feed::Own(stream) = &mut self.feed {
+            stream.drop_watchpoints();
+        }
+    }
+
+    /// As [`Source::drain`]; `on_record` is told of every record but those of switches, after what it means for
+    /// the scheduling.
+    pub(in crate::source) fn drain_with(
+        &mut self,
+        now: MonoNanos,
+        on_record: OnRecord<'_>,
+        out: &mut Vec<Event>,
+    ) -> MonoNanos {
+        let watermark = match &mut self.feed {
+            Feed::Own(stream) => stream.drain(now, &mut self.records),
+            Feed::Shared(kin, _, life) => {
+                let mut kin = kin.borrow_mut();
+                let watermark = kin.read(now);
+                kin.take(*life, &mut self.records);
+                watermark
+            }
+        };
+        self.deliver_samples(out);
+        self.deliver(on_record, out);
+        watermark
+    }
+
+    /// As [`Source::finish`], in the same way. A shared stream goes on for the others: whoever owns it stops it.
+    pub(in crate::source) fn finish_with(&mut self, on_record: OnRecord<'_>, out: &mut Vec<Event>) {
+        match &mut self.feed {
+            Feed::Own(stream) => stream.stop(&mut self.records),
+            Feed::Shared(kin, _, life) => {
+                let mut kin = kin.borrow_mut();
+                kin.take(*life, &mut self.records);
+                kin.forget(*life);
+            }
+        }
+        self.deliver(on_record, out);
     }
 
     /// When the process last executed a new program since watching began.
@@ -130,42 +184,39 @@ impl SchedulerSource {
         }
     }
 
-    fn deliver(&mut self, out: &mut Vec<Event>) {
+    fn deliver(&mut self, on_record: OnRecord<'_>, out: &mut Vec<Event>) {
         let since = self.since;
         for record in self.records.drain(..).filter(|record| record.at >= since) {
-            self.threads.on_record(record, out);
+            match record.body {
+                Body::SwitchedIn | Body::SwitchedOut(_) => self.threads.on_record(record, out),
+                _ => {
+                    self.threads.on_record(record.clone(), out);
+                    on_record(&record, out);
+                }
+            }
         }
         self.threads.read_delays(out);
     }
 }
 
+impl Scheduling for SchedulerSource {
+    fn sample(&mut self, period: Nanos, on_sample: OnSample) -> Result<(), PerfError> {
+        match &mut self.feed {
+            Feed::Own(stream) => stream.sample(period)?,
+            Feed::Shared(kin, ..) => kin.borrow_mut().sample(period)?,
+        }
+        self.on_sample = Some(on_sample);
+        Ok(())
+    }
+}
+
 impl Source for SchedulerSource {
     fn drain(&mut self, now: MonoNanos, out: &mut Vec<Event>) -> MonoNanos {
-        let watermark = match &mut self.feed {
-            Feed::Own(stream) => stream.drain(now, &mut self.records),
-            Feed::Shared(kin, _, life) => {
-                let mut kin = kin.borrow_mut();
-                let watermark = kin.read(now);
-                kin.take(*life, &mut self.records);
-                watermark
-            }
-        };
-        self.deliver_samples(out);
-        self.deliver(out);
-        watermark
+        self.drain_with(now, &mut |_, _| {}, out)
     }
 
-    /// A shared stream goes on for the others: whoever owns it stops it.
     fn finish(&mut self, out: &mut Vec<Event>) {
-        match &mut self.feed {
-            Feed::Own(stream) => stream.stop(&mut self.records),
-            Feed::Shared(kin, _, life) => {
-                let mut kin = kin.borrow_mut();
-                kin.take(*life, &mut self.records);
-                kin.forget(*life);
-            }
-        }
-        self.deliver(out);
+        self.finish_with(&mut |_, _| {}, out);
     }
 
     fn alarms(&self) -> Vec<RawFd> {
@@ -267,7 +318,7 @@ impl ThreadWatch {
             Body::Forked { child_pid, child } if child_pid == self.pid => self.on_created(at, tid, child, out),
             Body::Exited => self.on_exited(at, tid, out),
             Body::Lost { count } => self.on_lost(at, count, out),
-            Body::Named { .. } | Body::Forked { .. } | Body::Hit { .. } | Body::Sampled(_) => {}
+            Body::Named { .. } | Body::Forked { .. } | Body::Hit { .. } | Body::Wrote(_) | Body::Sampled(_) => {}
         }
     }
 

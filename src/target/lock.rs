@@ -68,6 +68,14 @@ impl LockSeat {
         self.address.plus(self.layout.switch_cond)
     }
 
+    /// A lock of the same shape whose condition variables are these two; `None` if they lie at another distance.
+    pub fn of_pair(&self, cond: LiveAddress, switch_cond: LiveAddress) -> Option<Self> {
+        let address = LiveAddress::in_target(cond.raw().checked_sub(self.layout.cond)?);
+        let seat =
+            Self { address, layout: self.layout, interpreter: None, name: "GIL of an ended interpreter".to_owned() };
+        (seat.switch_cond() == switch_cond).then_some(seat)
+    }
+
     /// How long a waiter waits before it asks the owner to give way; `None` for what no program can mean.
     pub fn switch_interval(&self, memory: &dyn Memory) -> Option<Nanos> {
         let micros = memory.read_u64(self.address.plus(self.layout.interval)).ok()?;

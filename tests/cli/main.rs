@@ -7,6 +7,7 @@ mod ends;
 mod killed;
 #[path = "../support/live.rs"]
 mod live;
+mod no_room;
 mod passing;
 mod permission;
 mod place;

@@ -2,8 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
+use gilscope::source::watchpoint::cost::measure_cost;
+
 use crate::{
-    live::{interpreters::usual, privilege::is_root},
+    live::{interpreters::usual, outcome::skipped, privilege::is_root, running::Running},
     place::{Place, end, plain},
 };
 
@@ -41,6 +43,34 @@ fn attaching_says_which_right_is_missing_and_what_works_without() {
     ended.assert_refusal(3, "cannot arm uprobes").assert_said("CAP_PERFMON").assert_said("gilscope run SCRIPT");
     drop(running);
     ended.assert_left(&place, &before);
+}
+
+#[test]
+fn watchpoints_need_no_rights() {
+    if measure_cost().is_err() {
+        skipped("watchpoints do not work here");
+        return;
+    }
+    let place = Place::new();
+    let backend_of = |place: &Place| {
+        let profile: serde_json::Value = serde_json::from_str(&place.read("p.json")).unwrap();
+        assert!(profile["locks"][0]["holds"].as_u64().unwrap() > 10, "{}", profile["locks"]);
+        profile["backend"].clone()
+    };
+    let Some(mut gilscope) = place.plain_gilscope("run -q --backend watchpoint -o p.json spin.py 0.2 7") else {
+        return;
+    };
+    let ended = end(&mut gilscope);
+    ended.assert_code(7);
+    assert_eq!((backend_of(&place), ended.said.as_str()), ("watchpoint".into(), ""));
+    let Some(mut python) = plain(&PathBuf::from(&usual().words[0])) else { return };
+    python.arg(place.path("spin.py")).args(["1.5", "0"]);
+    let mut running = Running::start(python);
+    assert_eq!(running.line(), "ready");
+    let words = format!("attach -q --backend watchpoint -d 300ms -o p.json {}", running.pid());
+    let ended = end(&mut place.plain_gilscope(&words).unwrap());
+    ended.assert_code(0);
+    assert_eq!((backend_of(&place), ended.said.as_str()), ("watchpoint".into(), ""));
 }
 
 #[test]

@@ -51,6 +51,11 @@ impl Running {
         self.input.write_all(b"\n").expect("the program reads its standard input");
     }
 
+    /// Sends it a line.
+    pub fn say(&mut self, words: &str) {
+        writeln!(self.input, "{words}").expect("the program reads its standard input");
+    }
+
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed()).expect("a process has an id")
     }

@@ -4,6 +4,7 @@
 
 pub(super) mod words;
 
+mod estimates;
 mod findings;
 mod functions;
 mod kinds;
@@ -12,7 +13,7 @@ mod long_holds;
 mod matrix;
 mod pairs;
 mod processes;
-mod table;
+pub(super) mod table;
 mod threads;
 mod trust;
 
@@ -21,8 +22,10 @@ use std::io;
 use crate::{
     model::{
         family::Family,
+        ids::Pid,
         profile::Profile,
         state::{StateClass, StateTimes},
+        surroundings::Surroundings,
         time::Nanos,
     },
     report::{
@@ -63,6 +66,7 @@ impl Report for Text {
             answer(profile),
             locks::section(profile, self.width),
             threads::section(profile, self.width),
+            estimates::section(profile, &names, self.width),
             kinds::section(profile, self.width),
             functions::costs_section(profile, self.width),
             functions::victims_section(profile, self.width),
@@ -101,14 +105,27 @@ fn headline(profile: &Profile, width: u16) -> String {
     let exactness =
         if profile.exact { "exact: every lock event was taken" } else { "not exact: lock events were sampled" };
     format!(
-        "gilscope: {}\npid {} · {} · window {} · {} · backend {} ({exactness})",
+        "gilscope: {}\npid {}{} · {} · window {} · {} · backend {} ({exactness})",
         shortened(&clean(&target.command), usize::from(width).saturating_sub(10)),
         target.pid,
+        apart(&target.surroundings, target.pid),
         runtime(target),
         profile.window,
         counted(profile.threads.len(), "thread"),
         profile.backend.name(),
     )
+}
+
+/// Where the target lives, if that is not where we do.
+fn apart(surroundings: &Surroundings, pid: Pid) -> String {
+    let inner =
+        surroundings.inner_pid(pid).filter(|inner| *inner != pid.raw()).map(|inner| format!(" = {inner} inside"));
+    let own = match surroundings.namespaces.as_slice() {
+        [] => None,
+        kinds => Some(format!(" (its own namespaces: {})", kinds.join(", "))),
+    };
+    let root = surroundings.root.as_ref().map(|root| format!(" (its root: {})", clean(root)));
+    [inner, own, root].into_iter().flatten().collect()
 }
 
 /// The question this program is for, answered in a sentence or two.

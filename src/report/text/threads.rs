@@ -4,8 +4,10 @@ use std::cmp::Reverse;
 
 use crate::{
     model::{
+        ids::Tid,
         profile::{Profile, ThreadProfile},
         state::{State, StateClass},
+        surroundings::Surroundings,
     },
     report::{
         names::{clean, shortened},
@@ -35,23 +37,31 @@ pub(super) fn section(profile: &Profile, width: u16) -> String {
     }
     let mut threads: Vec<&ThreadProfile> = profile.threads.iter().collect();
     threads.sort_by_key(|thread| Reverse((thread.states.class(StateClass::Waiting), thread.lifetime)));
-    let rows = threads.iter().take(MOST).map(|thread| row(thread)).collect();
+    let rows = threads.iter().take(MOST).map(|thread| row(thread, &profile.target.surroundings)).collect();
     let heading = "Threads: share of each one's lifetime, longest waiting first\n\
                    inside: run = on a CPU, pre = runnable without a CPU, blk = asleep; outside: the same\n\
                    waiting: queue = another thread owned the lock, hand = nobody did (handoff)";
     titled(heading, &COLUMNS, rows, width) + &omitted(threads.len(), MOST, "thread")
 }
 
-fn row(thread: &ThreadProfile) -> Vec<String> {
+fn row(thread: &ThreadProfile, surroundings: &Surroundings) -> Vec<String> {
     let name = if thread.name.is_empty() { "unknown".to_owned() } else { shortened(&clean(&thread.name), 24) };
     vec![
-        format!("{name}\ntid {}", thread.tid),
+        format!("{name}\n{}", numbers(thread.tid, surroundings)),
         format!("{}\n{}/{}", thread.lifetime, count(thread.holds), count(thread.waits)),
         states_of(thread, StateClass::Inside),
         states_of(thread, StateClass::Waiting),
         states_of(thread, StateClass::Outside),
         share(thread.states.class(StateClass::Unknown), thread.lifetime),
     ]
+}
+
+/// Our number and, where it differs, the thread's own.
+fn numbers(tid: Tid, surroundings: &Surroundings) -> String {
+    match surroundings.inner_tid(tid).filter(|inner| *inner != tid.raw()) {
+        Some(inner) => format!("tid {tid} = {inner}"),
+        None => format!("tid {tid}"),
+    }
 }
 
 /// The class's share, and below it that of each of its states.

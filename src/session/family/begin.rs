@@ -18,10 +18,10 @@ use crate::{
             member::{Likeness, State},
         },
         finder::{InheritedLocks, LiveLocks},
+        ladder::Rung,
         options::{ProgressLine, RecordOptions},
         preload::Parts,
         recording::{End, Recording, first_thread},
-        uprobe,
     },
     source::{
         bpf::LoadedPrograms,
@@ -57,8 +57,8 @@ const MOST_PROGRAMS: usize = 8;
 pub(super) enum Way {
     /// They record by themselves.
     Pool(Box<Pool>),
-    /// Uprobes are armed on each.
-    Uprobes,
+    /// Each is attached to by this rung.
+    Rung(Rung),
 }
 
 /// How a process that has taken room began.
@@ -138,8 +138,8 @@ impl Household {
         let rested = member.looks < MOST_LOOKS && now.saturating_since(member.looked) > PAUSE;
         let due = match self.way {
             Way::Pool(_) => rested && member.age(now) > STARTING,
-            Way::Uprobes if member.began == Began::Forked && member.age(now) < ABOUT_TO_EXECUTE => false,
-            Way::Uprobes => rested || member.looks < EAGER_LOOKS,
+            Way::Rung(_) if member.began == Began::Forked && member.age(now) < ABOUT_TO_EXECUTE => false,
+            Way::Rung(_) => rested || member.looks < EAGER_LOOKS,
         };
         if !due {
             return;
@@ -157,7 +157,8 @@ impl Household {
         match alike.map_or_else(|| Target::discover(pid), Ok) {
             Ok(target) => self.arm(index, target),
             Err(DiscoverError::NotPermitted { owner, .. }) => {
-                self.members[index].state = State::Missed(format!("it belongs to {owner}, and looking into it is not permitted"));
+                self.members[index].state =
+                    State::Missed(format!("it belongs to {owner}, and looking into it is not permitted"));
             }
             Err(_) => {}
         }
@@ -168,8 +169,11 @@ impl Household {
         let options = self.options_for(index);
         let member = &mut self.members[index];
         member.command.clone_from(&target.command);
-        let unreached = matches!(self.way, Way::Pool(_));
-        member.state = match uprobe::attach(target, options, self.kin.as_ref()) {
+        let (rung, unreached) = match self.way {
+            Way::Pool(_) => (Rung::Programs, true),
+            Way::Rung(rung) => (rung, false),
+        };
+        member.state = match rung.attach_beside(&target, options, self.kin.as_ref()) {
             Ok(mut recording) => {
                 if member.began != Began::Existed {
                     let missing = recording.started().saturating_since(member.start);

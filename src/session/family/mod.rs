@@ -26,6 +26,7 @@ use crate::{
             births::Births,
             member::{Member, State},
         },
+        ladder::Rung,
         options::RecordOptions,
         recording::Recording,
     },
@@ -82,9 +83,9 @@ impl Household {
         Self::new(Way::Pool(Box::new(pool)), kin, launched, root)
     }
 
-    /// Uprobes are armed on each process as soon as it is seen.
-    pub(super) fn with_uprobes(kin: SharedKin, first: (Pid, RecordOptions), root: &Recording) -> Self {
-        Self::new(Way::Uprobes, Some(kin), first, root)
+    /// Each process is attached to by `rung` as soon as it is seen.
+    pub(super) fn with_rung(rung: Rung, kin: SharedKin, first: (Pid, RecordOptions), root: &Recording) -> Self {
+        Self::new(Way::Rung(rung), Some(kin), first, root)
     }
 
     fn new(way: Way, kin: Option<SharedKin>, (first, options): (Pid, RecordOptions), root: &Recording) -> Self {
@@ -174,7 +175,7 @@ impl Household {
         match &self.way {
             Way::Pool(pool) if pool.refused() == 0 => None,
             Way::Pool(_) => Some("so many processes were recorded that there was no room"),
-            Way::Uprobes => Some("it ended before probes could be armed on it"),
+            Way::Rung(_) => Some("it ended before probes could be armed on it"),
         }
     }
 

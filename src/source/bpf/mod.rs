@@ -5,13 +5,13 @@
 //! the stacks of threads that begin to wait, that release a contended lock, or that a tick finds running. Invariant: when
 //! the source is gone, so is everything it has put into the kernel, whatever ended it.
 
-mod config;
+pub(crate) mod config;
 pub mod cost;
 pub mod error;
 mod machine;
 mod newcomers;
 mod programs;
-mod record;
+pub(crate) mod record;
 
 use std::{fmt, num::NonZeroU32};
 
@@ -75,7 +75,7 @@ const PATIENCE: usize = 20;
 pub struct BpfSource {
     programs: Programs,
     ring: Ring,
-    scheduler: SchedulerSource,
+    scheduler: Box<dyn Source>,
     pid: Pid,
     translator: SharedTranslator,
     on_stack: OnMoment,
@@ -120,14 +120,14 @@ impl BpfSource {
         programs.watch(sites, pid)?;
         let scheduler = scheduler()?;
         let tally = Tally { cost_per_event, ..Tally::default() };
-        Ok(Self { tally, ..Self::new((programs, ring), (pid, scheduler), translator) })
+        Ok(Self { tally, ..Self::new((programs, ring), (pid, Box::new(scheduler)), translator) })
     }
 
-    /// Takes no lock events, which another source does, but samples running threads beside `scheduler` once the target is
+    /// Takes no lock events, which `scheduler` or another source does, but samples running threads beside `scheduler` once the target is
     /// known.
     pub fn beside(
         LoadedPrograms(programs, ring): LoadedPrograms,
-        watched: (Pid, SchedulerSource),
+        watched: (Pid, Box<dyn Source>),
         translator: SharedTranslator,
     ) -> Self {
         Self { newcomers: Some(Newcomers::default()), ..Self::new((programs, ring), watched, translator) }
@@ -135,7 +135,7 @@ impl BpfSource {
 
     fn new(
         (programs, ring): (Programs, Ring),
-        (pid, scheduler): (Pid, SchedulerSource),
+        (pid, scheduler): (Pid, Box<dyn Source>),
         translator: SharedTranslator,
     ) -> Self {
         Self {
@@ -169,6 +169,7 @@ impl BpfSource {
         on_stack: OnMoment,
     ) -> Result<bool, BpfSourceError> {
         let Some(config) = Config::of(target) else { return Ok(false) };
+        self.programs.check_numbers(target.pid)?;
         self.on_stack = on_stack;
         self.programs.know_target(config, &target.threads(memory)?, memory)?;
         if let Some(newcomers) = &mut self.newcomers {
@@ -316,8 +317,17 @@ impl Source for BpfSource {
     }
 
     fn tally(&self) -> Tally {
-        let unmatched = self.decoder.malformed() + self.scheduler.tally().unmatched;
-        Tally { unmatched, ..self.tally }
+        let beside = self.scheduler.tally();
+        Tally {
+            lock_events: self.tally.lock_events + beside.lock_events,
+            unmatched: self.decoder.malformed() + beside.unmatched,
+            cost_per_event: self.tally.cost_per_event.or(beside.cost_per_event),
+            cost_of_stacks: self.tally.cost_of_stacks,
+        }
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.scheduler.remarks()
     }
 }
 

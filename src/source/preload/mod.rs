@@ -5,7 +5,7 @@
 //! is foreign: every index and length is checked, and a target that scribbles over it harms only its own numbers.
 
 mod clock;
-mod file;
+pub mod file;
 #[path = "../../../probes/preload/layout.rs"]
 mod layout;
 mod pool;
@@ -21,6 +21,7 @@ mod tests;
 use std::io;
 
 pub use self::{
+    clock::ProbeClock,
     pool::{Origin, Pool, Room, RoomNumber},
     prepared::Prepared,
     reading::{CallSink, PreloadSource},

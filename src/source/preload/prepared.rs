@@ -19,6 +19,7 @@ use crate::{
         pool::Pool,
         ring::SharedRing,
     },
+    target::claimant::MappedFile,
 };
 
 /// The compiled probe; empty where none could be built.
@@ -31,7 +32,7 @@ const FAMILY_PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libgilscop
 #[derive(Debug)]
 pub struct Prepared {
     probe: File,
-    shared: File,
+    pub(crate) shared: File,
     ring: SharedRing,
     timeline: Timeline,
     pool: Option<Pool>,
@@ -109,6 +110,11 @@ impl Prepared {
         // Acquire: a process that is ready has claimed the memory before.
         let ready = header.ready.load(Ordering::Acquire) != 0;
         ready.then(|| Pid::from_raw(header.claimed.load(Ordering::Relaxed))).flatten()
+    }
+
+    /// The shared memory's file, which the process that records has mapped.
+    pub fn shared(&self) -> io::Result<MappedFile> {
+        MappedFile::of(&self.shared)
     }
 
     /// Begins to read what the probe in process `pid` writes; `calls` makes events of it.
