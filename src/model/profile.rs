@@ -14,6 +14,8 @@ use crate::model::{
 pub struct Profile {
     /// Whom we watched.
     pub target: TargetSummary,
+    /// The first moment of the recording.
+    pub start: MonoNanos,
     /// From the first to the last moment of the recording.
     pub window: Nanos,
     /// Where the lock events came from.

@@ -9,6 +9,7 @@ mod detail;
 pub mod doctor;
 mod engine;
 pub mod error;
+mod family;
 mod finder;
 pub mod heir;
 mod hints;

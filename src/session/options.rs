@@ -2,7 +2,10 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::{model::profile::Backend, session::ladder::Rung};
+use crate::{
+    model::{family::Reach, profile::Backend},
+    session::ladder::Rung,
+};
 
 /// How to record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub struct RecordOptions {
     pub frames: FrameDetail,
     /// Where to take lock events from.
     pub backend: BackendChoice,
+    /// Which processes to record.
+    pub reach: Reach,
     /// Whether to show how the recording goes.
     pub progress: ProgressLine,
     /// How much to say about how the recording came about.

@@ -26,7 +26,7 @@ use crate::{
     },
     source::{Source, Tally, calls::SharedTranslator, renumber::SharedNumbers},
     stack::reader::StackReader,
-    target::{discover::Target, memory::ProcessMemory},
+    target::{discover::Target, lock::LockSeat, memory::ProcessMemory},
 };
 
 /// Why a recording ends.
@@ -34,6 +34,8 @@ use crate::{
 pub(super) enum End {
     /// The target did: its last event is the end of the window.
     TargetEnded,
+    /// The same, at this moment; its last event may have come long before.
+    TargetEndedAt(MonoNanos),
     /// Somebody wants it now, while the target goes on.
     Now,
 }
@@ -114,9 +116,24 @@ impl Recording {
         self.progress.show(elapsed, threads, lock_events);
     }
 
-    /// Rests until something is due.
-    pub(super) fn pause(&self) {
-        self.engine.rest();
+    /// The locks found so far.
+    pub(super) fn seats(&self) -> Vec<LockSeat> {
+        self.engine.seats()
+    }
+
+    /// Start of the window.
+    pub(super) fn started(&self) -> MonoNanos {
+        self.started
+    }
+
+    /// Whom it records.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Rests until something is due, but not longer than `most`.
+    pub(super) fn pause(&self, most: Duration) {
+        self.engine.rest(most);
     }
 
     /// Whether the wanted duration is over.
@@ -156,7 +173,8 @@ impl Recording {
     pub(super) fn finish(self, end: End) -> Profile {
         let (limit, frames) = (self.limit(), self.frames());
         let recorded = match end {
-            End::TargetEnded => self.engine.finish_with_target(limit),
+            End::TargetEnded => self.engine.finish_with_target(limit, None),
+            End::TargetEndedAt(moment) => self.engine.finish_with_target(limit, Some(moment)),
             End::Now => self.engine.finish_at(limit.map_or_else(clock::now, |limit| limit.min(clock::now()))),
         };
         self.progress.end();

@@ -21,10 +21,15 @@ pub(super) fn profile(
     (backend, frames): (Backend, FrameDetail),
     mut notes: Vec<String>,
 ) -> Profile {
-    let Recorded { attribution, stacks, tally, remarks, late } = recorded;
+    let Recorded { attribution, stacks, tally, remarks, late, replaced, start } = recorded;
     notes.extend(remarks);
     if late > 0 {
         notes.push(format!("{late} events arrived after later ones had been booked; they count as of their arrival"));
+    }
+    if let Some(after) = replaced {
+        notes.push(format!(
+            "after {after} the process executed another program: this is about the one before, and ends there"
+        ));
     }
     let summary = target.summary();
     if summary.free_threaded {
@@ -44,6 +49,7 @@ pub(super) fn profile(
     };
     let mut profile = Profile {
         target: summary,
+        start,
         window: attribution.window,
         backend,
         exact: true,

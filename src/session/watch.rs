@@ -2,8 +2,8 @@
 
 use crate::{
     session::{
-        error::SessionError, options::RecordOptions, preload::PreloadWatch, recording::Recording, uprobe::UprobeWatch,
-        watchpoint::WatchpointWatch,
+        error::SessionError, family::Household, options::RecordOptions, preload::PreloadWatch, recording::Recording,
+        uprobe::UprobeWatch, watchpoint::WatchpointWatch,
     },
     target::discover::Target,
 };
@@ -34,12 +34,16 @@ impl Watch {
         }
     }
 
-    /// Begins to record.
-    pub(super) fn begin(self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
+    /// Begins to record, the other processes as well if that is wanted.
+    pub(super) fn begin(
+        self,
+        target: Target,
+        options: RecordOptions,
+    ) -> Result<(Recording, Option<Household>), SessionError> {
         match self {
             Self::Preload(watch) => watch.begin(target, options),
             Self::Uprobe(watch) => watch.begin(target, options),
-            Self::Watchpoint(watch) => watch.begin(target, options),
+            Self::Watchpoint(watch) => Ok((watch.begin(target, options)?, None)),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod bpf;
 pub mod calls;
+pub mod kin;
 pub mod order;
 pub mod preload;
 pub mod renumber;

@@ -94,6 +94,7 @@ pub fn shop() -> Profile {
             free_threaded: false,
             surroundings: Surroundings::default(),
         },
+        start: MonoNanos::from_monotonic(0),
         window: Nanos::from_nanos(10_000_000_000),
         backend: Backend::Preload,
         exact: true,

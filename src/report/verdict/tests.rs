@@ -43,6 +43,7 @@ impl Scene {
         let (target, window) = (target(), millis(1000));
         let profile = Profile {
             target,
+            start: MonoNanos::from_monotonic(0),
             window,
             backend: Backend::Preload,
             exact: true,

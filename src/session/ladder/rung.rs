@@ -12,7 +12,7 @@ use crate::{
         uprobe::{self, Means},
         watchpoint,
     },
-    source::bpf::error::BpfSourceError,
+    source::{bpf::error::BpfSourceError, kin::SharedKin},
     target::discover::Target,
 };
 
@@ -90,10 +90,20 @@ impl Rung {
 
     /// Begins to record a running target.
     pub(in crate::session) fn attach(self, target: &Target, options: RecordOptions) -> Result<Recording, SessionError> {
+        self.attach_beside(target, options, None)
+    }
+
+    /// The same for one of a family whose scheduling `kin` watches.
+    pub(in crate::session) fn attach_beside(
+        self,
+        target: &Target,
+        options: RecordOptions,
+        kin: Option<&SharedKin>,
+    ) -> Result<Recording, SessionError> {
         match self {
             Self::Preload => Err(SessionError::PreloadNeedsLaunch),
-            Self::Programs => uprobe::attach(target.clone(), options, Means::Programs),
-            Self::Tracepoints => uprobe::attach(target.clone(), options, Means::Tracepoints),
+            Self::Programs => uprobe::attach(target.clone(), options, (Means::Programs, kin)),
+            Self::Tracepoints => uprobe::attach(target.clone(), options, (Means::Tracepoints, kin)),
             Self::Watchpoints => watchpoint::attach(target.clone(), options),
         }
     }
