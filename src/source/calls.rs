@@ -284,7 +284,7 @@ impl Translator {
         let shaped = self.seats.first().and_then(|model| model.of_pair(before?, call.cond));
         let Some(seat) = shaped else { return };
         self.made.remove(&call.tid);
-        self.refresh();
+        self.look();
         let looks_like = |finder: &mut Box<dyn FindLocks>| finder.looks_like(&seat);
         if !self.places.contains_key(&seat.address) && self.finder.as_mut().is_some_and(looks_like) {
             self.enter(seat);
