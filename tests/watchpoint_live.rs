@@ -6,7 +6,13 @@
 #[path = "support/live.rs"]
 mod live;
 
-use std::{fs, path::Path, process::Command, thread::sleep, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use gilscope::source::watchpoint::{cost::measure_cost, error::WatchpointError};
 use perf_event::{Builder, Counter, events::Breakpoint};
@@ -83,11 +89,11 @@ fn recorded(interpreter: &Interpreter, program: &str, rounds: u32) -> Value {
     let json = folder.path().join("profile.json");
     let mut running = interpreter.start_script(program);
     assert_eq!(running.line(), "ready");
+    until_asleep(running.child.id());
     let mut gilscope = attached_with(running.child.id(), &json, &WATCHPOINT);
     running.say(&rounds.to_string());
     assert_eq!(running.line(), "done");
-    // Until it waits for the next line.
-    sleep(Duration::from_millis(100));
+    until_asleep(running.child.id());
     interrupt(gilscope.id());
     assert!(gilscope.wait().unwrap().success());
     running.go();
@@ -98,6 +104,16 @@ fn recorded(interpreter: &Interpreter, program: &str, rounds: u32) -> Value {
     assert_eq!((&quality["lost_events"], &quality["unmatched_events"]), (&0.into(), &0.into()), "{case}");
     assert_eq!(profile["backend"], "watchpoint");
     profile
+}
+
+/// Returns when the program waits for its next line.
+fn until_asleep(pid: u32) {
+    let is_asleep = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") S ");
+    let start = Instant::now();
+    while !is_asleep() {
+        assert!(start.elapsed() < Duration::from_secs(30), "process {pid} does not wait for input");
+        sleep(Duration::from_millis(1));
+    }
 }
 
 fn interrupt(pid: u32) {

@@ -53,10 +53,8 @@ fn damaged(seed: &[u8], damages: &[Damage]) -> Vec<u8> {
     for damage in damages.iter().filter(|_| !seed.is_empty()) {
         let length = bytes.len().max(1);
         match damage {
-            Damage::Bit(at, bit) => {
-                bytes.iter_mut().nth(at.index(length)).into_iter().for_each(|byte| *byte ^= 1 << bit)
-            }
-            Damage::Byte(at, byte) => bytes.iter_mut().nth(at.index(length)).into_iter().for_each(|old| *old = *byte),
+            Damage::Bit(at, bit) => bytes.get_mut(at.index(length)).into_iter().for_each(|byte| *byte ^= 1 << bit),
+            Damage::Byte(at, byte) => bytes.get_mut(at.index(length)).into_iter().for_each(|old| *old = *byte),
             Damage::Word(at, word) => {
                 let to = bytes.get_mut(at.index(length) / 8 * 8..).unwrap_or_default();
                 to.iter_mut().zip(word.to_le_bytes()).for_each(|(old, new)| *old = new);

@@ -118,3 +118,46 @@ impl<'a> Table<'a> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::all_end;
+    use crate::target::elf;
+
+    /// A library with a function that has this directive in its unwind table.
+    fn library(directive: &str) -> Option<Vec<u8>> {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, library) = (folder.path().join("a.s"), folder.path().join("a.so"));
+        let text = format!(".globl f\nf:\n.cfi_startproc\nnop\n{directive}\nret\n.cfi_endproc\n");
+        std::fs::write(&source, text).unwrap();
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-shared", "-nostdlib", "-o"]).args([&library, &source]).stderr(Stdio::null());
+        if !gcc.status().is_ok_and(|status| status.success()) {
+            eprintln!("skipped: no gcc");
+            return None;
+        }
+        std::fs::read(library).ok()
+    }
+
+    /// The kinds of rules with an expression, and the jumps: `def_cfa_expression`, `expression`, `val_expression`; `skip`, `bra`.
+    #[test]
+    fn expressions_that_jump_back_are_noticed() {
+        for (rule, jump) in [("0x0f", "0x2f"), ("0x10, 6", "0x2f"), ("0x16, 6", "0x28")] {
+            for (distance, ends) in [("0xfd, 0xff", false), ("0, 0", true)] {
+                let Some(bytes) = library(&format!(".cfi_escape {rule}, 3, {jump}, {distance}")) else { return };
+                assert_eq!(all_end(&elf::parse(&*bytes).unwrap()), ends, "{rule} {jump} {distance}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_c_librarys_end() {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let path = maps.lines().find_map(|line| line.split_whitespace().nth(5).filter(|path| path.contains("libc")));
+        let Some(path) = path else { return };
+        let bytes = std::fs::read(path).unwrap();
+        assert!(all_end(&elf::parse(&*bytes).unwrap()));
+    }
+}

@@ -43,11 +43,12 @@ pub(super) fn not_permitted(pid: Pid) -> Vec<String> {
 /// Hints when there was no interpreter.
 pub(super) fn no_interpreter(backend: Backend) -> Vec<String> {
     let needs = "gilscope needs a dynamically linked CPython 3.8 or later; --python names one for scripts";
-    let follow = "uprobes watch the program itself and none that it starts; --backend preload finds those";
+    let follow =
+        "uprobes and watchpoints watch the program itself and none that it starts; --backend preload finds those";
     let apart = "a program that a daemon starts (docker run), or that enters a chroot without /proc, does not get the probe: \
                  attach to it: gilscope attach PID";
     let brief = "a program that ends within milliseconds may be over before it can be looked at";
-    let follow = if backend == Backend::Uprobe { follow } else { apart };
+    let follow = if backend == Backend::Preload { apart } else { follow };
     [needs, follow, brief].into_iter().map(str::to_owned).collect()
 }
 

@@ -39,15 +39,17 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct WatchpointWatch {
     source: WatchpointSource,
+    programs: Option<LoadedPrograms>,
     child: Pid,
     started: MonoNanos,
 }
 
 impl WatchpointWatch {
     /// Watches the held child's scheduling, from before its first instruction.
-    pub(super) fn before_start(child: Pid) -> Result<Self, SessionError> {
+    pub(super) fn before_start(child: Pid, options: RecordOptions) -> Result<Self, SessionError> {
+        let programs = programs(options);
         let source = WatchpointSource::open(child, Scope::BeforeExec)?;
-        Ok(Self { source, child, started: clock::now() })
+        Ok(Self { source, programs, child, started: clock::now() })
     }
 
     /// The target, once the child has become an interpreter with a lock.
@@ -59,7 +61,7 @@ impl WatchpointWatch {
 
     pub(super) fn begin(self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
         let main = target.pid.main_thread();
-        let armed = Armed::arm(self.source, &target)?;
+        let armed = Armed::arm((self.source, self.programs), &target)?;
         let first = first_thread(main, self.started, SeenCpu::Asleep, LockStart::Unknown);
         armed.record(target, (Some(self.started), Some(first)), options)
     }
@@ -67,24 +69,36 @@ impl WatchpointWatch {
 
 /// Watches the words of a running target's lock, sees what each of its threads is doing, and begins to record.
 pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
+    let programs = programs(options);
     let source = WatchpointSource::open(target.pid, Scope::Running)?;
-    Armed::arm(source, &target)?.record(target, (None, None), options)
+    Armed::arm((source, programs), &target)?.record(target, (None, None), options)
 }
 
-/// A source that watches everything.
+/// Programs in the kernel that read stacks. They take long to load: before anything is watched. Where they are not permitted,
+/// stacks are read in other ways.
+fn programs(options: RecordOptions) -> Option<LoadedPrograms> {
+    options.rate.and_then(|_| LoadedPrograms::load().ok())
+}
+
+/// A source that watches everything, from a moment before `at` on.
 #[derive(Debug)]
 struct Armed {
     source: WatchpointSource,
+    programs: Option<LoadedPrograms>,
+    at: MonoNanos,
     translator: SharedTranslator,
 }
 
 impl Armed {
-    fn arm(mut source: WatchpointSource, target: &Target) -> Result<Self, SessionError> {
+    fn arm(
+        (mut source, programs): (WatchpointSource, Option<LoadedPrograms>),
+        target: &Target,
+    ) -> Result<Self, SessionError> {
         let (finder, memory) = (Box::new(LiveLocks::of(target)?), Box::new(ProcessMemory::open(target.pid)?));
         let translator = Rc::new(RefCell::new(Translator::new(None)));
         let look_at_threads = look_at_threads(target)?;
         source.watch(WatchedProgram { finder, memory, look_at_threads, translator: Rc::clone(&translator) })?;
-        Ok(Self { source, translator })
+        Ok(Self { source, programs, at: clock::now(), translator })
     }
 
     fn record(
@@ -93,13 +107,18 @@ impl Armed {
         (start, first): (Option<MonoNanos>, Option<Event>),
         options: RecordOptions,
     ) -> Result<Recording, SessionError> {
-        let Self { mut source, translator } = self;
+        let Self { mut source, programs, at, translator } = self;
         let seen = source.see();
         let free = free_locks(&numbered_seats(&translator), &ProcessMemory::open(target.pid)?);
         let seen_at = clock::now();
         let (stacks, mut notes) = (SharedStacks::default(), Vec::new());
+        notes.extend(start.map(|start| {
+            let late = at.saturating_since(start);
+            format!(
+                "the lock is watched from {late} after the program's start on: what was done with it before is unknown"
+            )
+        }));
         let joiner = Joiner::wanted(&target, options.frames, &mut notes);
-        let programs = options.rate.and_then(|_| LoadedPrograms::load().ok());
         let reading = StackReading { rate: options.rate, stacks: &stacks, joiner: joiner.as_ref() };
         let sampling = Sampling::of((&target, &translator), (Box::new(source), programs), reading, &mut notes);
         let beginning = Beginning {

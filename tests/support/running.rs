@@ -51,9 +51,9 @@ impl Running {
         self.input.write_all(b"\n").expect("the program reads its standard input");
     }
 
-    /// Sends it a line.
+    /// Sends it a line, which it can read at once.
     pub fn say(&mut self, words: &str) {
-        writeln!(self.input, "{words}").expect("the program reads its standard input");
+        self.input.write_all(format!("{words}\n").as_bytes()).expect("the program reads its standard input");
     }
 
     pub fn pid(&self) -> Pid {

@@ -49,11 +49,7 @@ impl Rung {
             Self::Preload => start_preloaded(program, options),
             Self::Programs => start_probed(program, Means::Programs),
             Self::Tracepoints => start_probed(program, Means::Tracepoints),
-            Self::Watchpoints => {
-                let suspended = program.suspended()?;
-                let watch = WatchpointWatch::before_start(suspended.pid())?;
-                Ok((suspended.start()?, Watch::Watchpoint(Box::new(watch))))
-            }
+            Self::Watchpoints => start_watched(program, options),
         }
     }
 }
@@ -64,6 +60,12 @@ fn start_preloaded(mut program: Program, options: RecordOptions) -> Result<(Laun
     let suspended = program.suspended()?;
     let watch = PreloadWatch::before_start(prepared, suspended.pid(), options);
     Ok((suspended.start()?, Watch::Preload(Box::new(watch))))
+}
+
+fn start_watched(program: Program, options: RecordOptions) -> Result<(Launched, Watch), SessionError> {
+    let suspended = program.suspended()?;
+    let watch = WatchpointWatch::before_start(suspended.pid(), options)?;
+    Ok((suspended.start()?, Watch::Watchpoint(Box::new(watch))))
 }
 
 fn start_probed(program: Program, means: Means) -> Result<(Launched, Watch), SessionError> {

@@ -111,8 +111,8 @@ impl Source for WatchpointSource {
     fn remarks(&self) -> Vec<String> {
         let dear = self.tally.cost_per_event.map(|cost| {
             format!(
-                "lock events are taken by hardware watchpoints: each costs the thread that makes it {cost} here, so a \
-                 program that takes its lock often runs slower than it does alone"
+                "each write to the lock's words costs the thread that makes it {cost} here: a program that takes its lock often \
+                 runs slower than it does alone"
             )
         });
         dear.into_iter().chain(self.watch.iter().flat_map(Watch::remarks)).collect()

@@ -298,3 +298,31 @@ impl<'a> Structures<'a> {
         Some(self.dwarf.attr_string(&unit, value).ok()?.slice())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gimli::{DwarfSections, SectionId};
+
+    use super::DebugSections;
+
+    /// A structure `A` of four nameless members, each an `A`.
+    #[test]
+    fn a_structure_that_contains_itself_is_given_up() {
+        let abbreviations = [1, 0x11, 1, 0, 0, 2, 0x13, 1, 3, 8, 0, 0, 3, 0x0d, 0, 0x49, 0x13, 0, 0, 0];
+        let mut unit = vec![4, 0, 0, 0, 0, 0, 8, 1, 2, b'A', 0];
+        (0..4).for_each(|_| unit.extend([3, 12, 0, 0, 0]));
+        unit.extend([0, 0]);
+        let info = [&u32::try_from(unit.len()).unwrap().to_le_bytes()[..], &unit].concat();
+        let sections = DwarfSections::load(|id| {
+            Ok::<_, gimli::Error>(match id {
+                SectionId::DebugAbbrev => abbreviations.to_vec(),
+                SectionId::DebugInfo => info.clone(),
+                _ => Vec::new(),
+            })
+        });
+        let sections = DebugSections { sections: sections.unwrap() };
+        let types = sections.structures(&["A"]).unwrap();
+        assert!(types.named.contains_key(&b"A"[..]));
+        assert_eq!(types.offset("A", "x"), None);
+    }
+}
