@@ -4,7 +4,9 @@
 //! file longer than [`LONGEST_FILE`], or with more headers than [`MOST_HEADERS`], is refused.
 
 use std::{
+    ffi::OsStr,
     fs::File,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -129,10 +131,12 @@ impl ElfImage {
         &self.path
     }
 
-    /// Whether the kernel starts the program through a dynamic loader.
-    pub fn names_loader(&self) -> bool {
-        let elf = self.parse();
-        elf.is_ok_and(|elf| elf.elf_program_headers().iter().any(|header| header.p_type(elf.endian()) == PT_INTERP))
+    /// The dynamic loader through which the kernel starts the program, if it does.
+    pub fn loader(&self) -> Option<PathBuf> {
+        let elf = self.parse().ok()?;
+        let path =
+            elf.elf_program_headers().iter().find_map(|header| header.interpreter(elf.endian(), &self.bytes).ok()?);
+        path.map(|path| PathBuf::from(OsStr::from_bytes(path)))
     }
 
     /// The parsed headers and tables.

@@ -138,6 +138,13 @@ impl Drop for Suspended {
     }
 }
 
+/// Whether this process runs with rights that its file gave it, so that copies of it would, too.
+#[expect(unsafe_code, reason = "what the kernel told about the start has no safe interface")]
+pub fn has_rights_of_its_file() -> bool {
+    // SAFETY: looks up a number in a list that the kernel has made at the start.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 impl Launched {
     /// The child's process id.
     pub fn pid(&self) -> Pid {

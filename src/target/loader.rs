@@ -76,7 +76,7 @@ fn has_rights_of_its_own(path: &Path) -> bool {
 
 fn is_static_interpreter(path: &Path) -> bool {
     let image = File::open(path).ok().and_then(|file| ElfImage::new(path, file).ok());
-    image.is_some_and(|image| !image.names_loader() && matches!(image.symbol("_PyRuntime"), Ok(Some(_))))
+    image.is_some_and(|image| image.loader().is_none() && matches!(image.symbol("_PyRuntime"), Ok(Some(_))))
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ fn people_get_a_table_and_what_opens_the_rest() {
     for words in [
         "│ preload        │ yes   │",
         "│ uprobe-bpf     │ no    │",
-        "  uprobe-bpf: CAP_BPF and CAP_PERFMON missing\n      sudo gilscope …\n",
+        "  uprobe-bpf: CAP_BPF and CAP_PERFMON are missing\n      sudo gilscope …\n",
         "gilscope run    would take preload\n",
         "kernel.perf_event_paranoid ",
     ] {

@@ -42,7 +42,7 @@ fn attaching_says_which_right_is_missing_and_what_works_without() {
     let before = place.names();
     let ended = end(&mut gilscope);
     let doctor = format!("hint: gilscope doctor {}", running.pid());
-    ended.assert_refusal(3, "uprobe-bpf: CAP_BPF and CAP_PERFMON missing; uprobe-tracefs: ").assert_said(&doctor);
+    ended.assert_refusal(3, "uprobe-bpf: CAP_BPF and CAP_PERFMON are missing; uprobe-tracefs: ").assert_said(&doctor);
     ended.assert_said("hint: try: sudo gilscope attach").assert_said("gilscope run SCRIPT");
     drop(running);
     ended.assert_left(&place, &before);
@@ -81,7 +81,10 @@ fn uprobes_are_refused_before_the_program_starts() {
     let Some(mut gilscope) = place.plain_gilscope("run --backend uprobe mark.py") else { return };
     let before = place.names();
     let ended = end(&mut gilscope);
-    ended.assert_refusal(3, "CAP_PERFMON missing").assert_said("hint: gilscope doctor").assert_said("backend preload");
+    ended
+        .assert_refusal(3, "CAP_PERFMON are missing")
+        .assert_said("hint: gilscope doctor")
+        .assert_said("backend preload");
     ended.assert_left(&place, &before);
 }
 

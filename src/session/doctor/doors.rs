@@ -37,10 +37,10 @@ pub(super) enum Door {
     TracefsNotMounted,
     NoUprobes,
     TracefsRefused(String),
-    /// The process belongs to somebody else.
-    OtherUser(u32),
-    /// It does not let itself be looked into.
-    NotDumpable,
+    /// The process belongs to somebody else, and these rights are missing.
+    OtherUser(u32, Vec<&'static str>),
+    /// It does not let itself be looked into without these rights.
+    NotDumpable(Vec<&'static str>),
     /// It has rights that we have not.
     MoreRights,
     /// Only descendants may be looked into.
@@ -116,19 +116,24 @@ fn rights(place: &Place, wanted: &[(Capability, &'static str)]) -> Option<Door> 
 
 /// What shuts the memory of a process.
 pub(super) fn looking_in(place: &Place, subject: &Subject) -> Option<Door> {
-    if place.capabilities.has(Capability::SysPtrace) {
-        return yama(place, subject.descent);
-    }
+    let missing = missing_for_strangers(place);
     if subject.users.iter().any(|user| *user != place.user) {
-        return Some(Door::OtherUser(subject.users[0]));
+        let door = (!missing.is_empty()).then(|| Door::OtherUser(subject.users[0], missing));
+        return door.or_else(|| yama(place, subject.descent));
     }
-    if !subject.dumpable {
-        return Some(Door::NotDumpable);
+    if !subject.dumpable && !missing.is_empty() {
+        return Some(Door::NotDumpable(missing));
     }
-    if subject.capabilities.0 & !place.capabilities.0 != 0 {
+    if subject.capabilities.0 & !place.capabilities.0 != 0 && !place.capabilities.has(Capability::SysPtrace) {
         return Some(Door::MoreRights);
     }
     yama(place, subject.descent)
+}
+
+/// What is missing for processes of others: the right to look into them, and the one to open files of theirs in `/proc`.
+fn missing_for_strangers(place: &Place) -> Vec<&'static str> {
+    let needed = [(Capability::SysPtrace, "CAP_SYS_PTRACE"), (Capability::DacReadSearch, "CAP_DAC_READ_SEARCH")];
+    needed.into_iter().filter(|(right, _)| !place.capabilities.has(*right)).map(|(_, name)| name).collect()
 }
 
 /// What the security module of that name shuts for processes that the kernel itself would let be looked into.
@@ -157,8 +162,8 @@ impl Door {
     /// The rights that would open it.
     fn lacking(&self) -> &[&'static str] {
         match self {
-            Self::Rights(names) => names,
-            Self::OtherUser(_) | Self::NotDumpable | Self::MoreRights | Self::Yama(1..=2) => &["CAP_SYS_PTRACE"],
+            Self::Rights(names) | Self::OtherUser(_, names) | Self::NotDumpable(names) => names,
+            Self::MoreRights | Self::Yama(1..=2) => &["CAP_SYS_PTRACE"],
             Self::Paranoid(_) => &["CAP_PERFMON"],
             _ => &[],
         }
@@ -177,8 +182,8 @@ impl Door {
             Self::TracefsNotMounted => "tracefs_not_mounted",
             Self::NoUprobes => "no_uprobe_events",
             Self::TracefsRefused(_) => "tracefs_refused",
-            Self::OtherUser(_) => "other_user",
-            Self::NotDumpable => "not_dumpable",
+            Self::OtherUser(..) => "other_user",
+            Self::NotDumpable(_) => "not_dumpable",
             Self::MoreRights => "more_capabilities",
             Self::Yama(_) => "yama",
         }
@@ -197,7 +202,7 @@ impl Door {
             Self::BpfFiltered(errno) => filtered("bpf", *errno, place),
             Self::PerfFiltered(errno) => filtered("perf_event_open", *errno, place),
             Self::UserNamespace(names) => format!("{} count only inside this user namespace", names.join(" and ")),
-            Self::Rights(names) => format!("{} missing", names.join(" and ")),
+            Self::Rights(names) => format!("{} missing", listed(names)),
             Self::Paranoid(level) => {
                 format!("kernel.perf_event_paranoid is {level}: without CAP_PERFMON nobody may use perf_event_open")
             }
@@ -205,14 +210,13 @@ impl Door {
             Self::TracefsNotMounted => "tracefs is not mounted".to_owned(),
             Self::NoUprobes => "the kernel was built without CONFIG_UPROBE_EVENTS".to_owned(),
             Self::TracefsRefused(path) => format!("{path} may not be written by this user"),
-            Self::OtherUser(user) => {
-                format!("the process belongs to {}, and CAP_SYS_PTRACE is missing", user_name(*user))
+            Self::OtherUser(user, names) => {
+                format!("the process belongs to {}, and {} missing", user_name(*user), listed(names))
             }
-            Self::NotDumpable => {
-                "the process is not dumpable (PR_SET_DUMPABLE, or it has changed its user), so that only \
-                                  CAP_SYS_PTRACE may look into it"
-                    .to_owned()
-            }
+            Self::NotDumpable(names) => format!(
+                "the process is not dumpable (PR_SET_DUMPABLE, or it has changed its user), and {} missing",
+                listed(names)
+            ),
             Self::MoreRights => "the process has capabilities that gilscope has not".to_owned(),
             Self::Yama(1) => {
                 "kernel.yama.ptrace_scope is 1: only processes that gilscope has started may be looked into".to_owned()
@@ -221,6 +225,11 @@ impl Door {
             Self::Yama(scope) => format!("kernel.yama.ptrace_scope is {scope}: nobody may look into processes"),
         }
     }
+}
+
+/// With a verb.
+fn listed(names: &[&str]) -> String {
+    format!("{} {}", names.join(" and "), if names.len() == 1 { "is" } else { "are" })
 }
 
 fn filtered(call: &str, errno: i32, place: &Place) -> String {

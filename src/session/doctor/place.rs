@@ -10,11 +10,12 @@ use crate::{
 };
 
 /// Rights that matter here, with their numbers.
-const CAPABILITIES: [(Capability, u32, &str); 5] = [
+const CAPABILITIES: [(Capability, u32, &str); 6] = [
     (Capability::Bpf, 39, "CAP_BPF"),
     (Capability::PerfMon, 38, "CAP_PERFMON"),
     (Capability::SysPtrace, 19, "CAP_SYS_PTRACE"),
     (Capability::SysAdmin, 21, "CAP_SYS_ADMIN"),
+    (Capability::DacReadSearch, 2, "CAP_DAC_READ_SEARCH"),
     (Capability::DacOverride, 1, "CAP_DAC_OVERRIDE"),
 ];
 
@@ -25,6 +26,7 @@ pub(super) enum Capability {
     PerfMon,
     SysPtrace,
     SysAdmin,
+    DacReadSearch,
     DacOverride,
 }
 
@@ -98,13 +100,17 @@ impl Capabilities {
         u64::from_str_radix(field(status, "CapEff")?, 16).ok().map(Self)
     }
 
-    /// Whether this right is there; root's old catch-all includes the two newest.
+    /// Whether this right is there; the greater ones include the lesser.
     pub(super) fn has(self, wanted: Capability) -> bool {
         let bit = |of: Capability| {
             CAPABILITIES.iter().any(|(capability, number, _)| *capability == of && self.0 >> number & 1 == 1)
         };
-        let newer = matches!(wanted, Capability::Bpf | Capability::PerfMon);
-        bit(wanted) || newer && bit(Capability::SysAdmin)
+        let included = match wanted {
+            Capability::Bpf | Capability::PerfMon => bit(Capability::SysAdmin),
+            Capability::DacReadSearch => bit(Capability::DacOverride),
+            _ => false,
+        };
+        bit(wanted) || included
     }
 
     pub(super) fn names(self) -> Vec<&'static str> {

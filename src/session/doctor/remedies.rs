@@ -38,8 +38,8 @@ pub(super) fn remedies(door: &Door, place: &Place, way: Way<'_>) -> Vec<String> 
         Door::TracefsNotMounted => mounted(place),
         Door::NoUprobes => words(&["a kernel with CONFIG_UPROBE_EVENTS=y"]),
         Door::TracefsRefused(_) => vec![sudo(way.subject)],
-        Door::OtherUser(user) => other_user(place, *user, way),
-        Door::NotDumpable | Door::MoreRights => privileged(place, way),
+        Door::OtherUser(user, _) => other_user(place, *user, way),
+        Door::NotDumpable(_) | Door::MoreRights => privileged(place, way),
         Door::Yama(1) => {
             let mut list = words(&["sudo sysctl kernel.yama.ptrace_scope=0"]);
             list.extend(privileged(place, way));

@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::Write,
     os::fd::AsRawFd,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,8 @@ use crate::{
     source::preload::file,
     target::{
         discover::Target,
-        launch::{Launched, Program},
+        elf::ElfImage,
+        launch::{Launched, Program, has_rights_of_its_file},
     },
 };
 
@@ -50,12 +52,20 @@ impl ToyProgram {
     }
 
     /// This very program, to run it.
+    ///
+    /// If capabilities are attached to its file, it is started by the dynamic loader: the one tried on must not have them. No
+    /// usual program does, and no library could be preloaded.
     pub(super) fn program(&self) -> Program {
         let number = self.file.as_raw_fd();
-        let arguments = ["toyvm".into(), OsString::from(format!("/proc/self/fd/{number}"))];
+        let words = ["toyvm".into(), OsString::from(format!("/proc/self/fd/{number}"))];
+        let loader = has_rights_of_its_file().then(own_loader).flatten();
+        let (executable, own) = match loader {
+            Some((loader, own)) => (loader.into_os_string(), Some(own.into_os_string())),
+            None => ("/proc/self/exe".into(), None),
+        };
         Program {
-            executable: "/proc/self/exe".into(),
-            arguments: arguments.into(),
+            executable,
+            arguments: own.into_iter().chain(words).collect(),
             environment: Vec::new(),
             inherit: vec![number],
             ignore: Vec::new(),
@@ -75,6 +85,13 @@ impl ToyProgram {
             }
         }
     }
+}
+
+/// Our own loader, and our own file.
+fn own_loader() -> Option<(PathBuf, PathBuf)> {
+    let own = std::env::current_exe().ok()?;
+    let image = ElfImage::new(&own, File::open(&own).ok()?).ok()?;
+    Some((image.loader()?, own))
 }
 
 /// A running patient; dropped, it ends.

@@ -105,11 +105,18 @@ fn levels_that_debian_knows_shut_perf_for_all_without_the_right() {
 
 #[test]
 fn a_process_is_shut_by_the_first_of_owner_dumpability_rights_and_yama() {
+    let both = vec!["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"];
     let stranger = Subject { users: vec![0, 1000, 1000], dumpable: false, ..own() };
-    assert_eq!(last(&plain(), &stranger), Some(Door::OtherUser(0)));
-    assert_eq!(last(&plain(), &Subject { dumpable: false, ..own() }), Some(Door::NotDumpable));
+    assert_eq!(last(&plain(), &stranger), Some(Door::OtherUser(0, both.clone())));
+    assert_eq!(last(&plain(), &Subject { dumpable: false, ..own() }), Some(Door::NotDumpable(both)));
     assert_eq!(last(&plain(), &Subject { capabilities: BPF_AND_PERFMON, ..own() }), Some(Door::MoreRights));
     assert_eq!(last(&plain(), &own()), Some(Door::Yama(1)));
+    let ptrace_alone = Place { capabilities: Capabilities(1 << 19), ..plain() };
+    assert_eq!(
+        last(&ptrace_alone, &stranger),
+        Some(Door::OtherUser(0, vec!["CAP_DAC_READ_SEARCH"])),
+        "files of root's"
+    );
     let child = Subject { descent: Descent::Ours, ..own() };
     let tracefs = Some(Door::TracefsRefused("/sys/kernel/tracing/uprobe_events".to_owned()));
     assert_eq!(last(&plain(), &child), tracefs, "a descendant may be looked into");
@@ -142,11 +149,11 @@ fn what_opens_a_door_fits_the_container_and_names_all_rights_at_once() {
         let doors = shut(Rung::Programs, &place, Some(&Subject { users: vec![0; 3], ..own() }));
         findings(&doors, &place, Some(&own()))[0].remedies.clone()
     };
-    let setcap = "sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep \"$(command -v gilscope)\"";
+    let setcap = "sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep \"$(command -v gilscope)\"";
     assert_eq!(first(None, plain()), ["sudo gilscope attach 4242", setcap]);
-    let docker = "docker run --cap-add=BPF --cap-add=PERFMON --cap-add=SYS_PTRACE …";
+    let docker = "docker run --cap-add=BPF --cap-add=PERFMON --cap-add=SYS_PTRACE --cap-add=DAC_READ_SEARCH …";
     assert_eq!(first(Some(Container::Docker), plain()), [docker]);
     assert_eq!(first(Some(Container::Podman), plain()), [docker.replace("docker", "podman")]);
-    let pod = "securityContext: {capabilities: {add: [BPF, PERFMON, SYS_PTRACE]}} for the container";
+    let pod = "securityContext: {capabilities: {add: [BPF, PERFMON, SYS_PTRACE, DAC_READ_SEARCH]}} for the container";
     assert_eq!(first(Some(Container::Kubernetes), plain()), [pod]);
 }
