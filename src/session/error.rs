@@ -116,7 +116,9 @@ impl SessionError {
             Self::Discover(DiscoverError::NotPermitted { .. }) | Self::Memory(MemoryError::Open { .. }) => {
                 vec!["become its user or root: sudo gilscope attach …".to_owned(), without.to_owned()]
             }
-            Self::Discover(DiscoverError::Foreign { what, .. }) => what.advice().into_iter().map(str::to_owned).collect(),
+            Self::Discover(DiscoverError::Foreign { what, .. }) => {
+                what.advice().into_iter().map(str::to_owned).collect()
+            }
             Self::NoInterpreter { backend } => {
                 let needs = "gilscope needs a dynamically linked CPython 3.8 or later; --python names one for scripts";
                 let follow = "uprobes watch the program itself and none that it starts; --backend preload finds those";

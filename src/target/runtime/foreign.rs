@@ -48,9 +48,15 @@ impl Foreign {
     pub fn advice(&self) -> Option<&'static str> {
         match self {
             Self::PyPy => Some("if the program runs on CPython as well: gilscope run --python python3 SCRIPT"),
-            Self::Jython => Some("its threads wait for each other only at locks of objects: async-profiler -e lock shows those"),
-            Self::IronPython => Some("its threads wait for each other only at locks of objects: dotnet-trace shows those"),
-            Self::GraalPy => Some("what its threads do: graalpy --cpusampler; what they wait for: async-profiler -e lock"),
+            Self::Jython => {
+                Some("its threads wait for each other only at locks of objects: async-profiler -e lock shows those")
+            }
+            Self::IronPython => {
+                Some("its threads wait for each other only at locks of objects: dotnet-trace shows those")
+            }
+            Self::GraalPy => {
+                Some("what its threads do: graalpy --cpusampler; what they wait for: async-profiler -e lock")
+            }
             Self::Gilscope | Self::Other(_) => None,
         }
     }
@@ -99,8 +105,10 @@ mod tests {
 
     #[test]
     fn what_is_mapped_tells_where_the_name_does_not() {
-        let mapping = |path: &str| MemoryMap::parse(&format!("7f0000000000-7f0000001000 r-xp 00000000 fe:01 99 {path}\n"));
-        let recognised = |exe: &str, command: &str, path: &str| Foreign::recognise(Path::new(exe), command, &mapping(path));
+        let mapping =
+            |path: &str| MemoryMap::parse(&format!("7f0000000000-7f0000001000 r-xp 00000000 fe:01 99 {path}\n"));
+        let recognised =
+            |exe: &str, command: &str, path: &str| Foreign::recognise(Path::new(exe), command, &mapping(path));
         let java = "/usr/lib/jvm/java-17/bin/java";
         // As recorded: an embedding program, a native image, a class path in a manifest, and the two .NET hosts.
         assert_eq!(recognised("/usr/bin/uwsgi", "uwsgi", "/usr/lib/x86_64-linux-gnu/libpypy3.9-c.so"), Foreign::PyPy);
@@ -117,7 +125,10 @@ mod tests {
             assert!(python.advice().is_some_and(|advice| advice.contains("gilscope run") || advice.contains('-')));
         }
         assert_eq!(Foreign::Other("bash".to_owned()).advice(), None);
-        assert!(Foreign::Jython.to_string().contains("no global lock") && Foreign::IronPython.to_string().contains("no global lock"));
+        assert!(
+            Foreign::Jython.to_string().contains("no global lock")
+                && Foreign::IronPython.to_string().contains("no global lock")
+        );
     }
 
     #[test]
