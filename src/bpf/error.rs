@@ -76,6 +76,20 @@ pub enum BpfError {
 }
 
 impl BpfError {
+    /// Whether the kernel will not let this process, though it could.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Map { source, .. }
+            | Self::Access { source, .. }
+            | Self::Program { source, .. }
+            | Self::Link { source, .. }
+            | Self::Clock { source, .. } => {
+                source.kind() == io::ErrorKind::PermissionDenied || source.raw_os_error() == Some(libc::ENOSYS)
+            }
+            _ => false,
+        }
+    }
+
     /// What the verifier said about a program, if it was asked.
     pub fn verifier_log(&self) -> Option<&str> {
         match self {

@@ -1,11 +1,17 @@
 //! Whether this kernel suits programs on the probes of one process, and how this process's place in it numbers threads.
 
-use std::{fs, os::unix::fs::MetadataExt};
+use std::{fs, io, os::unix::fs::MetadataExt};
 
-use crate::bpf::error::BpfError;
+use crate::bpf::{error::BpfError, syscall};
 
 /// Before that, a link for one process missed the calls of all its threads but one.
-const OLDEST: (u32, u32) = (6, 10);
+pub const OLDEST: (u32, u32) = (6, 10);
+
+/// An error if something before the kernel's own code answers the system call `bpf`: a filter, or a kernel without it. Kernels
+/// before 5.19 ask for rights first, so that their refusal looks the same.
+pub fn reaches_kernel() -> io::Result<()> {
+    syscall::reaches_kernel()
+}
 
 /// The pid namespace by which this process numbers others, as programs know it: by its file. All zero for the kernel's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,7 +48,13 @@ impl Home {
     }
 }
 
-fn version(release: &str) -> Option<(u32, u32)> {
+/// Whether this process lives in another pid namespace than the kernel's own.
+pub fn in_pid_namespace() -> bool {
+    Home::own().is_ok_and(|home| !home.is_first())
+}
+
+/// The two numbers that a release begins with.
+pub fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }

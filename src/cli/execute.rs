@@ -1,18 +1,21 @@
 //! Carrying out a plan: open the outputs, record, write the reports, end with the right code.
 
-use std::os::unix::process::ExitStatusExt;
+use std::{
+    io::{self, Write},
+    os::unix::process::ExitStatusExt,
+};
 
 use anyhow::Context;
 
 use crate::{
     cli::{
         exit::Exit,
-        messages::{Messages, Verbosity, columns},
-        plan::{AttachPlan, Plan, RecordPlan, RunPlan, ToyVmPlan},
+        messages::{Messages, Verbosity, columns, stdout_columns},
+        plan::{AttachPlan, DoctorPlan, Plan, Reader, RecordPlan, RunPlan, ToyVmPlan},
     },
     model::profile::Profile,
     report::{
-        Report,
+        Report, diagnosis,
         json::Json,
         outlet::{Outlet, OutletError},
         text::Text,
@@ -20,8 +23,9 @@ use crate::{
     session::{
         attach::AttachSession,
         checkpoint::{Checkpoints, Intended},
+        doctor::examine,
         heir::inherit,
-        options::{Chosen, NoteDetail, ProgressLine, RecordOptions},
+        options::{NoteDetail, ProgressLine, RecordOptions},
         run::{Command, RunSession},
         signals::Signals,
         sweep,
@@ -34,6 +38,7 @@ pub fn execute(plan: Plan, messages: Messages) -> anyhow::Result<Exit> {
     match plan {
         Plan::Run(plan) => run(plan, messages),
         Plan::Attach(plan) => attach(plan, messages),
+        Plan::Doctor(plan) => doctor(&plan),
         Plan::ToyVm(plan) => toy_vm(plan),
         Plan::Inherit { files, destinations } => {
             let said = inherit(files, &destinations).context("the recorder was killed, and its last report is lost")?;
@@ -48,9 +53,9 @@ fn run(plan: RunPlan, messages: Messages) -> anyhow::Result<Exit> {
     let outlets = Outlets::open(&plan.record)?;
     let signals = Signals::collect().context("cannot handle signals")?;
     messages.detail(&started(&plan));
-    messages.detail(&source(plan.record.backend.for_launch()));
     let command = Command { executable: plan.program.into(), arguments: plan.arguments };
     let mut session = RunSession::start(command, options(&plan.record), signals)?;
+    messages.detail(&session.taken());
     let mut checkpoints = Checkpoints::begin(intended(&plan.record));
     let recorded = session.record(&mut checkpoints);
     let written = recorded.map_err(anyhow::Error::from).and_then(|profile| outlets.fill(&profile, messages));
@@ -83,16 +88,12 @@ fn started(plan: &RunPlan) -> String {
     format!("starting {}", words.join(" "))
 }
 
-fn source(chosen: Chosen) -> String {
-    format!("lock events come from {}: {}", chosen.backend.name(), chosen.why)
-}
-
 fn attach(plan: AttachPlan, messages: Messages) -> anyhow::Result<Exit> {
     let outlets = Outlets::open(&plan.record)?;
     let signals = Signals::collect().context("cannot handle signals")?;
     messages.detail(&format!("looking at process {}", plan.pid));
-    messages.detail(&source(plan.record.backend.for_attach()));
     let session = AttachSession::start(plan.pid, options(&plan.record), signals)?;
+    messages.detail(session.taken());
     messages.detail(&format!("recording process {}", plan.pid));
     let mut checkpoints = Checkpoints::begin(intended(&plan.record));
     let written = outlets.fill(&session.record(&mut checkpoints), messages);
@@ -100,6 +101,18 @@ fn attach(plan: AttachPlan, messages: Messages) -> anyhow::Result<Exit> {
         checkpoints.end();
     }
     written.map(|()| Exit::Done)
+}
+
+fn doctor(plan: &DoctorPlan) -> anyhow::Result<Exit> {
+    let diagnosis = examine(plan.pid);
+    let text = match plan.reader {
+        Reader::Person => diagnosis::text(&diagnosis, stdout_columns()),
+        Reader::Program => diagnosis::json(&diagnosis),
+    };
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot print the diagnosis"),
+        _ => Ok(Exit::of_diagnosis(&diagnosis)),
+    }
 }
 
 fn toy_vm(plan: ToyVmPlan) -> anyhow::Result<Exit> {

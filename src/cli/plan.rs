@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     cli::{
-        args::{Args, AttachArgs, Command, RecordArgs, RunArgs, ToyVmArgs},
+        args::{Args, AttachArgs, Command, DoctorArgs, RecordArgs, RunArgs, ToyVmArgs},
         messages::Verbosity,
         program,
     },
@@ -31,6 +31,8 @@ pub enum Plan {
     Run(RunPlan),
     /// Profile a running process.
     Attach(AttachPlan),
+    /// Say what works.
+    Doctor(DoctorPlan),
     /// Be the toy VM.
     ToyVm(ToyVmPlan),
     /// Remove a group of probes from the kernel.
@@ -65,6 +67,24 @@ pub struct AttachPlan {
     pub pid: Pid,
     /// What to record and where to put it.
     pub record: RecordPlan,
+}
+
+/// Say what works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoctorPlan {
+    /// The process that is asked about.
+    pub pid: Option<Pid>,
+    /// For whom.
+    pub reader: Reader,
+}
+
+/// Who reads what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// People.
+    Person,
+    /// Programs.
+    Program,
 }
 
 /// Run a program in the toy VM.
@@ -134,7 +154,7 @@ impl Plan {
         match self {
             Self::Run(plan) => plan.record.verbosity,
             Self::Attach(plan) => plan.record.verbosity,
-            Self::ToyVm(_) | Self::Sweep { .. } | Self::Inherit { .. } => Verbosity::default(),
+            Self::Doctor(_) | Self::ToyVm(_) | Self::Sweep { .. } | Self::Inherit { .. } => Verbosity::default(),
         }
     }
 
@@ -143,6 +163,7 @@ impl Plan {
         match args.command {
             Command::Run(run) => run_plan(run, surroundings).map(Self::Run),
             Command::Attach(attach) => attach_plan(attach).map(Self::Attach),
+            Command::Doctor(doctor) => Ok(Self::Doctor(doctor_plan(&doctor))),
             Command::ToyVm(toy) => toy_plan(toy).map(Self::ToyVm),
             Command::Sweep { group } => Ok(Self::Sweep { group }),
             Command::Heir { files, destinations } => Ok(inherit_plan(&files, destinations)),
@@ -169,6 +190,10 @@ fn attach_plan(attach: AttachArgs) -> Result<AttachPlan, PlanError> {
         return Err(PlanError::PreloadCannotAttach);
     }
     Ok(AttachPlan { pid: attach.pid, record: record_plan(&attach.record)? })
+}
+
+fn doctor_plan(doctor: &DoctorArgs) -> DoctorPlan {
+    DoctorPlan { pid: doctor.pid, reader: if doctor.json { Reader::Program } else { Reader::Person } }
 }
 
 fn toy_plan(toy: ToyVmArgs) -> Result<ToyVmPlan, PlanError> {

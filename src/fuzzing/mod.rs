@@ -4,6 +4,8 @@
 //! An entry asks everything that can be asked of the bytes and throws the answers away: what counts is that it returns,
 //! soon and without panic, and what it has allocated meanwhile. It exists in tests and under `cfg(fuzzing)` only.
 
+#[cfg(test)]
+mod allocated;
 mod files;
 mod memory;
 mod rings;

@@ -4,6 +4,7 @@
 //! it imports nothing of the crate.
 
 pub mod address;
+pub mod diagnosis;
 pub mod estimate;
 pub mod event;
 pub mod ids;

@@ -10,6 +10,7 @@ pub mod mapped;
 pub mod merge;
 pub mod object;
 pub mod outlined;
+pub mod shortened;
 pub mod stacks;
 pub mod symbols;
 pub mod unwind;

@@ -2,7 +2,10 @@
 
 use std::{fs, io, path::PathBuf};
 
-use crate::model::ids::{Pid, Tid};
+use crate::{
+    model::ids::{Pid, Tid},
+    perf::filtered,
+};
 
 /// Why a stream of perf events could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +116,8 @@ pub fn paranoid() -> Option<i64> {
 /// What an answer of the kernel to `perf_event_open` means.
 pub(crate) fn refusal(source: io::Error, tid: Tid, cpu: u32, tracepoint: Option<u64>) -> PerfError {
     match source.raw_os_error() {
+        // The kernel has not been asked at all.
+        Some(libc::EPERM) if filtered::reaches_kernel().is_err() => PerfError::Absent { source },
         Some(libc::EACCES | libc::EPERM) => PerfError::NotPermitted { tid, paranoid: paranoid(), source },
         Some(libc::ENOSYS) => PerfError::Absent { source },
         _ => PerfError::Open { tid, cpu, tracepoint, source },

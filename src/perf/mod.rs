@@ -8,6 +8,7 @@ pub mod clock;
 mod cpu;
 pub mod error;
 mod fields;
+pub mod filtered;
 pub mod limits;
 pub mod lineage;
 mod machine;

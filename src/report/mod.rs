@@ -3,6 +3,7 @@
 //! Owns the choice of format and view and the opening of the output file; refuses to compute anything the ledger
 //! did not: a report adds up and sorts, it never estimates. The same profile always gives the same bytes.
 
+pub mod diagnosis;
 pub mod flamegraph;
 pub mod folded;
 pub mod json;
@@ -16,7 +17,7 @@ mod functions;
 mod kind;
 mod kinds;
 mod matrix;
-mod names;
+pub(crate) mod names;
 mod native;
 mod schema;
 mod verdict;

@@ -40,8 +40,13 @@ impl ThreadNames<'_> {
 }
 
 /// `text` with every character replaced that could steer a terminal, break XML or collide with our own marks.
-pub(super) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|shown| if is_unsafe(shown) { '\u{fffd}' } else { shown }).collect()
+}
+
+/// The same for a text of several lines.
+pub(crate) fn clean_lines(text: &str) -> String {
+    text.split('\n').map(clean).collect::<Vec<_>>().join("\n")
 }
 
 /// `text` as one frame of a folded line, where `;` separates frames.

@@ -1,17 +1,14 @@
 //! Observing a process that is already running, until it ends, the duration is over or a signal arrives.
 
 use crate::{
-    model::{
-        ids::Pid,
-        profile::{Backend, Profile},
-    },
+    model::{ids::Pid, profile::Profile},
     session::{
         checkpoint::Checkpoints,
         error::SessionError,
+        ladder,
         options::RecordOptions,
         recording::{End, Recording},
         signals::Signals,
-        uprobe, watchpoint,
     },
     target::{discover::Target, proc_mount},
 };
@@ -29,12 +26,13 @@ impl AttachSession {
     pub fn start(pid: Pid, options: RecordOptions, signals: Signals) -> Result<Self, SessionError> {
         proc_mount::check()?;
         let target = Target::discover(pid)?;
-        let recording = match options.backend.for_attach().backend {
-            Backend::Uprobe => uprobe::attach(target, options)?,
-            Backend::Watchpoint => watchpoint::attach(target, options)?,
-            Backend::Preload => return Err(SessionError::PreloadNeedsLaunch),
-        };
+        let (_, recording) = ladder::climb(&target, options, Vec::new())?;
         Ok(Self { pid, recording, signals })
+    }
+
+    /// How lock events are taken.
+    pub fn taken(&self) -> &str {
+        self.recording.first_note()
     }
 
     /// Records to the end.

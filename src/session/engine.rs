@@ -225,7 +225,8 @@ impl Engine {
         self.declared = translator.seats().len();
     }
 
-    fn tally(&self) -> Tally {
+    /// What all sources have seen and missed so far.
+    pub(super) fn tally(&self) -> Tally {
         let own = Tally { unmatched: self.translator.borrow().unmatched(), ..Tally::default() };
         self.sources.iter().map(|source| source.tally()).fold(own, Tally::with)
     }

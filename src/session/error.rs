@@ -3,8 +3,10 @@
 use std::io;
 
 use crate::{
-    model::profile::Backend,
+    bpf::error::BpfError,
+    model::{ids::Pid, profile::Backend},
     perf::error::PerfError,
+    session::{hints, ladder::Fallen, options::BackendChoice},
     source::{
         bpf::error::BpfSourceError, preload::PreloadError, uprobe::error::UprobeError,
         watchpoint::error::WatchpointError,
@@ -13,6 +15,7 @@ use crate::{
         discover::DiscoverError,
         launch::LaunchError,
         libc::LibcError,
+        loader::Unreachable,
         memory::MemoryError,
         proc_mount::{ProcMountError, is_root_of_user_namespace},
     },
@@ -45,9 +48,33 @@ pub enum SessionError {
     /// The lock's words could not be watched.
     #[error("cannot watch the lock's words")]
     Watchpoint(#[from] WatchpointError),
-    /// Programs that run already could not be told about the target.
-    #[error("cannot tell the programs in the kernel about the target")]
+    /// Programs could not be put into the kernel, or told about the target.
+    #[error("cannot run BPF programs at uprobes")]
     Programs(#[source] BpfSourceError),
+    /// The program will not load the in-target probe.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    /// The program has not loaded it.
+    #[error(
+        "the program's interpreter has not loaded the probe: its dynamic loader ignores LD_PRELOAD, or it has none"
+    )]
+    ProbeNotLoaded,
+    /// Events that must come have not come.
+    #[error("it can be armed, but no event arrives")]
+    Silent,
+    /// The program on which rungs are tried could not be made.
+    #[error("cannot make a program to try on")]
+    Patient(#[source] io::Error),
+    /// Nothing works.
+    #[error("{}", nothing_works(*choice, *pid, fallen))]
+    NoRung {
+        /// What was asked for.
+        choice: BackendChoice,
+        /// The process; `None` for a program that was not started.
+        pid: Option<Pid>,
+        /// What was tried.
+        fallen: Vec<Fallen>,
+    },
     /// The scheduler could not be watched.
     #[error("cannot watch the scheduler")]
     Scheduler(#[from] PerfError),
@@ -72,6 +99,7 @@ impl SessionError {
             Self::Discover(DiscoverError::NotPermitted { .. })
             | Self::Memory(MemoryError::Open { .. })
             | Self::Scheduler(PerfError::NotPermitted { .. } | PerfError::Absent { .. })
+            | Self::Programs(BpfSourceError::Perf(PerfError::NotPermitted { .. } | PerfError::Absent { .. }))
             | Self::Uprobe(
                 UprobeError::TracefsNotMounted
                 | UprobeError::TracefsRefused { .. }
@@ -80,8 +108,17 @@ impl SessionError {
             ) => true,
             Self::Watchpoint(error) => error.is_refusal(),
             Self::Launch(LaunchError::Exec { source, .. }) => source.kind() == io::ErrorKind::PermissionDenied,
+            Self::Programs(BpfSourceError::Bpf(why)) => why.is_refusal(),
+            // With that permission one of them would have worked.
+            Self::NoRung { fallen, .. } => fallen.iter().any(|fallen| fallen.why.is_refusal()),
             _ => false,
         }
+    }
+
+    /// Whether it is a matter of where gilscope runs and with which rights, rather than of the program.
+    pub(super) fn is_of_the_place(&self) -> bool {
+        let kernel = matches!(self, Self::Programs(BpfSourceError::Bpf(BpfError::OldKernel(_))));
+        kernel || self.is_refusal()
     }
 
     /// What to do about it, where something can be done.
@@ -99,41 +136,31 @@ impl SessionError {
     }
 
     fn own_hints(&self) -> Vec<String> {
-        let without = "without privileges: gilscope run SCRIPT, with the backend preload, which needs none";
         match self {
-            Self::Uprobe(UprobeError::Perf(error @ PerfError::TooManyFiles { .. })) => {
-                let per_thread = "one is open for each thread, CPU and event";
-                let remedy = error.remedy().map(|command| format!("try: {command}"));
-                [Some(per_thread.to_owned()), remedy].into_iter().flatten().collect()
-            }
-            Self::Uprobe(error) => {
-                let needs =
-                    "uprobes need root, or CAP_BPF and CAP_PERFMON (Linux 6.10), or CAP_PERFMON with access to tracefs";
-                let remedy = error.remedy().map(|command| format!("try: {command}"));
-                [Some(needs.to_owned()), remedy, Some(without.to_owned())].into_iter().flatten().collect()
-            }
-            Self::Watchpoint(error) => error.remedy().into_iter().collect(),
-            Self::Discover(DiscoverError::NotPermitted { .. }) | Self::Memory(MemoryError::Open { .. }) => {
-                vec!["become its user or root: sudo gilscope attach …".to_owned(), without.to_owned()]
-            }
+            Self::NoRung { pid, fallen, .. } => hints::nothing_works(*pid, fallen),
+            Self::Discover(DiscoverError::NotPermitted { pid, .. }) => hints::not_permitted(*pid),
             Self::Discover(DiscoverError::Foreign { what, .. }) => {
                 what.advice().into_iter().map(str::to_owned).collect()
             }
-            Self::NoInterpreter { backend } => {
-                let needs = "gilscope needs a dynamically linked CPython 3.8 or later; --python names one for scripts";
-                let follow = "uprobes watch the program itself and none that it starts; --backend preload finds those";
-                let apart = "a program that a daemon starts (docker run), or that enters a chroot without /proc, does not get the \
-                             probe: attach to it: gilscope attach PID";
-                let brief = "a program that ends within milliseconds may be over before it can be looked at";
-                let follow = if *backend == Backend::Uprobe { follow } else { apart };
-                let hints = [needs, follow, brief];
-                hints.into_iter().map(str::to_owned).collect()
-            }
+            Self::NoInterpreter { backend } => hints::no_interpreter(*backend),
             Self::Proc(_) => {
                 let mount = "mount -t proc proc /proc, in a mount namespace of its own; unshare: --mount-proc; nsenter: -m beside -p";
                 vec![format!("try: {mount}")]
             }
             _ => Vec::new(),
         }
+    }
+}
+
+/// One sentence: what was asked for, and why each rung did not bear.
+fn nothing_works(choice: BackendChoice, pid: Option<Pid>, fallen: &[Fallen]) -> String {
+    let whom = pid.map_or_else(|| "this program".to_owned(), |pid| format!("process {pid}"));
+    let whys: Vec<String> = match fallen {
+        [only] if choice.name() == only.rung.name() => vec![only.reason()],
+        several => several.iter().map(Fallen::words).collect(),
+    };
+    match choice {
+        BackendChoice::Auto => format!("no backend can observe {whom} here: {}", whys.join("; ")),
+        only => format!("the backend {} cannot observe {whom} here: {}", only.name(), whys.join("; ")),
     }
 }

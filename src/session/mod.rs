@@ -6,12 +6,15 @@
 pub mod attach;
 pub mod checkpoint;
 mod detail;
+pub mod doctor;
 mod engine;
 pub mod error;
 mod finder;
 pub mod heir;
+mod hints;
 mod intervals;
 mod joiner;
+pub mod ladder;
 mod namer;
 mod numbers;
 pub mod options;

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::model::profile::Backend;
+use crate::{model::profile::Backend, session::ladder::Rung};
 
 /// How to record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,22 +36,31 @@ pub enum FrameDetail {
 /// Where lock events are to come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BackendChoice {
-    /// The best source that works.
+    /// The best rung that works.
     Auto,
-    /// This one or none.
+    /// The best rung of this backend, or none.
     Only(Backend),
+    /// This rung or none.
+    Exactly(Rung),
 }
 
 impl BackendChoice {
     /// All choices, the default first.
-    pub const ALL: [Self; 4] =
-        [Self::Auto, Self::Only(Backend::Preload), Self::Only(Backend::Uprobe), Self::Only(Backend::Watchpoint)];
+    pub const ALL: [Self; 6] = [
+        Self::Auto,
+        Self::Only(Backend::Preload),
+        Self::Only(Backend::Uprobe),
+        Self::Only(Backend::Watchpoint),
+        Self::Exactly(Rung::Programs),
+        Self::Exactly(Rung::Tracepoints),
+    ];
 
     /// The name used on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
             Self::Only(backend) => backend.name(),
+            Self::Exactly(rung) => rung.name(),
         }
     }
 
@@ -64,33 +73,16 @@ impl BackendChoice {
             Self::Only(Backend::Watchpoint) => {
                 "hardware watchpoints on the lock; attaches to running programs, needs no privilege, dear"
             }
-        }
-    }
-}
-
-/// A source, and why it is the one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Chosen {
-    /// Where lock events come from.
-    pub backend: Backend,
-    /// Why from there.
-    pub why: &'static str,
-}
-
-impl BackendChoice {
-    /// The source for a program that is yet to be started.
-    pub const fn for_launch(self) -> Chosen {
-        match self {
-            Self::Auto => Chosen { backend: Backend::Preload, why: "it costs least and needs no privilege" },
-            Self::Only(backend) => Chosen { backend, why: "--backend asks for it" },
+            Self::Exactly(rung) => rung.words(),
         }
     }
 
-    /// The source for a program that is running.
-    pub const fn for_attach(self) -> Chosen {
+    /// Whether the choice leaves this rung.
+    pub fn allows(self, rung: Rung) -> bool {
         match self {
-            Self::Auto => Chosen { backend: Backend::Uprobe, why: "no other can observe a running program" },
-            Self::Only(backend) => Chosen { backend, why: "--backend asks for it" },
+            Self::Auto => true,
+            Self::Only(backend) => rung.backend() == backend,
+            Self::Exactly(only) => rung == only,
         }
     }
 }

@@ -8,7 +8,13 @@ use std::{
 
 use crate::{
     ledger::LockStart,
-    model::{event::SeenCpu, ids::Pid, profile::Backend, recorded::RecordedStack, time::MonoNanos},
+    model::{
+        event::{SeenCpu, What},
+        ids::Pid,
+        profile::Backend,
+        recorded::RecordedStack,
+        time::MonoNanos,
+    },
     perf::{clock, error::PerfError},
     session::{
         error::SessionError,
@@ -48,7 +54,11 @@ pub(super) struct PreloadWatch {
     child: Pid,
     started: MonoNanos,
     claimed_since: Option<Instant>,
+    next_look: Instant,
 }
+
+/// Between two looks at a child that has not claimed the probe; each costs some milliseconds.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// An interpreter that has loaded the probe can be described within milliseconds; if not by then, never.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -68,7 +78,15 @@ impl PreloadWatch {
         // Where they are not permitted, stacks are sampled in other ways.
         let programs = options.rate.and_then(|_| LoadedPrograms::load().ok());
         let scheduler = SchedulerSource::open(child, Scope::BeforeExec);
-        Self { prepared, scheduler, programs, child, started: clock::now(), claimed_since: None }
+        Self {
+            prepared,
+            scheduler,
+            programs,
+            child,
+            started: clock::now(),
+            claimed_since: None,
+            next_look: Instant::now(),
+        }
     }
 
     /// The target, once an interpreter has claimed the probe and can be described.
@@ -85,6 +103,17 @@ impl PreloadWatch {
             Err(_) if since.elapsed() < PATIENCE => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether the child runs an interpreter that has not claimed the probe. It would have before it had a thread of its own,
+    /// since the loader runs the probe before the program.
+    pub(super) fn has_missed(&mut self) -> bool {
+        if Instant::now() < self.next_look {
+            return false;
+        }
+        let interprets = interprets(self.child);
+        self.next_look = Instant::now() + BETWEEN_LOOKS;
+        interprets && self.prepared.claimed_by().is_none()
     }
 
     pub(super) fn begin(self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
@@ -109,6 +138,7 @@ impl PreloadWatch {
         let mut notes = Vec::new();
         let joiner = Joiner::wanted(&target, options.frames, &mut notes);
         let mut running = RunningThreads::Ours;
+        let unwatched = scheduler.is_err();
         let mut scheduling = None;
         match scheduler {
             Ok(scheduler) => {
@@ -128,7 +158,11 @@ impl PreloadWatch {
             [Box::new(source) as Box<dyn Source>].into_iter().chain(scheduling).collect()
         };
         let (backend, lock_start) = (Backend::Preload, LockStart::Free);
-        let first = first_thread(target.pid.main_thread(), start, cpu, lock_start);
+        let mut first = first_thread(target.pid.main_thread(), start, cpu, lock_start);
+        if let (true, What::Seen(sighting)) = (unwatched, &mut first.what) {
+            // No switch will tell when that ends.
+            sighting.cpu = None;
+        }
         let beginning = Beginning {
             target,
             translator,
@@ -146,6 +180,12 @@ impl PreloadWatch {
         recording.engine().add([first]);
         Ok(recording)
     }
+}
+
+/// Whether an interpreter runs in the process and has got as far as to have threads.
+fn interprets(pid: Pid) -> bool {
+    let described = Target::discover(pid).ok().zip(ProcessMemory::open(pid).ok());
+    described.is_some_and(|(target, memory)| target.threads(&memory).is_ok_and(|threads| !threads.is_empty()))
 }
 
 /// What gives names to the stacks that the probe notes; `None` when stacks are not wanted or not readable, or the target has

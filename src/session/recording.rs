@@ -24,7 +24,7 @@ use crate::{
         stacks::SharedStacks,
         summary,
     },
-    source::{Source, calls::SharedTranslator, renumber::SharedNumbers},
+    source::{Source, Tally, calls::SharedTranslator, renumber::SharedNumbers},
     stack::reader::StackReader,
     target::{discover::Target, memory::ProcessMemory},
 };
@@ -88,6 +88,21 @@ impl Recording {
 
     pub(super) fn engine(&mut self) -> &mut Engine {
         &mut self.engine
+    }
+
+    /// Adds what the reader should know about how the recording came about.
+    pub(super) fn note(&mut self, note: String) {
+        self.notes.insert(0, note);
+    }
+
+    /// The note that was added last; empty without any.
+    pub(super) fn first_note(&self) -> &str {
+        self.notes.first().map_or("", String::as_str)
+    }
+
+    /// What the sources have seen and missed so far.
+    pub(super) fn tally(&self) -> Tally {
+        self.engine.tally()
     }
 
     /// One turn: take what there is, book it, read stacks.

@@ -10,17 +10,15 @@ use std::{
 };
 
 use crate::{
-    model::profile::{Backend, Profile},
+    model::profile::Profile,
     session::{
         checkpoint::Checkpoints,
         error::SessionError,
-        options::RecordOptions,
-        preload::{self, PreloadWatch},
-        recording::End,
+        ladder::{self, Climbed, Fallen, Rung, climb_before_start},
+        options::{BackendChoice, NoteDetail, RecordOptions},
+        recording::{End, Recording},
         signals::{Signals, pass_on},
-        uprobe::UprobeWatch,
         watch::Watch,
-        watchpoint::WatchpointWatch,
     },
     target::{
         discover::{DiscoverError, Target},
@@ -43,10 +41,21 @@ pub struct Command {
 pub struct RunSession {
     child: Launched,
     signals: Signals,
+    rung: Rung,
     watch: Option<Watch>,
+    /// Better rungs that did not bear.
+    fallen: Vec<Fallen>,
     options: RecordOptions,
     started: Instant,
     ended: Option<ExitStatus>,
+}
+
+/// An interpreter that runs in the launched process.
+enum Found {
+    /// It can be recorded with what is in place.
+    InReach(Watch, Target),
+    /// What was put in place has no effect on it.
+    OutOfReach,
 }
 
 /// How long between two looks for the interpreter; it takes some ten milliseconds to start.
@@ -58,39 +67,27 @@ impl RunSession {
     /// Starts the program with the chosen source in place.
     pub fn start(command: Command, options: RecordOptions, signals: Signals) -> Result<Self, SessionError> {
         proc_mount::check()?;
-        let mut program = Program {
+        let program = Program {
             executable: command.executable,
             arguments: command.arguments,
             environment: Vec::new(),
             inherit: Vec::new(),
             ignore: signals.ignored().to_vec(),
         };
-        let (child, watch) = match options.backend.for_launch().backend {
-            Backend::Preload => {
-                let prepared = preload::prepare(&mut program)?;
-                let suspended = program.suspended()?;
-                let watch = PreloadWatch::before_start(prepared, suspended.pid(), options);
-                (suspended.start()?, Watch::Preload(Box::new(watch)))
-            }
-            Backend::Uprobe => {
-                let suspended = program.suspended()?;
-                let watch = UprobeWatch::before_start(suspended.pid())?;
-                (suspended.start()?, Watch::Uprobe(watch))
-            }
-            Backend::Watchpoint => {
-                let suspended = program.suspended()?;
-                let watch = WatchpointWatch::before_start(suspended.pid())?;
-                (suspended.start()?, Watch::Watchpoint(Box::new(watch)))
-            }
-        };
-        Ok(Self { child, signals, watch: Some(watch), options, started: Instant::now(), ended: None })
+        let climbed = climb_before_start(&program, options)?;
+        let Climbed { rung, child, watch, fallen } = climbed;
+        Ok(Self { child, signals, rung, watch: Some(watch), fallen, options, started: Instant::now(), ended: None })
+    }
+
+    /// How lock events are taken, and why not in a better way.
+    pub fn taken(&self) -> String {
+        ladder::taken(self.rung, &self.fallen, NoteDetail::Full)
     }
 
     /// Records until the program ends, the duration is over or a signal ends the recording.
     pub fn record(&mut self, checkpoints: &mut Option<Checkpoints>) -> Result<Profile, SessionError> {
         let watch = self.watch.take().ok_or_else(|| self.no_interpreter())?;
-        let (watch, target) = self.await_interpreter(watch)?;
-        let mut recording = watch.begin(target, self.options).map_err(|error| self.unless_ended(error))?;
+        let mut recording = self.begin(watch).map_err(|error| self.unless_ended(error))?;
         let end = loop {
             recording.turn();
             if let Some(checkpoints) = checkpoints {
@@ -110,6 +107,33 @@ impl RunSession {
         if never_began { Err(self.no_interpreter()) } else { Ok(profile) }
     }
 
+    /// Begins to record once there is an interpreter; on another rung if it turns out to be beyond the reach of the first.
+    fn begin(&mut self, watch: Watch) -> Result<Recording, SessionError> {
+        let mut fallen = std::mem::take(&mut self.fallen);
+        let why = match self.await_interpreter(watch)? {
+            Found::InReach(watch, target) => match watch.begin(target, self.options) {
+                Ok(mut recording) => {
+                    recording.note(ladder::taken(self.rung, &fallen, self.options.notes));
+                    return Ok(recording);
+                }
+                Err(why) => why,
+            },
+            Found::OutOfReach => SessionError::ProbeNotLoaded,
+        };
+        if self.options.backend != BackendChoice::Auto {
+            return Err(why);
+        }
+        let target = Target::discover(self.child.pid())?;
+        fallen.push(Fallen::because(self.rung, why, None));
+        let (rung, mut recording) = ladder::climb(&target, self.options, fallen)?;
+        recording.note(format!(
+            "the program was attached to by {} after it had begun: its first moments are missing",
+            rung.name()
+        ));
+        self.rung = rung;
+        Ok(recording)
+    }
+
     /// That the program has ended explains whatever else went wrong.
     fn unless_ended(&mut self, error: SessionError) -> SessionError {
         self.ended = self.ended.or_else(|| self.child.try_wait().ok().flatten());
@@ -117,7 +141,7 @@ impl RunSession {
     }
 
     fn no_interpreter(&self) -> SessionError {
-        SessionError::NoInterpreter { backend: self.options.backend.for_launch().backend }
+        SessionError::NoInterpreter { backend: self.rung.backend() }
     }
 
     /// Waits for the program to end, passing on signals meanwhile.
@@ -132,10 +156,13 @@ impl RunSession {
     }
 
     /// Waits until an interpreter runs and can be described.
-    fn await_interpreter(&mut self, mut watch: Watch) -> Result<(Watch, Target), SessionError> {
+    fn await_interpreter(&mut self, mut watch: Watch) -> Result<Found, SessionError> {
         for look in 1_u32.. {
             if let Some(target) = watch.look()? {
-                return Ok((watch, target));
+                return Ok(Found::InReach(watch, target));
+            }
+            if watch.has_missed() {
+                return Ok(Found::OutOfReach);
             }
             if let Some(status) = self.child.try_wait().map_err(SessionError::Wait)? {
                 self.ended = Some(status);

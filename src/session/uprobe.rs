@@ -16,15 +16,15 @@ use crate::{
         finder::LiveLocks,
         joiner::Joiner,
         numbers::none_known,
-        options::{NoteDetail, RecordOptions},
+        options::RecordOptions,
         recording::{Beginning, Recording, first_thread},
-        running::{StackReading, causes, read_moments},
+        running::{StackReading, read_moments},
         sampler::{Readings, RunningThreads},
         stacks::{SharedStacks, WaitStacks},
     },
     source::{
         Source,
-        bpf::{BpfSource, error::BpfSourceError},
+        bpf::BpfSource,
         calls::{SharedTranslator, Translator},
         scheduler::Scope,
         uprobe::{UprobeOptions, UprobeSource, cost::measure_cost, sweep::Sweeper},
@@ -41,11 +41,19 @@ enum LockProbes {
     Tracepoints(Box<UprobeSource>),
 }
 
+/// By which of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Means {
+    /// Programs in the kernel.
+    Programs,
+    /// Tracepoints that report every hit.
+    Tracepoints,
+}
+
 /// Uprobes armed on the libc that a launched program will most likely map.
 #[derive(Debug)]
 pub(super) struct UprobeWatch {
     probes: LockProbes,
-    why_no_programs: Option<BpfSourceError>,
     armed: CondLibrary,
     translator: SharedTranslator,
     child: Pid,
@@ -58,11 +66,11 @@ const EAGER_LOOKS: u32 = 200;
 
 impl UprobeWatch {
     /// Arms the probes on the held child.
-    pub(super) fn before_start(child: Pid) -> Result<Self, SessionError> {
+    pub(super) fn before_start(child: Pid, means: Means) -> Result<Self, SessionError> {
         let armed = CondLibrary::of_self()?;
         let translator = Rc::new(RefCell::new(Translator::new(None)));
-        let (probes, why_no_programs) = LockProbes::arm(child, Scope::BeforeExec, armed.sites.clone(), &translator)?;
-        Ok(Self { probes, why_no_programs, armed, translator, child, started: clock::now(), looks: 0 })
+        let probes = LockProbes::arm((child, Scope::BeforeExec), armed.sites.clone(), &translator, means)?;
+        Ok(Self { probes, armed, translator, child, started: clock::now(), looks: 0 })
     }
 
     /// The target, once the child has become an interpreter and has mapped its C library.
@@ -76,7 +84,7 @@ impl UprobeWatch {
     }
 
     pub(super) fn begin(mut self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
-        let mut notes = vec![self.probes.note(self.why_no_programs, options.notes)];
+        let mut notes = Vec::new();
         let (mut lock_start, mut missed) = (LockStart::Free, None);
         if self.armed.is_mapped_by(target.pid) == Some(false) {
             let library = CondLibrary::of_process(target.pid)?;
@@ -123,11 +131,11 @@ fn missing_before(armed: MonoNanos, tid: Tid) -> Event {
 }
 
 /// Arms uprobes on a running target, sees what each of its threads is doing, and begins to record.
-pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
+pub(super) fn attach(target: Target, options: RecordOptions, means: Means) -> Result<Recording, SessionError> {
     let memory = ProcessMemory::open(target.pid)?;
     let translator = Rc::new(RefCell::new(Translator::new(Some(Box::new(LiveLocks::of(&target)?)))));
-    let (probes, why) = LockProbes::arm(target.pid, Scope::Running, target.sites()?, &translator)?;
-    let mut notes = vec![probes.note(why, options.notes)];
+    let probes = LockProbes::arm((target.pid, Scope::Running), target.sites()?, &translator, means)?;
+    let mut notes = Vec::new();
     translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
     let seats = numbered_seats(&translator);
     let seen = target.sightings(&memory, &seats);
@@ -172,17 +180,19 @@ pub(super) fn as_events(seen: Vec<SeenThread>, at: MonoNanos) -> impl Iterator<I
 }
 
 impl LockProbes {
-    /// Programs in the kernel where they can run, else tracepoints that report every hit.
     fn arm(
-        pid: Pid,
-        scope: Scope,
+        (pid, scope): (Pid, Scope),
         sites: Vec<Site>,
         translator: &SharedTranslator,
-    ) -> Result<(Self, Option<BpfSourceError>), SessionError> {
-        match BpfSource::arm(pid, scope, &sites, Rc::clone(translator)) {
-            Ok(source) => Ok((Self::Programs(Box::new(source)), None)),
-            Err(why) => Ok((Self::Tracepoints(Box::new(arm_tracepoints(pid, scope, sites, translator)?)), Some(why))),
-        }
+        means: Means,
+    ) -> Result<Self, SessionError> {
+        Ok(match means {
+            Means::Programs => {
+                let source = BpfSource::arm(pid, scope, &sites, Rc::clone(translator));
+                Self::Programs(Box::new(source.map_err(SessionError::Programs)?))
+            }
+            Means::Tracepoints => Self::Tracepoints(Box::new(arm_tracepoints(pid, scope, sites, translator)?)),
+        })
     }
 
     fn add_sites(&mut self, sites: &[Site]) -> Result<(), SessionError> {
@@ -206,29 +216,6 @@ impl LockProbes {
         let running = read_moments(&mut source, target, reading, notes);
         Ok((source, running))
     }
-
-    /// How events are taken, and with `detail` why not otherwise.
-    fn note(&self, why: Option<BpfSourceError>, detail: NoteDetail) -> String {
-        let (Self::Tracepoints(_), Some(why)) = (self, why) else {
-            return "lock events are taken by BPF programs at uprobes".to_owned();
-        };
-        let mut note = "lock events are taken by uprobes in tracefs, without BPF programs".to_owned();
-        if detail == NoteDetail::Full {
-            note += &format!(": {}", causes(&why));
-            if let BpfSourceError::Bpf(why) = &why
-                && let Some(log) = why.verifier_log()
-            {
-                note += &format!("; the verifier said: {}", last_lines(log));
-            }
-        }
-        note
-    }
-}
-
-/// What a verifier ends with: the instruction, its objection, and a count.
-fn last_lines(log: &str) -> String {
-    let lines: Vec<&str> = log.trim().lines().collect();
-    lines[lines.len().saturating_sub(3)..].join("; ")
 }
 
 fn arm_tracepoints(

@@ -26,6 +26,14 @@ impl Watch {
         }
     }
 
+    /// Whether an interpreter runs that what was put in place has no effect on.
+    pub(super) fn has_missed(&mut self) -> bool {
+        match self {
+            Self::Preload(watch) => watch.has_missed(),
+            Self::Uprobe(_) | Self::Watchpoint(_) => false,
+        }
+    }
+
     /// Begins to record.
     pub(super) fn begin(self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
         match self {

@@ -12,7 +12,12 @@
 //! on from inside glibc; a uprobe sees that as a release by a thread that owns nothing. Such a thread is still inside
 //! its timed wait, so a signal on `cond` directly after a timed wait on the same `cond` is dropped here.
 
-use std::{cell::RefCell, fmt, rc::Rc};
+use std::{
+    cell::RefCell,
+    fmt,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -93,6 +98,9 @@ pub struct Translator {
     made: FxHashMap<Tid, LiveAddress>,
     /// Threads whose last call was a timed wait, and on what.
     in_timed_wait: FxHashMap<Tid, LiveAddress>,
+    begun: Instant,
+    /// The time that looking up addresses has taken.
+    looked: Duration,
     switchable: Switchable,
     unmatched: u64,
     passed_on: u64,
@@ -107,6 +115,12 @@ enum Role {
 /// Addresses remembered as foreign; past that they are looked up again each time.
 const FOREIGN_LIMIT: usize = 1 << 16;
 
+/// Locks that are known; more than any program has.
+const MOST_LOCKS: usize = 4096;
+
+/// Looking up addresses may take this long at once, and later this part of the time.
+const FIRST_LOOKS: Duration = Duration::from_secs(1);
+const SHARE_OF_LOOKS: u32 = 4;
 /// Threads that are in the middle of making a lock, at the most.
 const MOST_MAKERS: usize = 64;
 
@@ -122,6 +136,8 @@ impl Translator {
             places: FxHashMap::default(),
             made: FxHashMap::default(),
             in_timed_wait: FxHashMap::default(),
+            begun: Instant::now(),
+            looked: Duration::ZERO,
             switchable: Switchable::default(),
             unmatched: 0,
             passed_on: 0,
@@ -164,7 +180,9 @@ impl Translator {
 
     /// Looks for locks now; says whether there are any, or else the target cannot be read or is still starting.
     fn refresh(&mut self) -> bool {
+        let begun = Instant::now();
         let found = self.finder.as_mut().and_then(|finder| finder.find_locks()).unwrap_or_default();
+        self.looked += begun.elapsed();
         let any = !found.is_empty();
         for seat in found {
             self.enter(seat);
@@ -172,9 +190,14 @@ impl Translator {
         any
     }
 
+    /// The same for an address that nobody knows, unless a target makes us do little else by naming ever new ones.
+    fn look(&mut self) -> bool {
+        self.looked <= FIRST_LOOKS + self.begun.elapsed() / SHARE_OF_LOOKS && self.refresh()
+    }
+
     /// Appends the step that the runtime itself reports for the lock whose structure starts at `lock`.
     pub fn report_step(&mut self, report: StepReport, out: &mut Vec<Event>) -> Verdict {
-        let settled = self.places.contains_key(&report.lock) || self.refresh();
+        let settled = self.places.contains_key(&report.lock) || self.look();
         let Some(lock) = self.places.get(&report.lock).copied() else {
             return if settled { Verdict::Foreign } else { Verdict::Known };
         };
@@ -236,7 +259,7 @@ impl Translator {
         if self.foreign.contains(&cond) {
             return None;
         }
-        let settled = self.refresh();
+        let settled = self.look();
         let role = self.roles.get(&cond).copied();
         if role.is_none() && settled && self.foreign.len() < FOREIGN_LIMIT {
             self.foreign.insert(cond);
@@ -279,7 +302,7 @@ impl Translator {
     }
 
     fn enter(&mut self, seat: LockSeat) {
-        if self.places.contains_key(&seat.address) {
+        if self.seats.len() >= MOST_LOCKS || self.places.contains_key(&seat.address) {
             return;
         }
         let id = lock_id(self.seats.len());

@@ -199,7 +199,7 @@ impl Outline {
     /// The first mapped file that is an interpreter decides.
     fn identify(self, pid: Pid) -> Result<Target, DiscoverError> {
         let looked = Looked { pid, map: &self.map, memory: &self.memory };
-        for mapping in self.map.files() {
+        for mapping in self.map.programs() {
             let Ok(image) = Image::open(pid, &self.map, mapping) else { continue };
             if let Some(runtime) = runtime_in(looked, &image).map_err(|why| unreadable(pid, why))? {
                 return Ok(Target { pid, command: self.command, exe: self.exe, runtime });
@@ -219,7 +219,7 @@ fn runtime_in(looked: Looked<'_>, image: &Image) -> Result<Option<Runtime>, Iden
 /// The USDT sites of the executable that describes itself as the toy VM.
 fn toyvm_probes(pid: Pid) -> Vec<Site> {
     let map = MemoryMap::read(pid).unwrap_or_default();
-    let mut images = map.files().into_iter().filter_map(|mapping| Image::open(pid, &map, mapping).ok());
+    let mut images = map.programs().into_iter().filter_map(|mapping| Image::open(pid, &map, mapping).ok());
     let own = images.find(|image| matches!(image.elf.symbol(toyvm::SYMBOL), Ok(Some(_))));
     own.and_then(|image| toyvm_sites(&image.elf).ok()).unwrap_or_default()
 }

@@ -129,6 +129,12 @@ impl ElfImage {
         &self.path
     }
 
+    /// Whether the kernel starts the program through a dynamic loader.
+    pub fn names_loader(&self) -> bool {
+        let elf = self.parse();
+        elf.is_ok_and(|elf| elf.elf_program_headers().iter().any(|header| header.p_type(elf.endian()) == PT_INTERP))
+    }
+
     /// The parsed headers and tables.
     pub fn parse(&self) -> Result<Elf<'_>, ElfError> {
         parse(&self.bytes).map_err(|source| self.damaged(source))

@@ -17,7 +17,7 @@ use std::{
 use crate::model::ids::Pid;
 
 /// What to start.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Program {
     /// The executable: a path, or a name that is looked up in `PATH`.
     pub executable: OsString,

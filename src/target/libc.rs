@@ -98,7 +98,7 @@ impl CondLibrary {
 
 /// Every mapped file once, the C library's by its usual names first.
 fn likely_first(map: &MemoryMap) -> Vec<&Mapping> {
-    let mut files = map.files();
+    let mut files = map.programs();
     files.sort_by_key(|file| {
         let rank = FIRST_CHOICES.iter().position(|name| file.file_name().starts_with(name));
         rank.unwrap_or(FIRST_CHOICES.len())

@@ -11,6 +11,7 @@ pub mod image;
 pub mod launch;
 pub mod layout;
 pub mod libc;
+pub mod loader;
 pub mod lock;
 pub mod maps;
 pub mod memory;

@@ -19,8 +19,9 @@ use crate::{
     target::{process::Status, regular},
 };
 
-/// Bytes of a map that are read; some ten million functions.
-const LONGEST_MAP: u64 = 512 << 20;
+/// Bytes of a map that are read, and functions that are kept; what comes after is not known.
+const LONGEST_MAP: u64 = 64 << 20;
+const MOST_FUNCTIONS: usize = 1 << 20;
 
 /// Bytes that are read at once, and the longest line there may be.
 const PORTION: usize = 1 << 20;
@@ -99,7 +100,7 @@ impl PerfMap {
     /// `START SIZE name`, numbers in hexadecimal; other lines are skipped.
     fn add(&mut self, line: &[u8]) {
         let Some((range, name)) = parse(line) else { return };
-        let Some(name) = name::plain(name) else { return };
+        let Some(name) = name::plain(name).filter(|_| self.functions.len() < MOST_FUNCTIONS) else { return };
         let overlapped: Vec<u64> = self
             .functions
             .range(..range.end)

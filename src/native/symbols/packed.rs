@@ -33,12 +33,32 @@ fn length_of_xz(packed: &[u8]) -> Option<u64> {
         let header = (usize::from(*packed.get(at)?) + 1) * 4;
         if header == 4 {
             // A size of 0 marks the index, which follows the last block.
-            return Some(total);
+            return footer_is_sound(packed, at + 1).then_some(total);
         }
         let (end, length) = skip_chunks(packed, at + header)?;
         total += length;
         at = end.next_multiple_of(4) + check;
     }
+}
+
+/// Whether the footer behind the index states a length of it that the unpacker can compute with.
+fn footer_is_sound(packed: &[u8], index: usize) -> bool {
+    let mut rest = packed.get(index..).unwrap_or_default().iter();
+    // Seven bits a byte, the last one below 128: the number of blocks, and two numbers for each.
+    let mut number = || {
+        rest.by_ref().take(9).try_fold((0, 0), |(number, shift), byte| {
+            let number = number | u64::from(byte & 0x7f) << shift;
+            if *byte < 0x80 { Err(number) } else { Ok((number, shift + 7)) }
+        })
+    };
+    let Err(blocks) = number() else { return false };
+    if blocks > packed.len() as u64 || (0..2 * blocks).any(|_| number().is_ok()) {
+        return false;
+    }
+    let read = packed.len() - rest.len();
+    let footer = read.next_multiple_of(4) + 4;
+    let stated = packed.get(footer + 4..).and_then(|rest| rest.first_chunk()).copied();
+    stated.is_some_and(|stated| u32::from_le_bytes(stated) < packed.len() as u32)
 }
 
 /// The end of the LZMA2 chunks that begin at `at`, and what they unpack to.
@@ -103,6 +123,14 @@ mod tests {
         });
         let survived = damaged.filter(|damaged| unpack_xz(damaged).is_some_and(|bytes| bytes.len() > 800_000)).count();
         assert_eq!(survived, 0);
+    }
+
+    #[test]
+    fn a_footer_of_any_length_is_survived() {
+        let Some(mut packed) = packed("xz", b"some text") else { return };
+        let length = packed.len();
+        packed[length - 8..length - 4].fill(0xff);
+        assert_eq!(unpack_xz(&packed), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod locks;
 mod long_holds;
 mod matrix;
 mod pairs;
-mod table;
+pub(super) mod table;
 mod threads;
 mod trust;
 

@@ -24,6 +24,9 @@ const ADDRESS_BITS: u32 = 48;
 /// evaluation loop.
 const OUTERMOST: u64 = 1 << 63;
 
+/// Stacks that wait for their calls; those of calls that were lost would wait for ever.
+const MOST_WAITING: usize = 4096;
+
 /// In the flags of a stack: the interpreter collects garbage for the thread.
 const COLLECTING: u8 = 8;
 
@@ -113,6 +116,9 @@ impl Decoder {
             Kind::Holder => HitKind::Holder(stack(frames, flags)?),
             Kind::Owner => HitKind::Owner(stack(frames, flags)?),
             Kind::CallStack(cause) => {
+                if self.stacks.len() >= MOST_WAITING {
+                    self.stacks.clear();
+                }
                 self.stacks.insert(tid, CallStack { cause, stack: stack(frames, flags)? });
                 return Some(None);
             }

@@ -20,6 +20,7 @@ mod tests;
 use std::io;
 
 pub use self::{
+    clock::ProbeClock,
     prepared::Prepared,
     reading::{CallSink, PreloadSource},
 };

@@ -26,7 +26,7 @@ use crate::{
 const LOOKS: u32 = 200;
 
 /// More losses than that at once are not believed, so that sums of them cannot overflow.
-const MOST_LOST: u64 = u32::MAX as u64;
+pub const MOST_LOST: u64 = u32::MAX as u64;
 
 /// Something that a thread's records say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

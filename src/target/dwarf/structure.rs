@@ -23,6 +23,8 @@ use crate::target::{
 
 /// More qualifiers and aliases than any type has, and deeper nesting than any structure.
 const MOST_STEPS: usize = 32;
+/// No structure of the runtime is this large.
+const LARGEST_OFFSET: u64 = 1 << 20;
 /// Members of a structure; the largest of the runtime has some hundred.
 const MOST_CHILDREN: usize = 4096;
 /// Members that are looked at in search of one, nameless structures included.
@@ -156,7 +158,7 @@ impl<'a> Structures<'a> {
 
     /// Offset of a member such as `interpreters.head` in the type called `structure`.
     pub fn offset(&self, structure: &str, path: &str) -> Option<u64> {
-        self.member(structure, path).map(|member| member.offset)
+        self.member(structure, path).map(|member| member.offset).filter(|offset| *offset <= LARGEST_OFFSET)
     }
 
     /// The lowest bit of a bit field, counted from the start of the structure that directly has it.

@@ -28,7 +28,8 @@ impl Foreign {
             exe.file_name().map_or_else(|| exe.display().to_string(), |name| name.to_string_lossy().into_owned());
         let name = name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned();
         let command = command.to_ascii_lowercase();
-        let maps = |part: &str| map.files().iter().any(|file| file.path.to_ascii_lowercase().contains(part));
+        let paths: Vec<String> = map.files().iter().map(|file| file.path.to_ascii_lowercase()).collect();
+        let maps = |part: &str| paths.iter().any(|path| path.contains(part));
         let mentions = |part: &str| command.contains(part) || maps(part);
         let managed = |machine: &str| name.starts_with(machine) || maps(machine);
         match name.as_str() {
