@@ -139,6 +139,9 @@ impl SessionError {
         match self {
             Self::NoRung { pid, fallen, .. } => hints::nothing_works(*pid, fallen),
             Self::Discover(DiscoverError::NotPermitted { pid, .. }) => hints::not_permitted(*pid),
+            Self::Discover(DiscoverError::Foreign { what, .. }) => {
+                what.advice().into_iter().map(str::to_owned).collect()
+            }
             Self::NoInterpreter { backend } => hints::no_interpreter(*backend),
             Self::Proc(_) => {
                 let mount = "mount -t proc proc /proc, in a mount namespace of its own; unshare: --mount-proc; nsenter: -m beside -p";

@@ -23,7 +23,7 @@ use crate::{
     },
     source::kin::KinStream,
     target::{
-        discover::Target,
+        discover::{DiscoverError, Target},
         launch::{Launched, Program},
         proc_mount,
     },
@@ -54,6 +54,8 @@ pub struct RunSession {
 
 /// How long between two looks for the interpreter; it takes some ten milliseconds to start.
 const LOOK: Duration = Duration::from_millis(1);
+/// After so many it is asked whether the program is another Python.
+const LOOKS_FOR_OTHERS: u32 = 100;
 
 impl RunSession {
     /// Starts the program with the chosen source in place.
@@ -171,7 +173,7 @@ impl RunSession {
 
     /// Waits until an interpreter runs and can be described; `None` if what was put in place has no effect on it.
     fn await_interpreter(&mut self, mut watch: Watch) -> Result<Option<(Watch, Target)>, SessionError> {
-        loop {
+        for look in 1_u32.. {
             if let Some(target) = watch.look()? {
                 return Ok(Some((watch, target)));
             }
@@ -185,7 +187,21 @@ impl RunSession {
             if self.signal_received() || self.options.duration.is_some_and(|limit| self.started.elapsed() >= limit) {
                 return Err(self.no_interpreter());
             }
+            if look.is_multiple_of(LOOKS_FOR_OTHERS) {
+                self.refuse_others()?;
+            }
             std::thread::sleep(LOOK);
+        }
+        Err(self.no_interpreter())
+    }
+
+    /// Another Python than those that can be observed stays one, however long one waits.
+    fn refuse_others(&self) -> Result<(), SessionError> {
+        match Target::discover(self.child.pid()) {
+            Err(DiscoverError::Foreign { pid, what }) if what.advice().is_some() => {
+                Err(DiscoverError::Foreign { pid, what }.into())
+            }
+            _ => Ok(()),
         }
     }
 

@@ -34,7 +34,9 @@ pub(super) fn profile(
     let summary = target.summary();
     if summary.free_threaded {
         notes.push(
-            "free-threaded build: its lock is used, and observed, only while something has enabled it".to_owned(),
+            "free-threaded build: its lock is used, and observed, only while something has enabled it; what threads wait for \
+             otherwise (locks of objects, stops of the world) counts as time blocked outside, at `kernel: futex`"
+                .to_owned(),
         );
     }
     let quality = Quality {

@@ -285,10 +285,15 @@ impl Translator {
         let Some(seat) = shaped else { return };
         self.made.remove(&call.tid);
         self.look();
-        let looks_like = |finder: &mut Box<dyn FindLocks>| finder.looks_like(&seat);
-        if !self.places.contains_key(&seat.address) && self.finder.as_mut().is_some_and(looks_like) {
+        if !self.places.contains_key(&seat.address) && self.is_believed(&seat) {
             self.enter(seat);
         }
+    }
+
+    /// Whether a lock is made there, although no interpreter has it (any more): one lay there before, or it looks like one.
+    fn is_believed(&mut self, seat: &LockSeat) -> bool {
+        let before = self.seats.iter().any(|known| known.address == seat.address);
+        before || self.finder.as_mut().is_some_and(|finder| finder.looks_like(seat))
     }
 
     fn note_use(&mut self, lock: LockId) {
@@ -433,10 +438,6 @@ mod tests {
                 ..main[0].clone()
             });
             Some(main.into_iter().chain(listed).collect())
-        }
-
-        fn looks_like(&mut self, seat: &LockSeat) -> bool {
-            seat.address.raw() == 0x5000
         }
     }
 

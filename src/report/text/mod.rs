@@ -143,6 +143,9 @@ fn answer(profile: &Profile) -> String {
     if lifetime == Nanos::ZERO {
         return "No thread was observed: nothing can be said.".to_owned();
     }
+    if profile.target.free_threaded && profile.locks.iter().all(|lock| lock.held == Nanos::ZERO) {
+        return "The GIL was off all the time: no thread could wait for it.".to_owned();
+    }
     let unknown = states.class(StateClass::Unknown);
     let doubt = match unknown {
         Nanos::ZERO => String::new(),
