@@ -21,6 +21,7 @@
 
 use crate::{
     ledger::{
+        apportion::apportion,
         blame::Pair,
         lock::{InHold, LockAccount},
         run_delay::Sleeps,
@@ -57,6 +58,11 @@ pub(super) struct GivingWay {
     /// As it was booked; `unresolved` for the part whose state is not known yet.
     pub(super) outside: StateTimes,
     pub(super) unresolved: Nanos,
+    /// Time on a CPU that switches have told.
+    computed: Nanos,
+    /// Time of which no switch has told anything, and how long another thread has owned the lock.
+    blind: Nanos,
+    taken: Nanos,
     /// As it would be booked.
     pub(super) waiting: StateTimes,
     /// Sleeps during it of whose latency no reading has told yet.
@@ -121,6 +127,9 @@ impl GivingWay {
             progress,
             outside: StateTimes::default(),
             unresolved: Nanos::ZERO,
+            computed: Nanos::ZERO,
+            blind: Nanos::ZERO,
+            taken: Nanos::ZERO,
             waiting: StateTimes::default(),
             sleeps: Sleeps::default(),
             for_a_mutex: false,
@@ -164,14 +173,18 @@ impl GivingWay {
     /// Notes a stretch that was booked as `outside` while the lock had this ownership.
     pub(super) fn note(&mut self, outside: Option<State>, ownership: Ownership, time: Nanos) {
         match outside {
-            Some(state) => self.outside.add(state, time),
-            None => self.unresolved += time,
+            Some(state) => self.book(state, time),
+            None => {
+                self.unresolved += time;
+                self.blind += time;
+            }
         }
         self.waiting.add(ownership.wait_state(), time);
         let Ownership::By(owner) = ownership else {
             self.in_present_hold = InHold::default();
             return;
         };
+        self.taken += time;
         match self.owners.last_mut().filter(|(last, _)| *last == owner) {
             Some((_, total)) => *total += time,
             None => self.owners.push((owner, time)),
@@ -188,12 +201,32 @@ impl GivingWay {
     /// The part whose state was not known has turned out to be `state`.
     pub(super) fn resolve(&mut self, state: State) {
         let time = std::mem::take(&mut self.unresolved);
-        self.outside.add(state, time);
+        self.blind = Nanos::ZERO;
+        self.book(state, time);
     }
 
-    /// Whether the release was forced, now that the thread asks for the lock again.
+    /// The part whose state was not known has been inferred together with other time outside: `whole` in each state.
+    pub(super) fn resolve_as(&mut self, whole: [(State, Nanos); 3]) {
+        let own = std::mem::take(&mut self.unresolved);
+        let parts = apportion(own, &whole.map(|(_, time)| time.as_nanos()));
+        for ((state, most), part) in whole.into_iter().zip(parts) {
+            self.outside.add(state, part.min(most));
+        }
+    }
+
+    fn book(&mut self, state: State, time: Nanos) {
+        self.outside.add(state, time);
+        if state == State::OutsideRunning {
+            self.computed += time;
+        }
+    }
+
+    /// Whether the release was forced, now that the thread asks for the lock again. Where no switch tells whether it slept
+    /// for something else, it has come straight from its yielding if no other thread has owned the lock for longer than
+    /// waking up takes.
     pub(super) fn was_forced(&self) -> bool {
-        self.progress != Progress::Unasked && self.outside.get(State::OutsideRunning) <= self.limits.computing
+        let straight = self.blind == Nanos::ZERO || self.taken <= self.limits.mutex_sleep;
+        self.progress != Progress::Unasked && self.computed <= self.limits.computing && straight
     }
 
     /// The owners during it, each with the time it owned the lock.

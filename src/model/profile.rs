@@ -63,6 +63,8 @@ pub enum Backend {
     Preload,
     /// Kernel uprobes on the libc calls of the lock.
     Uprobe,
+    /// Looks at the lock's words and the threads, at a rate: statistical.
+    Poll,
 }
 
 impl Backend {
@@ -71,7 +73,13 @@ impl Backend {
         match self {
             Self::Preload => "preload",
             Self::Uprobe => "uprobe",
+            Self::Poll => "poll",
         }
+    }
+
+    /// Whether each acquisition, wait and release is seen, so that they can be counted.
+    pub const fn counts_events(self) -> bool {
+        !matches!(self, Self::Poll)
     }
 }
 
@@ -238,6 +246,30 @@ pub struct LongHold {
     pub stack: StackId,
 }
 
+/// Where it is known from whether threads had a CPU, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum SchedulerRung {
+    /// Every switch was recorded.
+    Records,
+    /// The kernel's exact counters were read again and again: how long a thread ran and waited for a CPU is exact from
+    /// reading to reading, how that divides over its relations to the lock is inferred.
+    Sampled,
+    /// From nowhere.
+    #[default]
+    None,
+}
+
+impl SchedulerRung {
+    /// The name used in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Records => "records",
+            Self::Sampled => "sampled",
+            Self::None => "none",
+        }
+    }
+}
+
 /// How far to trust a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Quality {
@@ -255,6 +287,8 @@ pub struct Quality {
     pub probe_cost: Option<Nanos>,
     /// Each broken invariant in words; empty in a sound run.
     pub invariants_broken: Vec<String>,
+    /// Where it is known from whether threads ran.
+    pub scheduler: SchedulerRung,
     /// What the reader should know about how the numbers came about (fallbacks, missing evidence).
     pub notes: Vec<String>,
 }

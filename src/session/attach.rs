@@ -8,6 +8,7 @@ use crate::{
     session::{
         error::SessionError,
         options::RecordOptions,
+        poll,
         recording::{End, Recording},
         signals::Signals,
         uprobe,
@@ -29,6 +30,7 @@ impl AttachSession {
         let target = Target::discover(pid)?;
         let recording = match options.backend.for_attach().backend {
             Backend::Uprobe => uprobe::attach(target, options)?,
+            Backend::Poll => poll::begin(target, options)?,
             Backend::Preload => return Err(SessionError::PreloadNeedsLaunch),
         };
         Ok(Self { pid, recording, signals })

@@ -5,7 +5,7 @@ use std::io;
 use crate::{
     model::profile::Backend,
     perf::error::PerfError,
-    source::{bpf::error::BpfSourceError, preload::PreloadError, uprobe::error::UprobeError},
+    source::{bpf::error::BpfSourceError, poll::PollError, preload::PreloadError, uprobe::error::UprobeError},
     target::{discover::DiscoverError, launch::LaunchError, libc::LibcError, memory::MemoryError},
 };
 
@@ -33,6 +33,9 @@ pub enum SessionError {
     /// Programs that run already could not be told about the target.
     #[error("cannot tell the programs in the kernel about the target")]
     Programs(#[source] BpfSourceError),
+    /// The target could not be looked at.
+    #[error("cannot look at the target")]
+    Poll(#[from] PollError),
     /// The scheduler could not be watched.
     #[error("cannot watch the scheduler")]
     Scheduler(#[from] PerfError),
@@ -56,6 +59,7 @@ impl SessionError {
         match self {
             Self::Discover(DiscoverError::NotPermitted { .. })
             | Self::Memory(MemoryError::Open { .. })
+            | Self::Poll(PollError::Memory(MemoryError::Open { .. }))
             | Self::Scheduler(PerfError::NotPermitted { .. } | PerfError::Absent { .. })
             | Self::Uprobe(
                 UprobeError::TracefsNotMounted
@@ -83,14 +87,16 @@ impl SessionError {
                 let remedy = error.remedy().map(|command| format!("try: {command}"));
                 [Some(needs.to_owned()), remedy, Some(without.to_owned())].into_iter().flatten().collect()
             }
-            Self::Discover(DiscoverError::NotPermitted { .. }) | Self::Memory(MemoryError::Open { .. }) => {
+            Self::Discover(DiscoverError::NotPermitted { .. })
+            | Self::Memory(MemoryError::Open { .. })
+            | Self::Poll(PollError::Memory(MemoryError::Open { .. })) => {
                 vec!["become its user or root: sudo gilscope attach …".to_owned(), without.to_owned()]
             }
             Self::NoInterpreter { backend } => {
                 let needs = "gilscope needs a dynamically linked CPython 3.8 or later; --python names one for scripts";
-                let follow = "uprobes watch the program itself and none that it starts; --backend preload finds those";
+                let follow = "this backend watches the program itself and none that it starts; --backend preload finds those";
                 let brief = "a program that ends within milliseconds may be over before it can be looked at";
-                let hints = [Some(needs), (*backend == Backend::Uprobe).then_some(follow), Some(brief)];
+                let hints = [Some(needs), (*backend != Backend::Preload).then_some(follow), Some(brief)];
                 hints.into_iter().flatten().map(str::to_owned).collect()
             }
             _ => Vec::new(),

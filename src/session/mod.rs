@@ -12,6 +12,7 @@ mod intervals;
 mod joiner;
 mod namer;
 pub mod options;
+mod poll;
 mod preload;
 mod progress;
 mod recording;

@@ -44,7 +44,8 @@ pub enum BackendChoice {
 
 impl BackendChoice {
     /// All choices, the default first.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::Only(Backend::Preload), Self::Only(Backend::Uprobe)];
+    pub const ALL: [Self; 4] =
+        [Self::Auto, Self::Only(Backend::Preload), Self::Only(Backend::Uprobe), Self::Only(Backend::Poll)];
 
     /// The name used on the command line.
     pub const fn name(self) -> &'static str {
@@ -60,6 +61,7 @@ impl BackendChoice {
             Self::Auto => "the best one that works",
             Self::Only(Backend::Preload) => "a probe loaded into a started program; needs no privilege",
             Self::Only(Backend::Uprobe) => "kernel probes; attaches to running programs, needs root",
+            Self::Only(Backend::Poll) => "looks at the lock 1000 times a second; estimates with intervals, needs the same user",
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     ledger::LockStart,
-    model::{event::SeenCpu, ids::Pid, profile::Backend, recorded::RecordedStack, time::MonoNanos},
+    model::{event::SeenCpu, ids::Pid, profile::{Backend, SchedulerRung}, recorded::RecordedStack, time::MonoNanos},
     perf::{clock, error::PerfError},
     session::{
         error::SessionError,
@@ -100,6 +100,7 @@ impl PreloadWatch {
         let mut notes = Vec::new();
         let joiner = Joiner::wanted(&target, options.frames, &mut notes);
         let mut running = RunningThreads::Ours;
+        let mut rung = SchedulerRung::Records;
         match scheduler {
             Ok(scheduler) => {
                 let reading = StackReading { rate: options.rate, stacks: &stacks, joiner: joiner.as_ref() };
@@ -107,7 +108,10 @@ impl PreloadWatch {
                 running = sampling.running;
                 sources.push(sampling.source);
             }
-            Err(error) => notes.push(format!("no scheduler evidence: {error}; running and blocked are unknown")),
+            Err(error) => {
+                rung = SchedulerRung::None;
+                notes.push(format!("no scheduler evidence: {error}; running and blocked are unknown"));
+            }
         }
         let (backend, lock_start) = (Backend::Preload, LockStart::Free);
         let first = first_thread(target.pid.main_thread(), start, cpu, lock_start);
@@ -119,6 +123,8 @@ impl PreloadWatch {
             readings: Readings { waits: wait_stacks, running },
             sources,
             backend,
+            scheduler: rung,
+            looks: None,
             start,
             lock_start,
             notes,

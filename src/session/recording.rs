@@ -3,11 +3,12 @@
 use std::{num::NonZeroU32, rc::Rc, time::Duration};
 
 use crate::{
+    estimate::book::LookBook,
     ledger::LockStart,
     model::{
         event::{Event, SeenCpu, SeenRelation, Sighting, What},
         ids::Tid,
-        profile::{Backend, Profile},
+        profile::{Backend, Profile, SchedulerRung},
         time::{MonoNanos, Nanos},
     },
     perf::clock,
@@ -22,7 +23,7 @@ use crate::{
         stacks::SharedStacks,
         summary,
     },
-    source::{Source, calls::SharedTranslator},
+    source::{Source, calls::SharedTranslator, poll::SharedBook},
     stack::reader::StackReader,
     target::{discover::Target, memory::ProcessMemory},
 };
@@ -45,6 +46,9 @@ pub(super) struct Recording {
     backend: Backend,
     joiner: Option<SharedJoiner>,
     intervals: SwitchIntervals,
+    scheduler: SchedulerRung,
+    /// What looks saw, where there are no lock events.
+    looks: Option<SharedBook>,
     notes: Vec<String>,
     started: MonoNanos,
     duration: Option<Duration>,
@@ -62,6 +66,10 @@ pub(super) struct Beginning {
     pub(super) readings: Readings,
     pub(super) sources: Vec<Box<dyn Source>>,
     pub(super) backend: Backend,
+    /// Where it is known from whether threads run.
+    pub(super) scheduler: SchedulerRung,
+    /// What looks see, where there are no lock events.
+    pub(super) looks: Option<SharedBook>,
     /// Start of the window.
     pub(super) start: MonoNanos,
     pub(super) lock_start: LockStart,
@@ -71,13 +79,14 @@ pub(super) struct Beginning {
 impl Recording {
     pub(super) fn begin(beginning: Beginning, options: RecordOptions) -> Self {
         let Beginning { target, translator, stacks, joiner, sources, backend, start, lock_start, .. } = beginning;
+        let (scheduler, looks) = (beginning.scheduler, beginning.looks);
         let mut notes = beginning.notes;
         let sampler = sampler(&target, (options.rate, beginning.readings, joiner.clone()), &mut notes);
         let long_hold = nanos(options.long_hold);
         let intervals = SwitchIntervals::of(ProcessMemory::open(target.pid).ok(), Rc::clone(&translator));
         let engine = Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start, long_hold });
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
-        Self { engine, progress, target, backend, joiner, intervals, notes, started: start, duration }
+        Self { engine, progress, target, backend, joiner, intervals, scheduler, looks, notes, started: start, duration }
     }
 
     pub(super) fn engine(&mut self) -> &mut Engine {
@@ -120,8 +129,20 @@ impl Recording {
         let frames = if self.joiner.is_some() { FrameDetail::ScriptAndNative } else { FrameDetail::Script };
         let mut profile = summary::profile(recorded, &self.target, (self.backend, frames), notes);
         self.intervals.enter(&mut profile.locks);
+        profile.quality.scheduler = self.scheduler;
+        if let Some(looks) = self.looks {
+            enter_estimates(&mut profile, &looks.borrow());
+        }
         profile
     }
+}
+
+/// What looks saw can tell how long, but not how many.
+fn enter_estimates(profile: &mut Profile, looks: &LookBook) {
+    let cost = looks.cost() * 100.0;
+    profile.quality.notes.push(format!("looking took {cost:.1} % of one CPU; no thread was stopped for it"));
+    profile.estimates = Some(looks.estimates(profile));
+    profile.long_holds.clear();
 }
 
 fn nanos(wanted: Duration) -> Nanos {

@@ -14,6 +14,7 @@ use crate::{
     session::{
         error::SessionError,
         options::RecordOptions,
+        poll::PollWatch,
         preload::{self, PreloadWatch},
         recording::End,
         signals::{Signals, pass_on},
@@ -65,6 +66,11 @@ impl RunSession {
                 let suspended = program.suspended()?;
                 let watch = PreloadWatch::before_start(prepared, suspended.pid(), options);
                 (suspended.start()?, Watch::Preload(Box::new(watch)))
+            }
+            Backend::Poll => {
+                let suspended = program.suspended()?;
+                let watch = PollWatch::of(suspended.pid());
+                (suspended.start()?, Watch::Poll(watch))
             }
             Backend::Uprobe => {
                 let suspended = program.suspended()?;

@@ -2,7 +2,7 @@
 
 use crate::{
     model::{
-        profile::{Backend, Profile, Quality},
+        profile::{Backend, Profile, Quality, SchedulerRung},
         time::Nanos,
     },
     session::{
@@ -39,13 +39,14 @@ pub(super) fn profile(
         stack_failures: attribution.tally.stack_failures,
         probe_cost: cost(tally),
         invariants_broken: attribution.invariants_broken,
+        scheduler: SchedulerRung::None,
         notes,
     };
     let mut profile = Profile {
         target: summary,
         window: attribution.window,
         backend,
-        exact: true,
+        exact: backend.counts_events(),
         native: frames == FrameDetail::ScriptAndNative,
         locks: attribution.locks,
         threads: attribution.threads,

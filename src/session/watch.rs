@@ -2,7 +2,12 @@
 
 use crate::{
     session::{
-        error::SessionError, options::RecordOptions, preload::PreloadWatch, recording::Recording, uprobe::UprobeWatch,
+        error::SessionError,
+        options::RecordOptions,
+        poll::{self, PollWatch},
+        preload::PreloadWatch,
+        recording::Recording,
+        uprobe::UprobeWatch,
     },
     target::discover::Target,
 };
@@ -12,6 +17,7 @@ use crate::{
 pub(super) enum Watch {
     Preload(Box<PreloadWatch>),
     Uprobe(UprobeWatch),
+    Poll(PollWatch),
 }
 
 impl Watch {
@@ -20,6 +26,7 @@ impl Watch {
         match self {
             Self::Preload(watch) => watch.look(),
             Self::Uprobe(watch) => Ok(watch.look()),
+            Self::Poll(watch) => Ok(watch.look()),
         }
     }
 
@@ -28,6 +35,7 @@ impl Watch {
         match self {
             Self::Preload(watch) => watch.begin(target, options),
             Self::Uprobe(watch) => watch.begin(target, options),
+            Self::Poll(_) => poll::begin(target, options),
         }
     }
 }

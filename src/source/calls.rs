@@ -196,7 +196,8 @@ impl Translator {
         role
     }
 
-    fn enter(&mut self, seat: LockSeat) {
+    /// Enters a lock that another has found; one that is known keeps its number.
+    pub fn enter(&mut self, seat: LockSeat) {
         if self.seats.iter().any(|known| known.address == seat.address) {
             return;
         }

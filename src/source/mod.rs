@@ -3,6 +3,7 @@
 pub mod bpf;
 pub mod calls;
 pub mod order;
+pub mod poll;
 pub mod preload;
 pub mod run_delay;
 pub mod scheduler;

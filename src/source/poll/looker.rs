@@ -1,0 +1,383 @@
+//! The thread that looks: at jittered moments it reads the locks' words and what `/proc` shows of each thread, and tells.
+//!
+//! It never stops a thread of the target. Who owns a lock is told by one reading of its words; who waits, by each thread's own
+//! system call a few microseconds later. A thread that acquires a lock in between is not settled. One that was seen to wait
+//! and has not run since still waits, although it is awake: it was woken and has no CPU yet.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::MetadataExt,
+};
+
+use rustc_hash::FxHashMap;
+
+use crate::{
+    model::{
+        address::LiveAddress,
+        event::{CpuSight, Pause as Channel, SeenCpu, SeenRelation},
+        ids::{LockId, Tid},
+        time::{MonoNanos, Nanos},
+    },
+    perf::clock,
+    source::poll::look::{Look, Owner, ThreadSight},
+    target::{
+        discover::Target,
+        glance::{Counters, Glance, ThreadFiles},
+        lock::{LockReading, LockSeat, LockWords},
+        memory::{Memory, MemoryError, ProcessMemory},
+        process::{self, Pause},
+        runtime::Runtime,
+        waiters::WaiterCount,
+    },
+};
+
+/// Threads looked at in one look, beside the owners; of more, each in turn.
+const MOST_SEEN: usize = 128;
+/// Threads whose files are kept open, three or four each way.
+const MOST_OPEN: usize = 256;
+/// Between two readings of a thread's counters.
+const COUNTERS: Nanos = Nanos::from_millis(10);
+/// Between two readings of the lists of threads and locks when nothing tells that they have changed.
+const LISTS: Nanos = Nanos::from_millis(100);
+/// Between two readings of the threads' names.
+const NAMES: Nanos = Nanos::from_millis(500);
+/// The same for an owner that is not in the list.
+const OWNER_SOUGHT: Nanos = Nanos::from_millis(2);
+
+/// Looks at one target.
+#[derive(Debug)]
+pub(super) struct Looker {
+    target: Target,
+    memory: ProcessMemory,
+    seats: Vec<LockSeat>,
+    told_seats: usize,
+    /// Who runs which thread state.
+    states: FxHashMap<LiveAddress, Tid>,
+    threads: BTreeMap<Tid, Watched>,
+    owners: Vec<Owner>,
+    readings: Vec<Option<LockReading>>,
+    counts: Vec<WaiterCount>,
+    links: u64,
+    listed: Option<MonoNanos>,
+    named: Option<MonoNanos>,
+    turn: usize,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    files: Option<ThreadFiles>,
+    name: Box<str>,
+    state: Option<LiveAddress>,
+    /// How it was seen to wait at the last look.
+    waits: Option<Waited>,
+    counted: Option<MonoNanos>,
+}
+
+impl Looker {
+    /// Looks at nothing yet; the locks known already keep their numbers.
+    pub(super) fn new(target: Target, seats: Vec<LockSeat>) -> Result<Self, MemoryError> {
+        let memory = ProcessMemory::open(target.pid)?;
+        Ok(Self {
+            target,
+            memory,
+            told_seats: seats.len(),
+            seats,
+            states: FxHashMap::default(),
+            threads: BTreeMap::new(),
+            owners: Vec::new(),
+            readings: Vec::new(),
+            counts: Vec::new(),
+            links: 0,
+            listed: None,
+            named: None,
+            turn: 0,
+        })
+    }
+
+    /// Looks once; an error when the process has ended.
+    pub(super) fn look(&mut self) -> io::Result<Look> {
+        let gone = self.refresh()?;
+        let names = self.names();
+        let at = clock::now();
+        let owners = self.read_owners()?;
+        let before = std::mem::replace(&mut self.owners, owners);
+        let seen: Vec<Candidate> = self.due(&before).into_iter().filter_map(|tid| self.see(tid, at)).collect();
+        let mut seen = self.settle(seen);
+        self.doubt_newcomers(&mut seen);
+        let seats = self.seats[self.told_seats..].to_vec();
+        self.told_seats = self.seats.len();
+        Ok(Look { at, owners: self.owners.clone(), seen, gone, names, seats })
+    }
+
+    /// The threads that have ended since the last look.
+    fn refresh(&mut self) -> io::Result<Vec<Tid>> {
+        let links = fs::metadata(format!("/proc/{}/task", self.target.pid))?.nlink();
+        let now = clock::now();
+        let fresh = self.listed.is_some_and(|listed| now.saturating_since(listed) < LISTS);
+        if links == self.links && fresh {
+            return Ok(Vec::new());
+        }
+        (self.links, self.listed) = (links, Some(now));
+        let tids = process::threads(self.target.pid)?;
+        let gone: Vec<Tid> = self.threads.keys().copied().filter(|tid| tids.binary_search(tid).is_err()).collect();
+        gone.iter().for_each(|tid| drop(self.threads.remove(tid)));
+        for tid in tids {
+            self.threads.entry(tid).or_default();
+        }
+        self.list_locks();
+        self.list_states();
+        Ok(gone)
+    }
+
+    fn list_locks(&mut self) {
+        for seat in self.target.locks(&self.memory).unwrap_or_default() {
+            if !self.seats.iter().any(|known| known.address == seat.address) {
+                self.seats.push(seat);
+            }
+        }
+    }
+
+    fn list_states(&mut self) {
+        let Ok(threads) = self.target.threads(&self.memory) else { return };
+        self.states.clear();
+        for thread in threads {
+            self.states.insert(thread.state, thread.tid);
+            if let Some(watched) = self.threads.get_mut(&thread.tid) {
+                watched.state = Some(thread.state);
+            }
+        }
+    }
+
+    fn names(&mut self) -> Vec<(Tid, Box<str>)> {
+        let now = clock::now();
+        let all = self.named.is_none_or(|named| now.saturating_since(named) >= NAMES);
+        if all {
+            self.named = Some(now);
+        }
+        let mut names = Vec::new();
+        for (tid, watched) in self.threads.iter_mut().filter(|(_, watched)| all || watched.name.is_empty()) {
+            let name = process::thread_name(self.target.pid, *tid).unwrap_or_default().into_boxed_str();
+            if name != watched.name {
+                names.push((*tid, name.clone()));
+                watched.name = name;
+            }
+        }
+        names
+    }
+
+    /// An error when not even the first lock can be read: the process has ended, or runs another program.
+    fn read_owners(&mut self) -> io::Result<Vec<Owner>> {
+        self.readings = self.seats.iter().map(|seat| seat.read_whole(&self.memory).ok()).collect();
+        let words = |reading: &Option<LockReading>| self.owner(reading.map(|reading| reading.words));
+        let owners: Vec<Owner> = self.readings.iter().map(words).collect();
+        let sought = self.listed.is_none_or(|listed| clock::now().saturating_since(listed) >= OWNER_SOUGHT);
+        if owners.contains(&Owner::Unknown) && sought {
+            // A thread that has come just now; the list is read anew at the next look.
+            self.listed = None;
+        }
+        if self.readings.first().is_some_and(Option::is_none) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(owners)
+    }
+
+    fn owner(&self, words: Option<LockWords>) -> Owner {
+        match words {
+            None => Owner::Unknown,
+            Some(words) if !words.locked => Owner::Nobody,
+            Some(words) => self.states.get(&words.last_holder).map_or(Owner::Unknown, |tid| Owner::Thread(*tid)),
+        }
+    }
+
+    /// The threads to look at now: the owners, those that were, and others in turn.
+    fn due(&mut self, before: &[Owner]) -> Vec<Tid> {
+        let mut due: Vec<Tid> = self.owners.iter().chain(before).filter_map(|owner| owner.thread()).collect();
+        let start = if self.threads.len() > MOST_SEEN { self.turn % self.threads.len() } else { 0 };
+        self.turn = start + MOST_SEEN;
+        due.extend(self.threads.keys().cycle().skip(start).take(self.threads.len().min(MOST_SEEN)));
+        due.sort_unstable();
+        due.dedup();
+        due.retain(|tid| self.threads.contains_key(tid));
+        due
+    }
+
+    fn see(&mut self, tid: Tid, at: MonoNanos) -> Option<Candidate> {
+        let crowded = self.threads.len() > MOST_OPEN;
+        let watched = self.threads.get_mut(&tid)?;
+        let files = match watched.files.take() {
+            Some(files) => files,
+            None => ThreadFiles::open(self.target.pid, tid).ok()?,
+        };
+        let glance = files.glance().ok()?;
+        let (counted, waited) = (watched.counted, watched.waits);
+        let place = self.place(tid, glance);
+        let is_due = counted.is_none_or(|counted| at.saturating_since(counted) >= COUNTERS);
+        let may_wait = matches!(place, Place::Waiting(_) | Place::AtMutex) || waited.is_some();
+        let counters = if may_wait || is_due { files.counters() } else { None };
+        let watched = self.threads.get_mut(&tid)?;
+        if counters.is_some() {
+            watched.counted = Some(at);
+        }
+        watched.files = (!crowded).then_some(files);
+        Some(Candidate { tid, place, cpu: glance.cpu, counters, waited })
+    }
+
+    /// Tells who among those awake waits: the lock says how many wait, and those seen to sleep there are not enough.
+    fn settle(&mut self, seen: Vec<Candidate>) -> Vec<ThreadSight> {
+        self.counts.resize_with(self.seats.len(), WaiterCount::default);
+        let mut missing = Vec::new();
+        for (index, (reading, count)) in self.readings.iter().zip(&mut self.counts).enumerate() {
+            let asleep = seen.iter().filter(|thread| thread.place == Place::Waiting(lock_id(index))).count();
+            let awake = seen.iter().filter(|thread| thread.is_awake()).count();
+            missing.push(reading.and_then(|reading| {
+                count.learn(&reading, number(asleep), number(awake));
+                count.of(&reading).map(|count| (count.saturating_sub(number(asleep)), number(awake)))
+            }));
+        }
+        let whole = self.threads.len() <= MOST_SEEN;
+        let counted = if let ([Some(missing)], true) = (missing.as_slice(), whole) { Some(*missing) } else { None };
+        seen.into_iter().map(|thread| self.sight(thread, counted)).collect()
+    }
+
+    /// `counted`: how many wait for the only lock although they are awake, of how many who are.
+    fn sight(&mut self, thread: Candidate, counted: Option<(u64, u64)>) -> ThreadSight {
+        let Candidate { tid, place, cpu, counters, waited } = thread;
+        let hardly_ran = match (waited, counters) {
+            (Some(waited), Some(now)) => waited.until(now),
+            _ => false,
+        };
+        let woken = match counted {
+            Some((0, _)) => Woken::No,
+            Some((missing, awake)) if missing >= awake => Woken::Yes,
+            Some(_) if hardly_ran => Woken::Yes,
+            Some(_) => Woken::Perhaps,
+            None if hardly_ran => Woken::Yes,
+            None => Woken::No,
+        };
+        let lock = waited.map_or(lock_id(0), |waited| waited.lock);
+        let relation = match (place, woken) {
+            (Place::Inside(lock), _) => Some(SeenRelation::Inside(lock)),
+            (Place::Waiting(lock), _) => Some(SeenRelation::Waiting(lock)),
+            (Place::AtMutex, _) if waited.is_some() => Some(SeenRelation::Waiting(lock)),
+            (Place::Awake, Woken::Yes) => Some(SeenRelation::Waiting(lock)),
+            (Place::Awake, Woken::Perhaps) | (Place::Unknown, _) => None,
+            (Place::Awake, Woken::No) | (Place::Elsewhere | Place::AtMutex, _) => Some(SeenRelation::Outside),
+        };
+        if let Some(watched) = self.threads.get_mut(&tid) {
+            watched.waits = match (relation, counters) {
+                (Some(SeenRelation::Waiting(lock)), Some(counters)) => Some(Waited { lock, counters }),
+                _ => None,
+            };
+        }
+        let spent = counters.map(|counters| counters.time);
+        ThreadSight { tid, relation, cpu: CpuSight { cpu, pause: Channel::Unknown, spent } }
+    }
+
+    /// What the moment tells.
+    fn place(&self, tid: Tid, glance: Glance) -> Place {
+        if let Some(index) = self.owners.iter().position(|owner| *owner == Owner::Thread(tid)) {
+            return Place::Inside(lock_id(index));
+        }
+        if let Some(Pause::Futex(word)) = glance.pause {
+            if let Some(index) = self.seats.iter().position(|seat| seat.is_waited_for_at(word)) {
+                return Place::Waiting(lock_id(index));
+            }
+            if self.seats.iter().any(|seat| seat.has_mutex_at(word)) {
+                return Place::AtMutex;
+            }
+        }
+        if let ([_], Some(true)) = (self.seats.as_slice(), self.wants(tid)) {
+            return Place::Waiting(lock_id(0));
+        }
+        if self.owners.contains(&Owner::Unknown) || glance.pause.is_none() {
+            return Place::Unknown;
+        }
+        if glance.cpu == SeenCpu::Runnable { Place::Awake } else { Place::Elsewhere }
+    }
+
+    /// What the thread itself says (from CPython 3.15 on).
+    fn wants(&self, tid: Tid) -> Option<bool> {
+        let Runtime::CPython(python) = &self.target.runtime else { return None };
+        let offset = python.layout.thread.wants_lock?;
+        let state = self.threads.get(&tid)?.state?;
+        self.memory.read_u32(state.plus(offset)).ok().map(|word| word != 0)
+    }
+
+    /// A thread that was awake and has acquired a lock while we looked may have waited for it or not.
+    fn doubt_newcomers(&self, seen: &mut [ThreadSight]) {
+        for owner in self.seats.iter().map(|seat| self.owner(seat.read(&self.memory).ok())) {
+            let newcomer = owner.thread().filter(|_| !self.owners.contains(&owner));
+            for sight in seen.iter_mut().filter(|sight| Some(sight.tid) == newcomer) {
+                if sight.relation == Some(SeenRelation::Outside) && sight.cpu.cpu == SeenCpu::Runnable {
+                    sight.relation = None;
+                }
+            }
+        }
+    }
+}
+
+/// A thread as seen by itself.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    tid: Tid,
+    place: Place,
+    cpu: SeenCpu,
+    counters: Option<Counters>,
+    /// How it was seen to wait at the last look.
+    waited: Option<Waited>,
+}
+
+impl Candidate {
+    fn is_awake(&self) -> bool {
+        self.place == Place::Awake
+    }
+}
+
+/// A wait that was seen.
+#[derive(Debug, Clone, Copy)]
+struct Waited {
+    lock: LockId,
+    counters: Counters,
+}
+
+/// CPU time that one slice of a wait takes at the most, from waking up to sleeping again.
+const SLICE: Nanos = Nanos::from_nanos(50_000);
+
+impl Waited {
+    /// Whether the wait may go on, by what the thread has run since.
+    fn until(self, now: Counters) -> bool {
+        let slices = usize::try_from(now.runs.saturating_sub(self.counters.runs)).unwrap_or(usize::MAX);
+        now.time.ran.saturating_sub(self.counters.time.ran) <= SLICE.times(slices)
+    }
+}
+
+/// Whether a thread that is awake was woken from a wait that is not over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    Yes,
+    No,
+    Perhaps,
+}
+
+/// Where one thread is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Inside(LockId),
+    Waiting(LockId),
+    /// Asleep for one of the lock's mutexes, which are taken for some instants while acquiring and while releasing.
+    AtMutex,
+    /// On a CPU or queued for one.
+    Awake,
+    /// Asleep for something else.
+    Elsewhere,
+    Unknown,
+}
+
+fn lock_id(index: usize) -> LockId {
+    LockId::from_index(u32::try_from(index).expect("locks are bounded by the target's list"))
+}
+
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
