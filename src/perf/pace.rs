@@ -25,7 +25,9 @@ pub fn be_prompt() {
     // SAFETY: the call takes a number and changes nothing but this thread's timer slack.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_u64) };
     let size = u32::try_from(size_of::<Attributes>()).expect("the structure has 48 bytes");
-    for nice in [NICE, 0] {
+    // SAFETY: the call takes two numbers and gives one.
+    let present = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    for nice in [NICE.min(present), present] {
         let attributes = Attributes { size, nice, runtime: SLICE_NANOS, ..Attributes::default() };
         // SAFETY: the structure is initialised and as long as it says; pid 0 is the calling thread.
         if unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } == 0 {

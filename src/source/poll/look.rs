@@ -48,7 +48,17 @@ impl Owner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ThreadSight {
     pub(super) tid: Tid,
-    /// `None`: not settled.
-    pub(super) relation: Option<SeenRelation>,
+    pub(super) relation: Relation,
     pub(super) cpu: CpuSight,
+    /// Whether it has hardly run since its relation was first pending.
+    pub(super) straight: bool,
+}
+
+/// What a look tells of a thread's relation to the locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Relation {
+    /// All that it can; `None`: nothing.
+    Settled(Option<SeenRelation>),
+    /// Outside, or waiting: a later look will tell.
+    Pending,
 }

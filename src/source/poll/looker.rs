@@ -1,8 +1,9 @@
 //! The thread that looks: at jittered moments it reads the locks' words and what `/proc` shows of each thread, and tells.
 //!
 //! It never stops a thread of the target. Who owns a lock is told by one reading of its words; who waits, by each thread's own
-//! system call a few microseconds later. A thread that acquires a lock in between is not settled. One that was seen to wait
-//! and has not run since still waits, although it is awake: it was woken and has no CPU yet.
+//! system call a few microseconds later. A thread that acquires a lock in between is not settled. One that was woken while it
+//! waits and has no CPU yet is told by what the C library counts ([`WaiterCount`]), or by its not having run since. One that has
+//! just released and lost its CPU may have been forced to, and want the lock back: what it does next will tell.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +21,7 @@ use crate::{
         time::{MonoNanos, Nanos},
     },
     perf::clock,
-    source::poll::look::{Look, Owner, ThreadSight},
+    source::poll::look::{Look, Owner, Relation, ThreadSight},
     target::{
         discover::Target,
         glance::{Counters, Glance, ThreadFiles},
@@ -71,7 +72,11 @@ struct Watched {
     state: Option<LiveAddress>,
     /// How it was seen to wait at the last look.
     waits: Option<Waited>,
+    /// Its counters when it first was awake and might want the lock back.
+    pending: Option<Counters>,
     counted: Option<MonoNanos>,
+    /// Whether it owned a lock at the last look.
+    owns: bool,
 }
 
 impl Looker {
@@ -103,8 +108,8 @@ impl Looker {
         let owners = self.read_owners()?;
         let before = std::mem::replace(&mut self.owners, owners);
         let seen: Vec<Candidate> = self.due(&before).into_iter().filter_map(|tid| self.see(tid, at)).collect();
-        let mut seen = self.settle(seen);
-        self.doubt_newcomers(&mut seen);
+        let newcomers = self.newcomers();
+        let seen = self.settle(seen, &newcomers);
         let seats = self.seats[self.told_seats..].to_vec();
         self.told_seats = self.seats.len();
         Ok(Look { at, owners: self.owners.clone(), seen, gone, names, seats })
@@ -210,21 +215,24 @@ impl Looker {
             None => ThreadFiles::open(self.target.pid, tid).ok()?,
         };
         let glance = files.glance().ok()?;
-        let (counted, waited) = (watched.counted, watched.waits);
+        let (counted, waited, pending) = (watched.counted, watched.waits, watched.pending);
+        let was_owner = std::mem::replace(&mut watched.owns, false);
         let place = self.place(tid, glance);
         let is_due = counted.is_none_or(|counted| at.saturating_since(counted) >= COUNTERS);
-        let may_wait = matches!(place, Place::Waiting(_) | Place::AtMutex) || waited.is_some();
+        let may_wait = matches!(place, Place::Waiting(_) | Place::AtMutex | Place::Awake) || waited.is_some();
+        let may_wait = may_wait || pending.is_some();
         let counters = if may_wait || is_due { files.counters() } else { None };
         let watched = self.threads.get_mut(&tid)?;
         if counters.is_some() {
             watched.counted = Some(at);
         }
         watched.files = (!crowded).then_some(files);
-        Some(Candidate { tid, place, cpu: glance.cpu, counters, waited })
+        watched.owns = matches!(place, Place::Inside(_));
+        Some(Candidate { tid, place, cpu: glance.cpu, counters, waited, pending, was_owner })
     }
 
     /// Tells who among those awake waits: the lock says how many wait, and those seen to sleep there are not enough.
-    fn settle(&mut self, seen: Vec<Candidate>) -> Vec<ThreadSight> {
+    fn settle(&mut self, seen: Vec<Candidate>, newcomers: &[Tid]) -> Vec<ThreadSight> {
         self.counts.resize_with(self.seats.len(), WaiterCount::default);
         let mut missing = Vec::new();
         for (index, (reading, count)) in self.readings.iter().zip(&mut self.counts).enumerate() {
@@ -237,41 +245,54 @@ impl Looker {
         }
         let whole = self.threads.len() <= MOST_SEEN;
         let counted = if let ([Some(missing)], true) = (missing.as_slice(), whole) { Some(*missing) } else { None };
-        seen.into_iter().map(|thread| self.sight(thread, counted)).collect()
+        let contested = self.owners.iter().any(|owner| *owner != Owner::Nobody)
+            || seen.iter().any(|thread| matches!(thread.place, Place::Waiting(_)));
+        let moment = Moment { counted, contested, newcomers };
+        seen.into_iter().map(|thread| self.sight(thread, &moment)).collect()
     }
 
-    /// `counted`: how many wait for the only lock although they are awake, of how many who are.
-    fn sight(&mut self, thread: Candidate, counted: Option<(u64, u64)>) -> ThreadSight {
-        let Candidate { tid, place, cpu, counters, waited } = thread;
+    fn sight(&mut self, thread: Candidate, moment: &Moment<'_>) -> ThreadSight {
+        let Candidate { tid, place, cpu, counters, waited, pending, was_owner } = thread;
         let hardly_ran = match (waited, counters) {
             (Some(waited), Some(now)) => waited.until(now),
             _ => false,
         };
-        let woken = match counted {
+        let woken = match moment.counted {
             Some((0, _)) => Woken::No,
             Some((missing, awake)) if missing >= awake => Woken::Yes,
-            Some(_) if hardly_ran => Woken::Yes,
+            Some(_) | None if hardly_ran => Woken::Yes,
             Some(_) => Woken::Perhaps,
-            None if hardly_ran => Woken::Yes,
             None => Woken::No,
         };
+        let straight = match (pending, counters) {
+            (Some(then), Some(now)) => now.time.ran.saturating_sub(then.time.ran) <= GIVING_WAY,
+            _ => false,
+        };
         let lock = waited.map_or(lock_id(0), |waited| waited.lock);
+        // It comes from the lock: others have it, or want it.
+        let may_want = moment.contested && (was_owner || waited.is_some()) || woken == Woken::Perhaps;
+        let settled = |relation| Relation::Settled(relation);
         let relation = match (place, woken) {
-            (Place::Inside(lock), _) => Some(SeenRelation::Inside(lock)),
-            (Place::Waiting(lock), _) => Some(SeenRelation::Waiting(lock)),
-            (Place::AtMutex, _) if waited.is_some() => Some(SeenRelation::Waiting(lock)),
-            (Place::Awake, Woken::Yes) => Some(SeenRelation::Waiting(lock)),
-            (Place::Awake, Woken::Perhaps) | (Place::Unknown, _) => None,
-            (Place::Awake, Woken::No) | (Place::Elsewhere | Place::AtMutex, _) => Some(SeenRelation::Outside),
+            (Place::Inside(lock), _) => settled(Some(SeenRelation::Inside(lock))),
+            (Place::Waiting(lock), _) => settled(Some(SeenRelation::Waiting(lock))),
+            (Place::AtMutex, _) if waited.is_some() => settled(Some(SeenRelation::Waiting(lock))),
+            (Place::Awake, Woken::Yes) => settled(Some(SeenRelation::Waiting(lock))),
+            (Place::Awake, _) if counters.is_some() && (straight || may_want && pending.is_none()) => Relation::Pending,
+            // It has got a lock while we looked, and may have waited for it or not.
+            (Place::Awake, _) if moment.counted.is_none() && moment.newcomers.contains(&tid) => settled(None),
+            (Place::Unknown, _) => settled(None),
+            (Place::Awake | Place::Elsewhere | Place::AtMutex, _) => settled(Some(SeenRelation::Outside)),
         };
         if let Some(watched) = self.threads.get_mut(&tid) {
             watched.waits = match (relation, counters) {
-                (Some(SeenRelation::Waiting(lock)), Some(counters)) => Some(Waited { lock, counters }),
+                (Relation::Settled(Some(SeenRelation::Waiting(lock))), Some(counters)) => Some(Waited { lock, counters }),
                 _ => None,
             };
+            watched.pending = if relation == Relation::Pending { pending.or(counters) } else { None };
         }
         let spent = counters.map(|counters| counters.time);
-        ThreadSight { tid, relation, cpu: CpuSight { cpu, pause: Channel::Unknown, spent } }
+        let cpu = CpuSight { cpu, pause: Channel::Unknown, spent };
+        ThreadSight { tid, relation, cpu, straight }
     }
 
     /// What the moment tells.
@@ -304,17 +325,22 @@ impl Looker {
         self.memory.read_u32(state.plus(offset)).ok().map(|word| word != 0)
     }
 
-    /// A thread that was awake and has acquired a lock while we looked may have waited for it or not.
-    fn doubt_newcomers(&self, seen: &mut [ThreadSight]) {
-        for owner in self.seats.iter().map(|seat| self.owner(seat.read(&self.memory).ok())) {
-            let newcomer = owner.thread().filter(|_| !self.owners.contains(&owner));
-            for sight in seen.iter_mut().filter(|sight| Some(sight.tid) == newcomer) {
-                if sight.relation == Some(SeenRelation::Outside) && sight.cpu.cpu == SeenCpu::Runnable {
-                    sight.relation = None;
-                }
-            }
-        }
+    /// Who has acquired a lock while we looked.
+    fn newcomers(&self) -> Vec<Tid> {
+        let now = self.seats.iter().map(|seat| self.owner(seat.read(&self.memory).ok()));
+        now.filter(|owner| !self.owners.contains(owner)).filter_map(Owner::thread).collect()
     }
+}
+
+/// What a look tells beside each thread by itself.
+#[derive(Debug)]
+struct Moment<'a> {
+    /// How many wait for the only lock although they are awake, of how many who are.
+    counted: Option<(u64, u64)>,
+    /// Whether somebody owns or wants a lock.
+    contested: bool,
+    /// Who has acquired a lock meanwhile.
+    newcomers: &'a [Tid],
 }
 
 /// A thread as seen by itself.
@@ -326,6 +352,9 @@ struct Candidate {
     counters: Option<Counters>,
     /// How it was seen to wait at the last look.
     waited: Option<Waited>,
+    /// Its counters when it was first not settled.
+    pending: Option<Counters>,
+    was_owner: bool,
 }
 
 impl Candidate {
@@ -341,6 +370,8 @@ struct Waited {
     counters: Counters,
 }
 
+/// CPU time from a forced release to asking for the lock again, at the most.
+const GIVING_WAY: Nanos = Nanos::from_nanos(100_000);
 /// CPU time that one slice of a wait takes at the most, from waking up to sleeping again.
 const SLICE: Nanos = Nanos::from_nanos(50_000);
 

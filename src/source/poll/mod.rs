@@ -133,10 +133,11 @@ impl PollSource {
             match self.looks.try_recv() {
                 Ok(look) => {
                     look.seats.iter().for_each(|seat| self.translator.borrow_mut().enter(seat.clone()));
-                    self.retelling.tell(&look, self.main, &mut self.book.borrow_mut(), out);
+                    self.retelling.take(look, self.main, &mut self.book.borrow_mut(), out);
                 }
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => {
+                    self.retelling.finish(self.main, &mut self.book.borrow_mut(), out);
                     self.ended = true;
                     return;
                 }
@@ -159,6 +160,7 @@ impl Source for PollSource {
             let _ = looking.join();
         }
         self.tell(out);
+        self.retelling.finish(self.main, &mut self.book.borrow_mut(), out);
         self.book.borrow_mut().note_cost(Nanos::from_nanos(self.control.spent.load(Ordering::Relaxed)));
     }
 

@@ -3,6 +3,8 @@
 //! So each look stands for the time around it, as long as it is, and a late one for more. Invariant: no event lies before the
 //! look that was told last.
 
+use std::collections::VecDeque;
+
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -13,12 +15,17 @@ use crate::{
         state::{State, StateClass},
         time::{MonoNanos, Nanos},
     },
-    source::poll::look::{Look, Owner, ThreadSight},
+    source::poll::look::{Look, Owner, Relation, ThreadSight},
 };
+
+/// Looks held back for one that has not settled yet: at a thousand a second, a tenth of a second.
+const MOST_PENDING: usize = 100;
 
 /// What the last look saw.
 #[derive(Debug, Default)]
 pub(super) struct Retelling {
+    /// Looks that are not told yet because of a thread that is not settled.
+    pending: VecDeque<Look>,
     last: Option<MonoNanos>,
     threads: FxHashMap<Tid, Standing>,
     owners: Vec<Owner>,
@@ -36,8 +43,44 @@ impl Retelling {
         self.last
     }
 
+    /// Takes a look, and appends what is settled by now.
+    pub(super) fn take(&mut self, look: Look, main: Tid, book: &mut LookBook, out: &mut Vec<Event>) {
+        self.settle_by(&look);
+        self.pending.push_back(look);
+        while let Some(look) = self.pending.pop_front() {
+            if is_pending(&look) && self.pending.len() < MOST_PENDING {
+                self.pending.push_front(look);
+                return;
+            }
+            self.tell(&look, main, book, out);
+        }
+    }
+
+    /// Appends what is left.
+    pub(super) fn finish(&mut self, main: Tid, book: &mut LookBook, out: &mut Vec<Event>) {
+        while let Some(look) = self.pending.pop_front() {
+            self.tell(&look, main, book, out);
+        }
+    }
+
+    /// A thread that waits, or has the lock again, without having run for long in between wanted it all along.
+    fn settle_by(&mut self, look: &Look) {
+        for sight in &look.seen {
+            let Relation::Settled(relation) = sight.relation else { continue };
+            let meant = match relation {
+                Some(SeenRelation::Waiting(lock)) if sight.straight => SeenRelation::Waiting(lock),
+                Some(SeenRelation::Inside(lock)) => SeenRelation::Waiting(lock),
+                _ => SeenRelation::Outside,
+            };
+            let earlier = self.pending.iter_mut().flat_map(|look| &mut look.seen).filter(|seen| seen.tid == sight.tid);
+            for seen in earlier.filter(|seen| seen.relation == Relation::Pending) {
+                seen.relation = Relation::Settled(Some(meant));
+            }
+        }
+    }
+
     /// Appends what a look tells.
-    pub(super) fn tell(&mut self, look: &Look, main: Tid, book: &mut LookBook, out: &mut Vec<Event>) {
+    fn tell(&mut self, look: &Look, main: Tid, book: &mut LookBook, out: &mut Vec<Event>) {
         let gap = self.last.map_or(Nanos::ZERO, |last| look.at.saturating_since(last));
         let half = look.at.earlier_by(Nanos::from_nanos(gap.as_nanos() / 2));
         let event = |tid, what| Event { at: half, tid, what };
@@ -53,7 +96,7 @@ impl Retelling {
             out.extend(self.owner_news(lock, *owner).map(|owner| event(main, What::OwnerSeen(lock, owner))));
         }
         for sight in leaving.into_iter().chain(others) {
-            out.push(event(sight.tid, What::RelationSeen(sight.relation)));
+            out.push(event(sight.tid, What::RelationSeen(told(sight))));
         }
         for tid in &look.gone {
             self.threads.remove(tid);
@@ -62,7 +105,7 @@ impl Retelling {
         }
         for sight in &look.seen {
             out.push(Event { at: look.at, tid: sight.tid, what: What::CpuSeen(sight.cpu) });
-            self.threads.insert(sight.tid, Standing { relation: sight.relation, cpu: sight.cpu.cpu });
+            self.threads.insert(sight.tid, Standing { relation: told(sight), cpu: sight.cpu.cpu });
         }
         out.extend(look.names.iter().map(|(tid, name)| Event { at: look.at, tid: *tid, what: What::Named(name.clone()) }));
         self.owners.clone_from(&look.owners);
@@ -72,7 +115,7 @@ impl Retelling {
     }
 
     fn is_new(&self, sight: &ThreadSight) -> bool {
-        self.threads.get(&sight.tid).is_none_or(|standing| standing.relation != sight.relation)
+        self.threads.get(&sight.tid).is_none_or(|standing| standing.relation != told(sight))
     }
 
     /// That no known thread owns the lock any more.
@@ -116,5 +159,17 @@ impl Retelling {
     fn owner_of(&self, lock: LockId) -> Option<Owner> {
         let index = usize::try_from(lock.index()).ok()?;
         self.owners.get(index).copied()
+    }
+}
+
+fn is_pending(look: &Look) -> bool {
+    look.seen.iter().any(|sight| sight.relation == Relation::Pending)
+}
+
+/// One that nothing has settled is taken to be what it looks like.
+fn told(sight: &ThreadSight) -> Option<SeenRelation> {
+    match sight.relation {
+        Relation::Settled(relation) => relation,
+        Relation::Pending => Some(SeenRelation::Outside),
     }
 }
