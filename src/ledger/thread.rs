@@ -15,6 +15,7 @@ use crate::{
     model::{
         event::{OffCpu, SeenCpu},
         ids::{LockId, Tid},
+        profile::Undivided,
         stack::StackId,
         state::{State, StateTimes},
         time::{MonoNanos, Nanos},
@@ -128,6 +129,7 @@ pub(super) struct ThreadAccount {
     /// Time inside when the present hold began, by state.
     held_before: [Nanos; 3],
     pub(super) unresolved: Unresolved,
+    pub(super) undivided: Undivided,
     pub(super) cpu_share: OpenShare,
     run_delay: RunDelayAccount,
 }
@@ -161,6 +163,7 @@ impl ThreadAccount {
             waited_at: FxHashMap::default(),
             held_before: [Nanos::ZERO; 3],
             unresolved: Unresolved::default(),
+            undivided: Undivided::default(),
             cpu_share: None,
             run_delay: RunDelayAccount::default(),
         }
@@ -175,6 +178,11 @@ impl ThreadAccount {
             Some(state) => {
                 self.times.add(state, time);
                 self.note_undivided(Place::Unknown, time);
+                match self.relation {
+                    Relation::Inside(_) if state == State::Unknown => self.undivided.inside += time,
+                    Relation::Outside if state == State::Unknown => self.undivided.outside += time,
+                    _ => {}
+                }
             }
             None if matches!(self.relation, Relation::Inside(_)) => self.unresolved.inside += time,
             None => self.unresolved.outside += time,
@@ -322,6 +330,7 @@ impl ThreadAccount {
         for (state, time) in giving_way.outside.iter() {
             self.times.take(state, time);
         }
+        self.undivided.outside = self.undivided.outside.saturating_sub(giving_way.outside.get(State::Unknown));
         self.unresolved.outside = self.unresolved.outside.saturating_sub(giving_way.unresolved);
         for (state, time) in giving_way.waiting.iter() {
             self.times.add(state, time);
@@ -371,6 +380,10 @@ impl ThreadAccount {
         };
         self.times.add(held, inside);
         self.times.add(free, outside);
+        if held == State::Unknown {
+            self.undivided.inside += inside;
+            self.undivided.outside += outside;
+        }
         if let Some(giving_way) = &mut self.giving_way {
             giving_way.resolve(free);
         }

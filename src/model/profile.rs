@@ -4,7 +4,7 @@ use crate::model::{
     estimate::Estimates,
     ids::{LockId, Pid, Tid},
     stack::{StackId, StackTable},
-    state::{State, StateTimes},
+    state::{State, StateClass, StateTimes},
     time::{MonoNanos, Nanos},
 };
 
@@ -158,8 +158,37 @@ pub struct ThreadProfile {
     pub forced_releases: u64,
     /// Time in each state; the sum is `lifetime`.
     pub states: StateTimes,
+    /// The part of the state `unknown` of which only the use of the CPUs is unknown.
+    pub undivided: Undivided,
     /// The same time spread over stacks: for each state the parts sum to `states`.
     pub stacks: Vec<StackTime>,
+}
+
+/// Time whose relation to the lock is known and whose use of the CPUs is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Undivided {
+    /// Inside.
+    pub inside: Nanos,
+    /// Outside.
+    pub outside: Nanos,
+}
+
+impl ThreadProfile {
+    /// Time in one class of states, known to the state or not.
+    pub fn class(&self, class: StateClass) -> Nanos {
+        let known = self.states.class(class);
+        match class {
+            StateClass::Inside => known + self.undivided.inside,
+            StateClass::Outside => known + self.undivided.outside,
+            StateClass::Waiting => known,
+            StateClass::Unknown => known.saturating_sub(self.undivided.inside + self.undivided.outside),
+        }
+    }
+
+    /// Whether nothing is known of its use of the CPUs while its relation to the lock is known.
+    pub fn is_undivided(&self) -> bool {
+        self.undivided != Undivided::default()
+    }
 }
 
 /// Part of a state's time, charged to one stack.

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     ledger::LockStart,
-    model::{event::SeenCpu, ids::Pid, profile::{Backend, SchedulerRung}, recorded::RecordedStack, time::MonoNanos},
+    model::{event::SeenCpu, ids::Pid, profile::Backend, recorded::RecordedStack, time::MonoNanos},
     perf::{clock, error::PerfError},
     session::{
         error::SessionError,
@@ -27,6 +27,7 @@ use crate::{
         calls::Translator,
         preload::Prepared,
         scheduler::{SchedulerSource, Scope},
+        scheduling::Evidence,
     },
     stack::resolver::Resolver,
     target::{discover::Target, launch::Program, memory::ProcessMemory},
@@ -100,18 +101,17 @@ impl PreloadWatch {
         let mut notes = Vec::new();
         let joiner = Joiner::wanted(&target, options.frames, &mut notes);
         let mut running = RunningThreads::Ours;
-        let mut rung = SchedulerRung::Records;
-        match scheduler {
-            Ok(scheduler) => {
+        let evidence = Evidence::best(scheduler, target.pid, &translator);
+        let rung = evidence.rung();
+        notes.extend(evidence.note());
+        match evidence {
+            Evidence::Records(scheduler) => {
                 let reading = StackReading { rate: options.rate, stacks: &stacks, joiner: joiner.as_ref() };
-                let sampling = Sampling::of((&target, &translator), (scheduler, self.programs), reading, &mut notes);
+                let sampling = Sampling::of((&target, &translator), (*scheduler, self.programs), reading, &mut notes);
                 running = sampling.running;
                 sources.push(sampling.source);
             }
-            Err(error) => {
-                rung = SchedulerRung::None;
-                notes.push(format!("no scheduler evidence: {error}; running and blocked are unknown"));
-            }
+            other => sources.extend(other.into_source()),
         }
         let (backend, lock_start) = (Backend::Preload, LockStart::Free);
         let first = first_thread(target.pid.main_thread(), start, cpu, lock_start);

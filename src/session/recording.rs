@@ -8,7 +8,7 @@ use crate::{
     model::{
         event::{Event, SeenCpu, SeenRelation, Sighting, What},
         ids::Tid,
-        profile::{Backend, Profile, SchedulerRung},
+        profile::{Backend, Profile, SchedulerRung, Spread},
         time::{MonoNanos, Nanos},
     },
     perf::clock,
@@ -142,7 +142,23 @@ fn enter_estimates(profile: &mut Profile, looks: &LookBook) {
     let cost = looks.cost() * 100.0;
     profile.quality.notes.push(format!("looking took {cost:.1} % of one CPU; no thread was stopped for it"));
     profile.estimates = Some(looks.estimates(profile));
+    forget_counts(profile);
+}
+
+/// What the ledger has counted are stretches of looks.
+fn forget_counts(profile: &mut Profile) {
     profile.long_holds.clear();
+    for lock in &mut profile.locks {
+        (lock.holds, lock.waits, lock.forced_releases, lock.long_holds) = (0, 0, 0, 0);
+        (lock.hold_spread, lock.wait_spread) = (Spread::default(), Spread::default());
+    }
+    for thread in &mut profile.threads {
+        (thread.holds, thread.waits, thread.forced_releases) = (0, 0, 0);
+    }
+    let tallies = profile.hold_sites.iter_mut().map(|site| &mut site.tally);
+    for tally in tallies.chain(profile.locks.iter_mut().map(|lock| &mut lock.unseen)) {
+        (tally.holds, tally.forced, tally.longest) = (0, 0, Nanos::ZERO);
+    }
 }
 
 fn nanos(wanted: Duration) -> Nanos {

@@ -6,7 +6,9 @@ pub mod order;
 pub mod poll;
 pub mod preload;
 pub mod run_delay;
+pub mod sampled;
 pub mod scheduler;
+pub mod scheduling;
 pub mod uprobe;
 
 use std::{fmt, os::fd::RawFd};

@@ -43,6 +43,8 @@ const COUNTERS: Nanos = Nanos::from_millis(10);
 const LISTS: Nanos = Nanos::from_millis(100);
 /// Between two readings of the threads' names.
 const NAMES: Nanos = Nanos::from_millis(500);
+/// The switch interval of a program that has set none.
+const USUAL_INTERVAL: Nanos = Nanos::from_millis(5);
 /// The same for an owner that is not in the list.
 const OWNER_SOUGHT: Nanos = Nanos::from_millis(2);
 
@@ -63,6 +65,8 @@ pub(super) struct Looker {
     listed: Option<MonoNanos>,
     named: Option<MonoNanos>,
     turn: usize,
+    /// How long a waiter waits before it asks the owner to give way.
+    interval: Nanos,
 }
 
 #[derive(Debug, Default)]
@@ -75,8 +79,8 @@ struct Watched {
     /// Its counters when it first was awake and might want the lock back.
     pending: Option<Counters>,
     counted: Option<MonoNanos>,
-    /// Whether it owned a lock at the last look.
-    owns: bool,
+    /// When it was last seen not to own a lock.
+    not_owner: Option<MonoNanos>,
 }
 
 impl Looker {
@@ -97,6 +101,7 @@ impl Looker {
             listed: None,
             named: None,
             turn: 0,
+            interval: USUAL_INTERVAL,
         })
     }
 
@@ -131,6 +136,7 @@ impl Looker {
             self.threads.entry(tid).or_default();
         }
         self.list_locks();
+        self.interval = self.seats.first().and_then(|seat| seat.switch_interval(&self.memory)).unwrap_or(USUAL_INTERVAL);
         self.list_states();
         Ok(gone)
     }
@@ -216,7 +222,6 @@ impl Looker {
         };
         let glance = files.glance().ok()?;
         let (counted, waited, pending) = (watched.counted, watched.waits, watched.pending);
-        let was_owner = std::mem::replace(&mut watched.owns, false);
         let place = self.place(tid, glance);
         let is_due = counted.is_none_or(|counted| at.saturating_since(counted) >= COUNTERS);
         let may_wait = matches!(place, Place::Waiting(_) | Place::AtMutex | Place::Awake) || waited.is_some();
@@ -227,8 +232,12 @@ impl Looker {
             watched.counted = Some(at);
         }
         watched.files = (!crowded).then_some(files);
-        watched.owns = matches!(place, Place::Inside(_));
-        Some(Candidate { tid, place, cpu: glance.cpu, counters, waited, pending, was_owner })
+        // Who holds the lock for less is not asked to give way.
+        let asked = watched.not_owner.is_some_and(|then| at.saturating_since(then) >= self.interval);
+        if !matches!(place, Place::Inside(_)) {
+            watched.not_owner = Some(at);
+        }
+        Some(Candidate { tid, place, cpu: glance.cpu, counters, waited, pending, asked })
     }
 
     /// Tells who among those awake waits: the lock says how many wait, and those seen to sleep there are not enough.
@@ -252,7 +261,7 @@ impl Looker {
     }
 
     fn sight(&mut self, thread: Candidate, moment: &Moment<'_>) -> ThreadSight {
-        let Candidate { tid, place, cpu, counters, waited, pending, was_owner } = thread;
+        let Candidate { tid, place, cpu, counters, waited, pending, asked } = thread;
         let hardly_ran = match (waited, counters) {
             (Some(waited), Some(now)) => waited.until(now),
             _ => false,
@@ -270,7 +279,7 @@ impl Looker {
         };
         let lock = waited.map_or(lock_id(0), |waited| waited.lock);
         // It comes from the lock: others have it, or want it.
-        let may_want = moment.contested && (was_owner || waited.is_some()) || woken == Woken::Perhaps;
+        let may_want = moment.contested && asked || woken == Woken::Perhaps;
         let settled = |relation| Relation::Settled(relation);
         let relation = match (place, woken) {
             (Place::Inside(lock), _) => settled(Some(SeenRelation::Inside(lock))),
@@ -354,7 +363,8 @@ struct Candidate {
     waited: Option<Waited>,
     /// Its counters when it was first not settled.
     pending: Option<Counters>,
-    was_owner: bool,
+    /// Whether it may have been asked to give way since it was last seen not to own a lock.
+    asked: bool,
 }
 
 impl Candidate {

@@ -18,8 +18,8 @@ use crate::{
     source::poll::look::{Look, Owner, Relation, ThreadSight},
 };
 
-/// Looks held back for one that has not settled yet: at a thousand a second, a tenth of a second.
-const MOST_PENDING: usize = 100;
+/// Looks held back for one that has not settled yet: at a thousand a second, half a second.
+const MOST_PENDING: usize = 500;
 
 /// What the last look saw.
 #[derive(Debug, Default)]
