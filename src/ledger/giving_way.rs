@@ -28,6 +28,7 @@ use crate::{
         thread::Ownership,
     },
     model::{
+        event::{CpuSight, Pause},
         ids::{LockId, Tid},
         stack::StackId,
         state::{State, StateTimes},
@@ -63,6 +64,8 @@ pub(super) struct GivingWay {
     /// Time of which no switch has told anything, and how long another thread has owned the lock.
     blind: Nanos,
     taken: Nanos,
+    /// Its CPU time at the first look since.
+    ran_before: Option<Nanos>,
     /// As it would be booked.
     pub(super) waiting: StateTimes,
     /// Sleeps during it of whose latency no reading has told yet.
@@ -130,6 +133,7 @@ impl GivingWay {
             computed: Nanos::ZERO,
             blind: Nanos::ZERO,
             taken: Nanos::ZERO,
+            ran_before: None,
             waiting: StateTimes::default(),
             sleeps: Sleeps::default(),
             for_a_mutex: false,
@@ -221,9 +225,21 @@ impl GivingWay {
         }
     }
 
+    /// The thread was looked at; `false` when that shows the release to have been its own wish.
+    pub(super) fn may_be_seen(&mut self, sight: CpuSight) -> bool {
+        let ran = sight.spent.map_or(Nanos::ZERO, |spent| spent.ran);
+        let since = ran.saturating_sub(*self.ran_before.get_or_insert(ran));
+        // The counter of a thread on a CPU lags behind by up to a tick.
+        let straight = sight.pause != Pause::Elsewhere && since <= self.limits.mutex_sleep;
+        if straight {
+            self.taken = Nanos::ZERO;
+        }
+        straight
+    }
+
     /// Whether the release was forced, now that the thread asks for the lock again. Where no switch tells whether it slept
     /// for something else, it has come straight from its yielding if no other thread has owned the lock for longer than
-    /// waking up takes.
+    /// waking up takes, or not since it was last seen not to sleep for something else.
     pub(super) fn was_forced(&self) -> bool {
         let straight = self.blind == Nanos::ZERO || self.taken <= self.limits.mutex_sleep;
         self.progress != Progress::Unasked && self.computed <= self.limits.computing && straight

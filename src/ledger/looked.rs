@@ -11,7 +11,7 @@ use crate::{
         thread::{Cpu, HELD, Relation, ThreadAccount, Unresolved},
     },
     model::{
-        event::{CpuSight, Pause, SeenOwner, SeenRelation},
+        event::{CpuSight, SeenOwner, SeenRelation},
         ids::{LockId, Tid},
         state::State,
         time::Nanos,
@@ -110,7 +110,7 @@ impl ThreadAccount {
             Relation::Waiting(_) => Place::Waiting,
             Relation::Unknown => Place::Unknown,
         };
-        if sight.pause == Pause::Elsewhere {
+        if self.giving_way.as_mut().is_some_and(|giving_way| !giving_way.may_be_seen(sight)) {
             self.rule_out_giving_way();
         }
         let mut share = self.cpu_share.take().unwrap_or_default();
