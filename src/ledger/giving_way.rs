@@ -36,6 +36,9 @@ use crate::{
     },
 };
 
+/// Looks, one in 5 ms where nothing is in the way, of which one at the least hits a long sleep.
+const LOOKS: usize = 10;
+
 /// What giving way takes at the most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GivingWayLimits {
@@ -64,6 +67,7 @@ pub(super) struct GivingWay {
     /// Time of which no switch has told anything, and how long another thread has owned the lock.
     blind: Nanos,
     taken: Nanos,
+    most_taken: Nanos,
     /// Its CPU time at the first look since.
     ran_before: Option<Nanos>,
     /// As it would be booked.
@@ -133,6 +137,7 @@ impl GivingWay {
             computed: Nanos::ZERO,
             blind: Nanos::ZERO,
             taken: Nanos::ZERO,
+            most_taken: limits.mutex_sleep,
             ran_before: None,
             waiting: StateTimes::default(),
             sleeps: Sleeps::default(),
@@ -225,6 +230,12 @@ impl GivingWay {
         }
     }
 
+    /// The thread is looked at now and then: a sleep for something else that is long would be seen.
+    pub(super) fn looked_at(mut self) -> Self {
+        self.most_taken = self.limits.mutex_sleep.times(LOOKS);
+        self
+    }
+
     /// The thread was looked at; `false` when that shows the release to have been its own wish.
     pub(super) fn may_be_seen(&mut self, sight: CpuSight) -> bool {
         let ran = sight.spent.map_or(Nanos::ZERO, |spent| spent.ran);
@@ -241,7 +252,7 @@ impl GivingWay {
     /// for something else, it has come straight from its yielding if no other thread has owned the lock for longer than
     /// waking up takes, or not since it was last seen not to sleep for something else.
     pub(super) fn was_forced(&self) -> bool {
-        let straight = self.blind == Nanos::ZERO || self.taken <= self.limits.mutex_sleep;
+        let straight = self.blind == Nanos::ZERO || self.taken <= self.most_taken;
         self.progress != Progress::Unasked && self.computed <= self.limits.computing && straight
     }
 

@@ -79,6 +79,8 @@ struct Watched {
     /// Its counters when it first was awake and might want the lock back.
     pending: Option<Counters>,
     counted: Option<MonoNanos>,
+    /// Whether it owned a lock at the last look.
+    owns: bool,
     /// When it was last seen not to own a lock.
     not_owner: Option<MonoNanos>,
 }
@@ -233,8 +235,10 @@ impl Looker {
         }
         watched.files = (!crowded).then_some(files);
         // Who holds the lock for less is not asked to give way.
-        let asked = watched.not_owner.is_some_and(|then| at.saturating_since(then) >= self.interval);
-        if !matches!(place, Place::Inside(_)) {
+        let for_long = watched.not_owner.is_some_and(|then| at.saturating_since(then) >= self.interval);
+        let asked = for_long && (watched.owns || waited.is_some());
+        watched.owns = matches!(place, Place::Inside(_));
+        if !watched.owns {
             watched.not_owner = Some(at);
         }
         Some(Candidate { tid, place, cpu: glance.cpu, counters, waited, pending, asked })
@@ -253,7 +257,10 @@ impl Looker {
             }));
         }
         let whole = self.threads.len() <= MOST_SEEN;
-        let counted = if let ([Some(missing)], true) = (missing.as_slice(), whole) { Some(*missing) } else { None };
+        let missing = if let ([Some((missing, _))], true) = (missing.as_slice(), whole) { Some(*missing) } else { None };
+        let likely = number(seen.iter().filter(|thread| thread.is_awake() && thread.hardly_ran()).count());
+        let awake = number(seen.iter().filter(|thread| thread.is_awake()).count());
+        let counted = missing.map(|missing| Missing { missing, likely, awake });
         let contested = self.owners.iter().any(|owner| *owner != Owner::Nobody)
             || seen.iter().any(|thread| matches!(thread.place, Place::Waiting(_)));
         let moment = Moment { counted, contested, newcomers };
@@ -262,15 +269,9 @@ impl Looker {
 
     fn sight(&mut self, thread: Candidate, moment: &Moment<'_>) -> ThreadSight {
         let Candidate { tid, place, cpu, counters, waited, pending, asked } = thread;
-        let hardly_ran = match (waited, counters) {
-            (Some(waited), Some(now)) => waited.until(now),
-            _ => false,
-        };
         let woken = match moment.counted {
-            Some((0, _)) => Woken::No,
-            Some((missing, awake)) if missing >= awake => Woken::Yes,
-            Some(_) | None if hardly_ran => Woken::Yes,
-            Some(_) => Woken::Perhaps,
+            Some(counted) => counted.woken(thread.hardly_ran()),
+            None if thread.hardly_ran() => Woken::Yes,
             None => Woken::No,
         };
         let straight = match (pending, counters) {
@@ -279,7 +280,7 @@ impl Looker {
         };
         let lock = waited.map_or(lock_id(0), |waited| waited.lock);
         // It comes from the lock: others have it, or want it.
-        let may_want = moment.contested && asked || woken == Woken::Perhaps;
+        let may_want = moment.contested && asked;
         let settled = |relation| Relation::Settled(relation);
         let relation = match (place, woken) {
             (Place::Inside(lock), _) => settled(Some(SeenRelation::Inside(lock))),
@@ -289,7 +290,7 @@ impl Looker {
             (Place::Awake, _) if counters.is_some() && (straight || may_want && pending.is_none()) => Relation::Pending,
             // It has got a lock while we looked, and may have waited for it or not.
             (Place::Awake, _) if moment.counted.is_none() && moment.newcomers.contains(&tid) => settled(None),
-            (Place::Unknown, _) => settled(None),
+            (Place::Unknown, _) | (Place::Awake, Woken::Perhaps) => settled(None),
             (Place::Awake | Place::Elsewhere | Place::AtMutex, _) => settled(Some(SeenRelation::Outside)),
         };
         if let Some(watched) = self.threads.get_mut(&tid) {
@@ -344,8 +345,8 @@ impl Looker {
 /// What a look tells beside each thread by itself.
 #[derive(Debug)]
 struct Moment<'a> {
-    /// How many wait for the only lock although they are awake, of how many who are.
-    counted: Option<(u64, u64)>,
+    /// How many wait for the only lock although they are awake.
+    counted: Option<Missing>,
     /// Whether somebody owns or wants a lock.
     contested: bool,
     /// Who has acquired a lock meanwhile.
@@ -370,6 +371,35 @@ struct Candidate {
 impl Candidate {
     fn is_awake(&self) -> bool {
         self.place == Place::Awake
+    }
+
+    /// Whether a wait that was seen may go on, by what the thread has run since.
+    fn hardly_ran(&self) -> bool {
+        self.waited.zip(self.counters).is_some_and(|(waited, now)| waited.until(now))
+    }
+}
+
+/// Who waits for the only lock although awake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Missing {
+    /// How many do.
+    missing: u64,
+    /// How many awake have been seen to wait and have hardly run since,
+    likely: u64,
+    /// of how many awake.
+    awake: u64,
+}
+
+impl Missing {
+    fn woken(self, hardly_ran: bool) -> Woken {
+        match self.missing {
+            0 => Woken::No,
+            missing if missing >= self.awake => Woken::Yes,
+            missing if missing == self.likely => if hardly_ran { Woken::Yes } else { Woken::No },
+            missing if missing > self.likely && hardly_ran => Woken::Yes,
+            missing if missing < self.likely && !hardly_ran => Woken::No,
+            _ => Woken::Perhaps,
+        }
     }
 }
 
