@@ -58,7 +58,12 @@ impl CpuShare {
 
     /// Divides what has passed since the last time, now that the counters stand at `spent` and the thread is seen to be
     /// `cpu`; `None`: later, when they are complete.
-    pub(super) fn divide(&mut self, (inside, outside): (Nanos, Nanos), cpu: SeenCpu, now: CpuTime) -> Option<[Parts; 2]> {
+    pub(super) fn divide(
+        &mut self,
+        (inside, outside): (Nanos, Nanos),
+        cpu: SeenCpu,
+        now: CpuTime,
+    ) -> Option<[Parts; 2]> {
         let times = [inside, outside, self.waiting, self.unknown];
         let whole: Nanos = times.iter().copied().sum();
         let before = *self.last.get_or_insert_with(|| minus(now, fitted(now, whole)));
@@ -108,7 +113,15 @@ impl CpuShare {
             let sum: Nanos = at(middle.exp()).into_iter().sum();
             if sum < awake { low = middle } else { high = middle }
         }
-        at(low.exp())
+        let mut parts = at(low.exp());
+        // What rounding has left over goes where there is room.
+        let mut left = awake.saturating_sub(parts.iter().copied().sum());
+        for (part, time) in parts.iter_mut().zip(times) {
+            let room = time.saturating_sub(*part).min(left);
+            *part += room;
+            left = left.saturating_sub(room);
+        }
+        parts
     }
 
     fn chance(&self, place: usize) -> f64 {

@@ -8,7 +8,8 @@ use crate::{
     model::{
         ids::Tid,
         profile::{
-            Backend, Blame, HoldSite, HoldTally, LockProfile, LongHold, Profile, Quality, Spread, TargetSummary, ThreadProfile,
+            Backend, Blame, HoldSite, HoldTally, LockProfile, LongHold, Profile, Quality, Spread, TargetSummary,
+            ThreadProfile,
         },
         stack::{Frame, FrameKind, StackId, StackTable},
         state::StateClass,
@@ -66,9 +67,11 @@ fn document(profile: &Profile) -> schema::Document<'_> {
         matrix: profile.locks.iter().map(|lock| matrix(&Matrix::of(profile, lock.id, MOST_IN_MATRIX))).collect(),
         hold_sites: profile.hold_sites.iter().map(|site| hold_site((site, counting), &profile.stacks)).collect(),
         long_hold_threshold_ns: profile.long_hold_threshold.as_nanos(),
-        long_holds: counting.of(
-            profile.long_holds.iter().map(|hold| long_hold(hold, &profile.stacks, kinds.long_hold(hold))).collect(),
-        ),
+        long_holds: counting.of(profile
+            .long_holds
+            .iter()
+            .map(|hold| long_hold(hold, &profile.stacks, kinds.long_hold(hold)))
+            .collect()),
         holds_by_kind: kinds.costs().iter().map(held_for).collect(),
         functions: function_costs(profile).iter().map(|cost| function(cost, counting)).collect(),
         findings: findings(profile).into_iter().map(finding).collect(),

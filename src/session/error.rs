@@ -94,7 +94,8 @@ impl SessionError {
             }
             Self::NoInterpreter { backend } => {
                 let needs = "gilscope needs a dynamically linked CPython 3.8 or later; --python names one for scripts";
-                let follow = "this backend watches the program itself and none that it starts; --backend preload finds those";
+                let follow =
+                    "this backend watches the program itself and none that it starts; --backend preload finds those";
                 let brief = "a program that ends within milliseconds may be over before it can be looked at";
                 let hints = [Some(needs), (*backend != Backend::Preload).then_some(follow), Some(brief)];
                 hints.into_iter().flatten().map(str::to_owned).collect()

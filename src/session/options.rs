@@ -61,7 +61,9 @@ impl BackendChoice {
             Self::Auto => "the best one that works",
             Self::Only(Backend::Preload) => "a probe loaded into a started program; needs no privilege",
             Self::Only(Backend::Uprobe) => "kernel probes; attaches to running programs, needs root",
-            Self::Only(Backend::Poll) => "looks at the lock 1000 times a second; estimates with intervals, needs the same user",
+            Self::Only(Backend::Poll) => {
+                "looks at the lock 1000 times a second; estimates with intervals, needs the same user"
+            }
         }
     }
 }

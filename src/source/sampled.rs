@@ -146,7 +146,9 @@ impl SampledScheduler {
     }
 
     fn read_name(&mut self, tid: Tid, again: bool, out: &mut Vec<Event>) {
-        let Some(watched) = self.threads.get_mut(&tid).filter(|watched| again || watched.name.is_empty()) else { return };
+        let Some(watched) = self.threads.get_mut(&tid).filter(|watched| again || watched.name.is_empty()) else {
+            return;
+        };
         let name = process::thread_name(self.pid, tid).unwrap_or_default().into_boxed_str();
         if !name.is_empty() && name != watched.name {
             watched.name.clone_from(&name);

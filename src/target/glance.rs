@@ -1,11 +1,7 @@
 //! What `/proc` shows of one thread at one moment: where it pauses, and what it has spent. Files stay open from one glance to
 //! the next; needs the right to read the target's memory, or else less is seen.
 
-use std::{
-    fs::File,
-    io,
-    os::unix::fs::FileExt,
-};
+use std::{fs::File, io, os::unix::fs::FileExt};
 
 use crate::{
     model::{

@@ -48,7 +48,8 @@ impl WaiterCount {
 }
 
 fn count(lock: &LockReading, place: usize) -> u64 {
-    let word = |cond: &[u8]| cond.get(place..).and_then(<[u8]>::first_chunk).map_or(0, |word| u32::from_le_bytes(*word));
+    let word =
+        |cond: &[u8]| cond.get(place..).and_then(<[u8]>::first_chunk).map_or(0, |word| u32::from_le_bytes(*word));
     lock.conds.iter().map(|cond| u64::from(word(cond) >> 3)).sum()
 }
 

@@ -4,8 +4,8 @@
 use gilscope::model::{
     ids::{LockId, Pid, Tid},
     profile::{
-        Backend, Blame, HoldSite, HoldTally, LockProfile, LongHold, Profile, Quality, SchedulerRung, Spread, StackTime, TargetSummary,
-        ThreadProfile,
+        Backend, Blame, HoldSite, HoldTally, LockProfile, LongHold, Profile, Quality, SchedulerRung, Spread, StackTime,
+        TargetSummary, ThreadProfile,
     },
     stack::{Frame, FrameKind, StackId, StackTable},
     state::{State, StateTimes},

@@ -64,7 +64,9 @@ fn exactness(profile: &Profile) -> String {
 fn scheduling(rung: SchedulerRung) -> &'static str {
     match rung {
         SchedulerRung::Records => "every switch was recorded",
-        SchedulerRung::Sampled => "sampled: running, preempted and blocked are the kernel's counts, divided by what was seen",
+        SchedulerRung::Sampled => {
+            "sampled: running, preempted and blocked are the kernel's counts, divided by what was seen"
+        }
         SchedulerRung::None => "unknown: whether threads ran was not seen; inside, waiting and outside were",
     }
 }

@@ -1,7 +1,10 @@
 //! Numbers and names as a person reads them.
 
 use crate::{
-    model::{profile::{Profile, TargetSummary}, time::Nanos},
+    model::{
+        profile::{Profile, TargetSummary},
+        time::Nanos,
+    },
     report::names::clean,
 };
 

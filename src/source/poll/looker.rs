@@ -5,11 +5,7 @@
 //! waits and has no CPU yet is told by what the C library counts ([`WaiterCount`]), or by its not having run since. One that has
 //! just released and lost its CPU may have been forced to, and want the lock back: what it does next will tell.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    os::unix::fs::MetadataExt,
-};
+use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt};
 
 use rustc_hash::FxHashMap;
 
@@ -138,7 +134,8 @@ impl Looker {
             self.threads.entry(tid).or_default();
         }
         self.list_locks();
-        self.interval = self.seats.first().and_then(|seat| seat.switch_interval(&self.memory)).unwrap_or(USUAL_INTERVAL);
+        self.interval =
+            self.seats.first().and_then(|seat| seat.switch_interval(&self.memory)).unwrap_or(USUAL_INTERVAL);
         self.list_states();
         Ok(gone)
     }
@@ -236,7 +233,13 @@ impl Looker {
         watched.files = (!crowded).then_some(files);
         // Who holds the lock for less is not asked to give way.
         let for_long = watched.not_owner.is_some_and(|then| at.saturating_since(then) >= self.interval);
-        let asked = for_long && (watched.owns || waited.is_some());
+        let asked = if !for_long {
+            Asked::No
+        } else if watched.owns {
+            Asked::Perhaps
+        } else {
+            Asked::Unseen
+        };
         watched.owns = matches!(place, Place::Inside(_));
         if !watched.owns {
             watched.not_owner = Some(at);
@@ -257,11 +260,13 @@ impl Looker {
             }));
         }
         let whole = self.threads.len() <= MOST_SEEN;
-        let missing = if let ([Some((missing, _))], true) = (missing.as_slice(), whole) { Some(*missing) } else { None };
+        let missing =
+            if let ([Some((missing, _))], true) = (missing.as_slice(), whole) { Some(*missing) } else { None };
         let likely = number(seen.iter().filter(|thread| thread.is_awake() && thread.hardly_ran()).count());
         let awake = number(seen.iter().filter(|thread| thread.is_awake()).count());
         let counted = missing.map(|missing| Missing { missing, likely, awake });
         let contested = self.owners.iter().any(|owner| *owner != Owner::Nobody)
+            || missing.is_some_and(|missing| missing > 0)
             || seen.iter().any(|thread| matches!(thread.place, Place::Waiting(_)));
         let moment = Moment { counted, contested, newcomers };
         seen.into_iter().map(|thread| self.sight(thread, &moment)).collect()
@@ -280,7 +285,8 @@ impl Looker {
         };
         let lock = waited.map_or(lock_id(0), |waited| waited.lock);
         // It comes from the lock: others have it, or want it.
-        let may_want = moment.contested && asked;
+        let may_want = moment.contested && asked == Asked::Perhaps;
+        let unseen = moment.contested && asked == Asked::Unseen && waited.is_some();
         let settled = |relation| Relation::Settled(relation);
         let relation = match (place, woken) {
             (Place::Inside(lock), _) => settled(Some(SeenRelation::Inside(lock))),
@@ -290,12 +296,15 @@ impl Looker {
             (Place::Awake, _) if counters.is_some() && (straight || may_want && pending.is_none()) => Relation::Pending,
             // It has got a lock while we looked, and may have waited for it or not.
             (Place::Awake, _) if moment.counted.is_none() && moment.newcomers.contains(&tid) => settled(None),
-            (Place::Unknown, _) | (Place::Awake, Woken::Perhaps) => settled(None),
-            (Place::Awake | Place::Elsewhere | Place::AtMutex, _) => settled(Some(SeenRelation::Outside)),
+            (Place::Unknown | Place::AtMutex, _) | (Place::Awake, Woken::Perhaps) => settled(None),
+            (Place::Awake, Woken::No) if unseen => settled(None),
+            (Place::Awake | Place::Elsewhere, _) => settled(Some(SeenRelation::Outside)),
         };
         if let Some(watched) = self.threads.get_mut(&tid) {
             watched.waits = match (relation, counters) {
-                (Relation::Settled(Some(SeenRelation::Waiting(lock))), Some(counters)) => Some(Waited { lock, counters }),
+                (Relation::Settled(Some(SeenRelation::Waiting(lock))), Some(counters)) => {
+                    Some(Waited { lock, counters })
+                }
                 _ => None,
             };
             watched.pending = if relation == Relation::Pending { pending.or(counters) } else { None };
@@ -364,8 +373,8 @@ struct Candidate {
     waited: Option<Waited>,
     /// Its counters when it was first not settled.
     pending: Option<Counters>,
-    /// Whether it may have been asked to give way since it was last seen not to own a lock.
-    asked: bool,
+    /// Whether it may have been asked to give way.
+    asked: Asked,
 }
 
 impl Candidate {
@@ -377,6 +386,17 @@ impl Candidate {
     fn hardly_ran(&self) -> bool {
         self.waited.zip(self.counters).is_some_and(|(waited, now)| waited.until(now))
     }
+}
+
+/// Whether a thread may have been asked to give way since it was last seen not to own a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// That was just now.
+    No,
+    /// It has been seen to own it since.
+    Perhaps,
+    /// It has not, but so long ago was the last look.
+    Unseen,
 }
 
 /// Who waits for the only lock although awake.
@@ -395,7 +415,13 @@ impl Missing {
         match self.missing {
             0 => Woken::No,
             missing if missing >= self.awake => Woken::Yes,
-            missing if missing == self.likely => if hardly_ran { Woken::Yes } else { Woken::No },
+            missing if missing == self.likely => {
+                if hardly_ran {
+                    Woken::Yes
+                } else {
+                    Woken::No
+                }
+            }
             missing if missing > self.likely && hardly_ran => Woken::Yes,
             missing if missing < self.likely && !hardly_ran => Woken::No,
             _ => Woken::Perhaps,

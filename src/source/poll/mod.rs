@@ -104,7 +104,8 @@ impl PollSource {
                 last = looker.look().ok();
             }
         };
-        let looking = thread::Builder::new().name("gilscope-poll".to_owned()).spawn(go_on).map_err(PollError::Thread)?;
+        let looking =
+            thread::Builder::new().name("gilscope-poll".to_owned()).spawn(go_on).map_err(PollError::Thread)?;
         Ok(Self {
             looks,
             looking: Some(looking),

@@ -68,13 +68,15 @@ impl Retelling {
         for sight in &look.seen {
             let Relation::Settled(relation) = sight.relation else { continue };
             let meant = match relation {
-                Some(SeenRelation::Waiting(lock)) if sight.straight => SeenRelation::Waiting(lock),
-                Some(SeenRelation::Inside(lock)) => SeenRelation::Waiting(lock),
-                _ => SeenRelation::Outside,
+                Some(SeenRelation::Waiting(lock)) if sight.straight => Some(SeenRelation::Waiting(lock)),
+                Some(SeenRelation::Inside(lock)) => Some(SeenRelation::Waiting(lock)),
+                Some(SeenRelation::Outside) => Some(SeenRelation::Outside),
+                // It may have gone its own way for a while.
+                Some(SeenRelation::Waiting(_)) | None => None,
             };
             let earlier = self.pending.iter_mut().flat_map(|look| &mut look.seen).filter(|seen| seen.tid == sight.tid);
             for seen in earlier.filter(|seen| seen.relation == Relation::Pending) {
-                seen.relation = Relation::Settled(Some(meant));
+                seen.relation = Relation::Settled(meant);
             }
         }
     }
@@ -107,7 +109,11 @@ impl Retelling {
             out.push(Event { at: look.at, tid: sight.tid, what: What::CpuSeen(sight.cpu) });
             self.threads.insert(sight.tid, Standing { relation: told(sight), cpu: sight.cpu.cpu });
         }
-        out.extend(look.names.iter().map(|(tid, name)| Event { at: look.at, tid: *tid, what: What::Named(name.clone()) }));
+        out.extend(look.names.iter().map(|(tid, name)| Event {
+            at: look.at,
+            tid: *tid,
+            what: What::Named(name.clone()),
+        }));
         self.owners.clone_from(&look.owners);
         if self.last.replace(look.at).is_some() {
             self.enter(gap, book);
