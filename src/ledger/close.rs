@@ -107,6 +107,7 @@ impl ClosedThread {
             waits: thread.waits,
             forced_releases: thread.forced_releases,
             states: thread.times,
+            undivided: thread.undivided,
             stacks,
         };
         Self { profile, held }

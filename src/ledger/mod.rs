@@ -15,11 +15,13 @@
 mod apportion;
 mod blame;
 mod close;
+mod cpu_share;
 mod ended;
 mod giving_way;
 mod hold;
 mod invariants;
 mod lock;
+mod looked;
 mod run_delay;
 mod samples;
 mod spread;
@@ -29,7 +31,7 @@ mod thread;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{
-    event::{Event, LostEvents, OffCpu, SeenRelation, Sighting, What},
+    event::{Event, LostEvents, OffCpu, SeenCpu, SeenRelation, Sighting, What},
     ids::{LockId, Tid},
     stack::StackId,
     time::{MonoNanos, Nanos},
@@ -145,6 +147,9 @@ impl Ledger {
             What::RunDelay(cumulative) => self.with_thread(tid, |thread| thread.on_run_delay(*cumulative)),
             What::Created => self.on_created(tid),
             What::Seen(sighting) => self.on_seen(tid, *sighting),
+            What::CpuSeen(sight) => self.on_cpu_seen(tid, *sight),
+            What::RelationSeen(relation) => self.on_relation_seen(tid, *relation),
+            What::OwnerSeen(lock, owner) => self.on_owner_seen(*lock, *owner),
             What::Exited => self.on_exited(tid),
             What::Executed => self.on_executed(tid),
             What::Named(name) => self.with_thread(tid, |thread| thread.name.clone_from(name)),
@@ -200,9 +205,10 @@ impl Ledger {
         }
     }
 
-    /// Whether the thread has been asleep since its last booked event: its stack does not move.
+    /// Whether the thread has been asleep since its last booked event, as far as is known: its stack does not move.
     pub fn is_asleep(&self, tid: Tid) -> bool {
-        self.threads.get(&tid).is_some_and(|thread| thread.cpu == Cpu::Off(OffCpu::Blocked))
+        let asleep = [Cpu::Off(OffCpu::Blocked), Cpu::Sampled(SeenCpu::Asleep)];
+        self.threads.get(&tid).is_some_and(|thread| asleep.contains(&thread.cpu))
     }
 
     /// Whether the thread got a CPU and has not been seen to lose it.

@@ -8,7 +8,7 @@ use crate::{
     perf::error::PerfError,
     session::{hints, ladder::Fallen, options::BackendChoice},
     source::{
-        bpf::error::BpfSourceError, preload::PreloadError, uprobe::error::UprobeError,
+        bpf::error::BpfSourceError, poll::PollError, preload::PreloadError, uprobe::error::UprobeError,
         watchpoint::error::WatchpointError,
     },
     target::{
@@ -51,6 +51,9 @@ pub enum SessionError {
     /// Programs could not be put into the kernel, or told about the target.
     #[error("cannot run BPF programs at uprobes")]
     Programs(#[source] BpfSourceError),
+    /// The target could not be looked at.
+    #[error("cannot look at the target")]
+    Poll(#[from] PollError),
     /// The program will not load the in-target probe.
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
@@ -98,6 +101,7 @@ impl SessionError {
         match self {
             Self::Discover(DiscoverError::NotPermitted { .. })
             | Self::Memory(MemoryError::Open { .. })
+            | Self::Poll(PollError::Memory(MemoryError::Open { .. }))
             | Self::Scheduler(PerfError::NotPermitted { .. } | PerfError::Absent { .. })
             | Self::Programs(BpfSourceError::Perf(PerfError::NotPermitted { .. } | PerfError::Absent { .. }))
             | Self::Uprobe(

@@ -19,6 +19,7 @@ pub mod ladder;
 mod namer;
 mod numbers;
 pub mod options;
+mod poll;
 mod preload;
 mod progress;
 mod recording;

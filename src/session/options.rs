@@ -51,11 +51,12 @@ pub enum BackendChoice {
 
 impl BackendChoice {
     /// All choices, the default first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Auto,
         Self::Only(Backend::Preload),
         Self::Only(Backend::Uprobe),
         Self::Only(Backend::Watchpoint),
+        Self::Only(Backend::Poll),
         Self::Exactly(Rung::Programs),
         Self::Exactly(Rung::Tracepoints),
     ];
@@ -79,6 +80,9 @@ impl BackendChoice {
                 "hardware watchpoints on the lock; attaches to running programs, needs no privilege, dear"
             }
             Self::Exactly(rung) => rung.words(),
+            Self::Only(Backend::Poll) => {
+                "looks at the lock 1000 times a second; estimates with intervals, needs the same user"
+            }
         }
     }
 

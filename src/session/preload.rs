@@ -38,6 +38,7 @@ use crate::{
         preload::{Pool, PreloadSource, Prepared},
         renumber::Renumbered,
         scheduler::{SchedulerSource, Scope},
+        scheduling::Evidence,
     },
     stack::resolver::Resolver,
     target::{
@@ -190,16 +191,18 @@ impl Parts {
         let joiner = Joiner::wanted(&target, options.frames, &mut notes);
         let mut running = RunningThreads::Ours;
         let unwatched = scheduler.is_err();
-        let mut scheduling = None;
-        match scheduler {
-            Ok(scheduler) => {
+        let scheduling;
+        let evidence = Evidence::best(scheduler, target.pid, &translator);
+        let rung = evidence.rung();
+        notes.extend(evidence.note());
+        match evidence {
+            Evidence::Records(scheduler) => {
                 let reading = StackReading { rate: options.rate, stacks: &stacks, joiner: joiner.as_ref() };
-                let sampling =
-                    Sampling::of((&target, &translator), (Box::new(scheduler), programs), reading, &mut notes);
+                let sampling = Sampling::of((&target, &translator), (scheduler, programs), reading, &mut notes);
                 running = sampling.running;
                 scheduling = Some(sampling.source);
             }
-            Err(error) => notes.push(format!("no scheduler evidence: {error}; running and blocked are unknown")),
+            other => scheduling = other.into_source(),
         }
         let numbers = none_known();
         let sources = if numbering(target.pid) == Numbering::Foreign {
@@ -218,6 +221,8 @@ impl Parts {
             sources,
             numbers,
             backend,
+            scheduler: rung,
+            looks: None,
             start,
             lock_start,
             notes,

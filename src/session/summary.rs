@@ -2,7 +2,7 @@
 
 use crate::{
     model::{
-        profile::{Backend, LockProfile, Profile, Quality},
+        profile::{Backend, LockProfile, Profile, Quality, SchedulerRung},
         time::Nanos,
     },
     session::{
@@ -47,6 +47,7 @@ pub(super) fn profile(
         stack_failures: attribution.tally.stack_failures,
         probe_cost: cost(tally),
         invariants_broken: attribution.invariants_broken,
+        scheduler: SchedulerRung::None,
         notes,
     };
     let mut profile = Profile {
@@ -54,7 +55,7 @@ pub(super) fn profile(
         start,
         window: attribution.window,
         backend,
-        exact: true,
+        exact: backend.counts_events(),
         native: frames == FrameDetail::ScriptAndNative,
         locks: attribution.locks,
         threads: attribution.threads,

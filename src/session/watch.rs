@@ -2,8 +2,14 @@
 
 use crate::{
     session::{
-        error::SessionError, family::Household, options::RecordOptions, preload::PreloadWatch, recording::Recording,
-        uprobe::UprobeWatch, watchpoint::WatchpointWatch,
+        error::SessionError,
+        family::Household,
+        options::RecordOptions,
+        poll::{self, PollWatch},
+        preload::PreloadWatch,
+        recording::Recording,
+        uprobe::UprobeWatch,
+        watchpoint::WatchpointWatch,
     },
     target::discover::Target,
 };
@@ -14,6 +20,7 @@ pub(super) enum Watch {
     Preload(Box<PreloadWatch>),
     Uprobe(UprobeWatch),
     Watchpoint(Box<WatchpointWatch>),
+    Poll(PollWatch),
 }
 
 impl Watch {
@@ -23,6 +30,7 @@ impl Watch {
             Self::Preload(watch) => watch.look(),
             Self::Uprobe(watch) => Ok(watch.look()),
             Self::Watchpoint(watch) => Ok(watch.look()),
+            Self::Poll(watch) => Ok(watch.look()),
         }
     }
 
@@ -30,7 +38,7 @@ impl Watch {
     pub(super) fn has_missed(&mut self) -> bool {
         match self {
             Self::Preload(watch) => watch.has_missed(),
-            Self::Uprobe(_) | Self::Watchpoint(_) => false,
+            Self::Uprobe(_) | Self::Watchpoint(_) | Self::Poll(_) => false,
         }
     }
 
@@ -44,6 +52,7 @@ impl Watch {
             Self::Preload(watch) => watch.begin(target, options),
             Self::Uprobe(watch) => watch.begin(target, options),
             Self::Watchpoint(watch) => Ok((watch.begin(target, options)?, None)),
+            Self::Poll(_) => Ok((poll::begin(target, options)?, None)),
         }
     }
 }

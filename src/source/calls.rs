@@ -306,7 +306,8 @@ impl Translator {
         usize::try_from(lock.index()).ok().and_then(|index| self.used.get(index)) == Some(&true)
     }
 
-    fn enter(&mut self, seat: LockSeat) {
+    /// Enters a lock that another has found; one that is known keeps its number.
+    pub fn enter(&mut self, seat: LockSeat) {
         if self.seats.len() >= MOST_LOCKS || self.places.contains_key(&seat.address) {
             return;
         }

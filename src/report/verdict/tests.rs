@@ -78,6 +78,7 @@ impl Scene {
             waits: life.waits,
             forced_releases: life.forced,
             states,
+            undivided: Default::default(),
             stacks: spread.collect(),
         });
         self.profile.locks[0].waits += life.waits;

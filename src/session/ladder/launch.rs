@@ -5,6 +5,7 @@ use crate::{
         error::SessionError,
         ladder::{Fallen, Rung, nothing_bears},
         options::RecordOptions,
+        poll::PollWatch,
         preload::{self, PreloadWatch},
         uprobe::{Means, UprobeWatch},
         watch::Watch,
@@ -50,6 +51,7 @@ impl Rung {
             Self::Programs => start_probed(program, Means::Programs, options),
             Self::Tracepoints => start_probed(program, Means::Tracepoints, options),
             Self::Watchpoints => start_watched(program, options),
+            Self::Looks => start_looked_at(program),
         }
     }
 }
@@ -66,6 +68,12 @@ fn start_watched(program: Program, options: RecordOptions) -> Result<(Launched, 
     let suspended = program.suspended()?;
     let watch = WatchpointWatch::before_start(suspended.pid(), options)?;
     Ok((suspended.start()?, Watch::Watchpoint(Box::new(watch))))
+}
+
+fn start_looked_at(program: Program) -> Result<(Launched, Watch), SessionError> {
+    let suspended = program.suspended()?;
+    let watch = PollWatch::of(suspended.pid());
+    Ok((suspended.start()?, Watch::Poll(watch)))
 }
 
 fn start_probed(program: Program, means: Means, options: RecordOptions) -> Result<(Launched, Watch), SessionError> {
