@@ -1,7 +1,7 @@
 //! Looks against the truth: what the toy VM's threads and an interpreter's C calls note themselves must lie within the intervals
 //! that `poll` prints. `GILSCOPE_RECORDINGS=100` counts how often it does.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and prints what it measured")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../support/live.rs"]
 mod live;
