@@ -12,7 +12,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Watch {
     Preload(Box<PreloadWatch>),
-    Uprobe(UprobeWatch),
+    Uprobe(Box<UprobeWatch>),
     Watchpoint(Box<WatchpointWatch>),
 }
 

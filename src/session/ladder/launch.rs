@@ -69,5 +69,5 @@ fn start_preloaded(mut program: Program, options: RecordOptions) -> Result<(Laun
 fn start_probed(program: Program, means: Means, options: RecordOptions) -> Result<(Launched, Watch), SessionError> {
     let suspended = program.suspended()?;
     let watch = UprobeWatch::before_start(suspended.pid(), means, options.reach)?;
-    Ok((suspended.start()?, Watch::Uprobe(watch)))
+    Ok((suspended.start()?, Watch::Uprobe(Box::new(watch))))
 }
