@@ -9,7 +9,7 @@ use std::{
 use crate::{
     ledger::LockStart,
     model::{
-        event::{SeenCpu, What},
+        event::{Event, SeenCpu, What},
         ids::Pid,
         profile::Backend,
         recorded::RecordedStack,
@@ -158,11 +158,8 @@ impl PreloadWatch {
             [Box::new(source) as Box<dyn Source>].into_iter().chain(scheduling).collect()
         };
         let (backend, lock_start) = (Backend::Preload, LockStart::Free);
-        let mut first = first_thread(target.pid.main_thread(), start, cpu, lock_start);
-        if let (true, What::Seen(sighting)) = (unwatched, &mut first.what) {
-            // No switch will tell when that ends.
-            sighting.cpu = None;
-        }
+        let first = first_thread(target.pid.main_thread(), start, cpu, lock_start);
+        let first = if unwatched { without_cpu(first) } else { first };
         let beginning = Beginning {
             target,
             translator,
@@ -180,6 +177,14 @@ impl PreloadWatch {
         recording.engine().add([first]);
         Ok(recording)
     }
+}
+
+/// The same sighting, where no switch will tell how long the thread goes on sleeping.
+fn without_cpu(mut seen: Event) -> Event {
+    if let What::Seen(sighting) = &mut seen.what {
+        sighting.cpu = None;
+    }
+    seen
 }
 
 /// Whether an interpreter runs in the process and has got as far as to have threads.
