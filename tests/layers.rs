@@ -13,7 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ledger", &["model"]),
     ("report", &["model"]),
     ("stack", &["model", "target"]),
-    ("source", &["model", "target", "perf", "bpf"]),
+    ("source", &["model", "estimate", "target", "perf", "bpf"]),
     ("toyvm", &[]),
     ("session", &["model", "estimate", "target", "perf", "bpf", "native", "source", "stack", "ledger", "report"]),
     ("cli", &["model", "report", "session", "toyvm"]),

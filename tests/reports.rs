@@ -218,7 +218,7 @@ fn the_json_profile_has_exactly_the_documented_fields() {
     let expected = [
         (
             "",
-            "backend blame estimates exact findings functions hold_sites holds_by_kind locks long_hold_threshold_ns long_holds matrix native quality schema target threads window_ns",
+            "backend blame estimates exact findings functions hold_sites holds_by_kind locks long_hold_threshold_ns long_holds matrix native processes quality schema subprocesses target threads window_ns",
         ),
         ("/target", "command free_threaded inner_pid namespaces pid root runtime runtime_version"),
         (
@@ -228,7 +228,7 @@ fn the_json_profile_has_exactly_the_documented_fields() {
         ),
         ("/locks/0/hold_ns", "max p50 p90 p99"),
         ("/locks/0/wait_ns", "max p50 p90 p99"),
-        ("/threads/0", "counters forced_releases holds inner_tid lifetime_ns name states_ns tid waits"),
+        ("/threads/0", "counters forced_releases holds inner_tid lifetime_ns name start_ns states_ns tid waits"),
         ("/threads/0/states_ns", states),
         ("/blame/0", "holder_tid lock stack wait_ns waiter_tid"),
         ("/blame/0/stack/0", "file function kind line"),

@@ -3,13 +3,18 @@
 //! It is loaded with `LD_PRELOAD` into whatever gilscope launches, stays passive unless it finds an interpreter, and
 //! must never crash, block, allocate or change what the program sees. It needs no library and no symbol version, so
 //! that it loads into any libc. The calls themselves are passed on unchanged; the four functions below are its whole
-//! outer face.
+//! outer face, unless it is compiled with `--cfg family`, to follow the program into the processes that it starts: then
+//! those of `execute.rs` belong to it.
 
 #![no_std]
 #![no_builtins]
 
 mod emit;
 mod environ;
+#[cfg(family)]
+mod execute;
+#[cfg(family)]
+mod family;
 mod follow;
 mod gate;
 mod layout;

@@ -176,6 +176,9 @@ pub struct RecordArgs {
     /// Show machine code in the stacks, too: which C, C++ or Rust function of which library, below the Python lines
     #[arg(short, long)]
     pub native: bool,
+    /// Record the processes that the program starts as well, each by itself
+    #[arg(short, long)]
+    pub subprocesses: bool,
     /// Where lock events come from
     #[arg(long, default_value = "auto", value_parser = backend_words())]
     pub backend: BackendChoice,

@@ -13,7 +13,7 @@ use crate::{
         messages::{Messages, Verbosity, columns, stdout_columns},
         plan::{AttachPlan, DoctorPlan, Plan, Reader, RecordPlan, RunPlan, ToyVmPlan},
     },
-    model::profile::Profile,
+    model::family::Family,
     report::{
         Report, diagnosis,
         json::Json,
@@ -58,7 +58,7 @@ fn run(plan: RunPlan, messages: Messages) -> anyhow::Result<Exit> {
     messages.detail(&session.taken());
     let mut checkpoints = Checkpoints::begin(intended(&plan.record));
     let recorded = session.record(&mut checkpoints);
-    let written = recorded.map_err(anyhow::Error::from).and_then(|profile| outlets.fill(&profile, messages));
+    let written = recorded.map_err(anyhow::Error::from).and_then(|family| outlets.fill(&family, messages));
     if let Some(checkpoints) = checkpoints {
         checkpoints.end();
     }
@@ -126,8 +126,8 @@ fn toy_vm(plan: ToyVmPlan) -> anyhow::Result<Exit> {
 fn options(plan: &RecordPlan) -> RecordOptions {
     let progress = if plan.verbosity == Verbosity::Quiet { ProgressLine::Hidden } else { ProgressLine::OnTerminal };
     let notes = if plan.verbosity == Verbosity::Verbose { NoteDetail::Full } else { NoteDetail::Brief };
-    let RecordPlan { duration, rate, long_hold, frames, backend, .. } = *plan;
-    RecordOptions { duration, rate, long_hold, frames, backend, progress, notes }
+    let RecordPlan { duration, rate, long_hold, frames, reach, backend, .. } = *plan;
+    RecordOptions { duration, rate, long_hold, frames, backend, reach, progress, notes }
 }
 
 /// The reports that are to be written.
@@ -150,15 +150,16 @@ impl Outlets {
         Ok(Self { main: (Outlet::open(&plan.output)?, plan.report()), json, shown: plan.output.to_string() })
     }
 
-    fn fill(self, profile: &Profile, messages: Messages) -> anyhow::Result<()> {
+    fn fill(self, family: &Family, messages: Messages) -> anyhow::Result<()> {
         let (outlet, report) = self.main;
-        let filled = [Some(outlet.fill(&*report, profile)), self.json.map(|json| json.fill(&Json, profile))];
+        let filled =
+            [Some(outlet.fill_family(&*report, family)), self.json.map(|json| json.fill_family(&Json, family))];
         // Each has its own place: that one is full says nothing of the others.
         let failed: Vec<OutletError> = filled.into_iter().flatten().filter_map(Result::err).collect();
         let lost = failed.iter().any(|error| matches!(error, OutletError::Write { kept: None, .. }));
         if messages.wants_summary() || lost {
             let mut text = Vec::new();
-            Text::fitting(columns()).write(profile, &mut text)?;
+            Text::fitting(columns()).write_family(family, &mut text)?;
             messages.summary(&String::from_utf8_lossy(&text));
         }
         let mut failed = failed.into_iter().map(anyhow::Error::new);

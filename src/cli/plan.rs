@@ -15,7 +15,7 @@ use crate::{
         messages::Verbosity,
         program,
     },
-    model::{ids::Pid, profile::Backend},
+    model::{family::Reach, ids::Pid, profile::Backend},
     report::{Format, Report, outlet::Destination, view::View},
 };
 
@@ -119,6 +119,8 @@ pub struct RecordPlan {
     pub long_hold: Duration,
     /// Which frames stacks have.
     pub frames: FrameDetail,
+    /// Which processes are recorded.
+    pub reach: Reach,
     /// Where lock events are to come from.
     pub backend: BackendChoice,
     /// How much to say.
@@ -228,6 +230,7 @@ fn record_plan(record: &RecordArgs) -> Result<RecordPlan, PlanError> {
         rate: NonZeroU32::new(record.rate),
         long_hold: record.long_hold,
         frames: frames_of(record)?,
+        reach: if record.subprocesses { Reach::Descendants } else { Reach::Root },
         backend: record.backend,
         verbosity: verbosity(record),
     })

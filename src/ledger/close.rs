@@ -53,7 +53,7 @@ pub(super) struct ClosedThread {
 impl Ledger {
     /// Closes the books at `end`, the last moment of the window.
     pub fn finish(mut self, end: MonoNanos) -> Attribution {
-        self.now = self.now.max(end);
+        self.now = self.replaced.unwrap_or(self.now.max(end));
         for id in self.locks.iter().map(|lock| lock.id).collect::<Vec<_>>() {
             self.charge_lock(id);
         }
@@ -107,6 +107,7 @@ impl ClosedThread {
             waits: thread.waits,
             forced_releases: thread.forced_releases,
             states: thread.times,
+            undivided: thread.undivided,
             stacks,
         };
         Self { profile, held }

@@ -92,6 +92,8 @@ impl Sum {
         sum.waits += thread.waits;
         sum.forced_releases += thread.forced_releases;
         thread.states.iter().for_each(|(state, time)| sum.states.add(state, time));
+        sum.undivided.inside += thread.undivided.inside;
+        sum.undivided.outside += thread.undivided.outside;
         for part in thread.stacks {
             *self.stacks.entry((part.state, part.lock, part.stack)).or_default() += part.time;
         }

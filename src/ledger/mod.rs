@@ -15,11 +15,13 @@
 mod apportion;
 mod blame;
 mod close;
+mod cpu_share;
 mod ended;
 mod giving_way;
 mod hold;
 mod invariants;
 mod lock;
+mod looked;
 mod run_delay;
 mod samples;
 mod spread;
@@ -29,7 +31,7 @@ mod thread;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{
-    event::{Event, LostEvents, OffCpu, SeenRelation, Sighting, What},
+    event::{Event, LostEvents, OffCpu, SeenCpu, SeenRelation, Sighting, What},
     ids::{LockId, Tid},
     stack::StackId,
     time::{MonoNanos, Nanos},
@@ -82,6 +84,8 @@ pub struct Ledger {
     blame: BlameBook,
     long_holds: LongHolds,
     tally: LedgerTally,
+    /// When the process executed another program than the one whose locks were seen.
+    replaced: Option<MonoNanos>,
 }
 
 /// What the ledger counted about the quality of its input.
@@ -110,6 +114,7 @@ impl Ledger {
             lossy: FxHashSet::default(),
             blame: BlameBook::default(),
             tally: LedgerTally::default(),
+            replaced: None,
         }
     }
 
@@ -129,6 +134,10 @@ impl Ledger {
 
     /// Books one event. Events must come in order of time; one that comes late counts as of now.
     pub fn apply(&mut self, event: &Event) {
+        if self.replaced.is_some() {
+            // It is another program's.
+            return;
+        }
         self.now = self.now.max(event.at);
         let tid = event.tid;
         match &event.what {
@@ -138,6 +147,9 @@ impl Ledger {
             What::RunDelay(cumulative) => self.with_thread(tid, |thread| thread.on_run_delay(*cumulative)),
             What::Created => self.on_created(tid),
             What::Seen(sighting) => self.on_seen(tid, *sighting),
+            What::CpuSeen(sight) => self.on_cpu_seen(tid, *sight),
+            What::RelationSeen(relation) => self.on_relation_seen(tid, *relation),
+            What::OwnerSeen(lock, owner) => self.on_owner_seen(*lock, *owner),
             What::Exited => self.on_exited(tid),
             What::Executed => self.on_executed(tid),
             What::Named(name) => self.with_thread(tid, |thread| thread.name.clone_from(name)),
@@ -158,6 +170,11 @@ impl Ledger {
     /// The counts so far.
     pub fn tally(&self) -> LedgerTally {
         self.tally
+    }
+
+    /// When the process executed another program, if it had done anything with a lock before: the books end there.
+    pub fn replaced(&self) -> Option<MonoNanos> {
+        self.replaced
     }
 
     /// The threads alive, in no particular order.
@@ -188,9 +205,10 @@ impl Ledger {
         }
     }
 
-    /// Whether the thread has been asleep since its last booked event: its stack does not move.
+    /// Whether the thread has been asleep since its last booked event, as far as is known: its stack does not move.
     pub fn is_asleep(&self, tid: Tid) -> bool {
-        self.threads.get(&tid).is_some_and(|thread| thread.cpu == Cpu::Off(OffCpu::Blocked))
+        let asleep = [Cpu::Off(OffCpu::Blocked), Cpu::Sampled(SeenCpu::Asleep)];
+        self.threads.get(&tid).is_some_and(|thread| asleep.contains(&thread.cpu))
     }
 
     /// Whether the thread got a CPU and has not been seen to lose it.
@@ -339,6 +357,9 @@ impl Ledger {
 
     /// What the thread did with locks of its old program is over; nobody owns them any more.
     fn on_executed(&mut self, tid: Tid) {
+        if self.locks.iter().any(|lock| lock.last_step.is_some()) {
+            self.replaced = Some(self.now);
+        }
         self.leave_relation(tid);
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.relation = Relation::Outside;

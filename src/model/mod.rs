@@ -7,6 +7,7 @@ pub mod address;
 pub mod diagnosis;
 pub mod estimate;
 pub mod event;
+pub mod family;
 pub mod ids;
 pub mod machine;
 pub mod profile;

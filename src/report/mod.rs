@@ -27,7 +27,7 @@ use std::{fmt, io, path::Path};
 use thiserror::Error;
 
 use crate::{
-    model::profile::Profile,
+    model::{family::Family, profile::Profile},
     report::{flamegraph::FlameGraph, folded::Folded, json::Json, text::Text, view::View},
 };
 
@@ -35,6 +35,11 @@ use crate::{
 pub trait Report: fmt::Debug {
     /// Writes the whole report.
     fn write(&self, profile: &Profile, out: &mut dyn io::Write) -> Result<(), ReportError>;
+
+    /// Writes the whole report of a program with the processes that it started; where a report knows only one, its root's.
+    fn write_family(&self, family: &Family, out: &mut dyn io::Write) -> Result<(), ReportError> {
+        self.write(&family.root, out)
+    }
 }
 
 /// Why a report could not be produced.

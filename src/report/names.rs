@@ -4,6 +4,9 @@ use std::collections::HashMap;
 
 use crate::model::{ids::Tid, profile::Profile};
 
+/// Longer command lines are cut.
+const PROCESS_LIMIT: usize = 100;
+
 /// How each thread of a profile is called.
 #[derive(Debug)]
 pub(super) struct ThreadNames<'a>(HashMap<Tid, &'a str>);
@@ -37,6 +40,11 @@ impl ThreadNames<'_> {
             _ => format!("tid{between}{tid}"),
         }
     }
+}
+
+/// `pid 12: python3 app.py`.
+pub(super) fn process_label(profile: &Profile) -> String {
+    shortened(&format!("pid {}: {}", profile.target.pid, said(&profile.target.command)), PROCESS_LIMIT)
 }
 
 /// `text` with every character replaced that could steer a terminal, break XML or collide with our own marks.

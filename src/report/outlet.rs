@@ -18,7 +18,7 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    model::profile::Profile,
+    model::{family::Family, profile::Profile},
     report::{Report, ReportError, rescue},
 };
 
@@ -124,8 +124,17 @@ impl Outlet {
 
     /// Writes `report` of `profile`. The old content, if any, goes only once the new one is complete in memory.
     pub fn fill(self, report: &dyn Report, profile: &Profile) -> Result<(), OutletError> {
+        self.fill_with(|bytes| report.write(profile, bytes))
+    }
+
+    /// The same of several processes.
+    pub fn fill_family(self, report: &dyn Report, family: &Family) -> Result<(), OutletError> {
+        self.fill_with(|bytes| report.write_family(family, bytes))
+    }
+
+    fn fill_with(self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), ReportError>) -> Result<(), OutletError> {
         let mut bytes = Vec::new();
-        report.write(profile, &mut bytes).map_err(|source| OutletError::Render { to: self.name(), source })?;
+        write(&mut bytes).map_err(|source| OutletError::Render { to: self.name(), source })?;
         self.put(&bytes)
     }
 

@@ -16,6 +16,7 @@ use crate::{
         stacks::{SharedStacks, no_stack},
     },
     source::{Source, Tally, calls::SharedTranslator, order::Merger},
+    target::lock::LockSeat,
 };
 
 /// Computing: two system calls, a wake-up's way back through libc, and two hits of uprobes. A step: a wake-up, two mutexes
@@ -62,6 +63,10 @@ pub(super) struct Recorded {
     pub(super) remarks: Vec<String>,
     /// Events that arrived after later ones had been booked.
     pub(super) late: u64,
+    /// From the start of the window to the moment at which the process executed another program, which ended it.
+    pub(super) replaced: Option<Nanos>,
+    /// Start of the window.
+    pub(super) start: MonoNanos,
 }
 
 /// The parts an engine is made of.
@@ -122,7 +127,7 @@ impl Engine {
     pub(super) fn turn(&mut self, limit: Option<MonoNanos>) {
         let watermark = self.drain();
         self.book(limit.map_or(watermark, |limit| watermark.min(limit)));
-        if let Some(sampler) = &mut self.sampler {
+        if let Some(sampler) = self.sampler.as_mut().filter(|_| self.ledger.replaced().is_none()) {
             let activity = if self.quiet < QUIET_TURNS { Activity::Lively } else { Activity::Quiet };
             let scene = Scene { ledger: &self.ledger, booked: watermark, activity };
             sampler.sample(scene, &mut self.stacks.borrow_mut(), self.merger.inbox());
@@ -134,10 +139,15 @@ impl Engine {
         self.ledger.live_threads()
     }
 
-    /// Rests until the next turn is due, or something wants to be looked at at once.
-    pub(super) fn rest(&self) {
+    /// The locks found so far.
+    pub(super) fn seats(&self) -> Vec<LockSeat> {
+        self.translator.borrow().seats().to_vec()
+    }
+
+    /// Rests until the next turn is due or `most` is over, or something wants to be looked at at once.
+    pub(super) fn rest(&self, most: Duration) {
         let alarms: Vec<_> = self.sources.iter().flat_map(|source| source.alarms()).collect();
-        alarm::rest(&alarms, self.pause());
+        alarm::rest(&alarms, self.pause().min(most));
     }
 
     fn pause(&self) -> Duration {
@@ -154,8 +164,8 @@ impl Engine {
     }
 
     /// Ends the recording because the target ended: all its events before `limit` count. The last one is the end of the
-    /// window, unless the target went on after the limit.
-    pub(super) fn finish_with_target(mut self, limit: Option<MonoNanos>) -> Recorded {
+    /// window, unless the target went on after the limit, or it ended at `end` without having told of it.
+    pub(super) fn finish_with_target(mut self, limit: Option<MonoNanos>, end: Option<MonoNanos>) -> Recorded {
         self.stop();
         self.declare_locks(LockStart::Free);
         let ledger = &mut self.ledger;
@@ -166,7 +176,7 @@ impl Engine {
             }
         }
         self.merger.release_all(|event| ledger.apply(event));
-        let end = self.started;
+        let end = end.unwrap_or(self.started);
         self.close(end)
     }
 
@@ -181,8 +191,9 @@ impl Engine {
     pub(super) fn snapshot(&self) -> impl FnOnce() -> Recorded + Send + use<> {
         let (ledger, stacks) = (self.ledger.clone(), self.stacks.borrow().clone());
         let (tally, late, end) = (self.tally(), self.merger.late(), self.ledger.now());
-        let remarks = self.remarks();
-        move || Recorded { attribution: ledger.finish(end), stacks, tally, remarks, late }
+        let (remarks, start) = (self.remarks(), self.started);
+        let replaced = self.replaced();
+        move || Recorded { attribution: ledger.finish(end), stacks, tally, remarks, late, replaced, start }
     }
 
     fn stop(&mut self) {
@@ -195,7 +206,20 @@ impl Engine {
         let tally = self.tally();
         let late = self.merger.late();
         let remarks = self.remarks();
-        Recorded { attribution: self.ledger.finish(end), stacks: self.stacks.take(), tally, remarks, late }
+        let replaced = self.replaced();
+        Recorded {
+            attribution: self.ledger.finish(end),
+            stacks: self.stacks.take(),
+            tally,
+            remarks,
+            late,
+            replaced,
+            start: self.started,
+        }
+    }
+
+    fn replaced(&self) -> Option<Nanos> {
+        self.ledger.replaced().map(|at| at.saturating_since(self.started))
     }
 
     fn remarks(&self) -> Vec<String> {

@@ -8,7 +8,7 @@ use crate::{
     perf::error::PerfError,
     session::{hints, ladder::Fallen, options::BackendChoice},
     source::{
-        bpf::error::BpfSourceError, preload::PreloadError, uprobe::error::UprobeError,
+        bpf::error::BpfSourceError, poll::PollError, preload::PreloadError, uprobe::error::UprobeError,
         watchpoint::error::WatchpointError,
     },
     target::{
@@ -51,6 +51,9 @@ pub enum SessionError {
     /// Programs could not be put into the kernel, or told about the target.
     #[error("cannot run BPF programs at uprobes")]
     Programs(#[source] BpfSourceError),
+    /// The target could not be looked at.
+    #[error("cannot look at the target")]
+    Poll(#[from] PollError),
     /// The program will not load the in-target probe.
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
@@ -98,6 +101,7 @@ impl SessionError {
         match self {
             Self::Discover(DiscoverError::NotPermitted { .. })
             | Self::Memory(MemoryError::Open { .. })
+            | Self::Poll(PollError::Memory(MemoryError::Open { .. }))
             | Self::Scheduler(PerfError::NotPermitted { .. } | PerfError::Absent { .. })
             | Self::Programs(BpfSourceError::Perf(PerfError::NotPermitted { .. } | PerfError::Absent { .. }))
             | Self::Uprobe(
@@ -139,6 +143,9 @@ impl SessionError {
         match self {
             Self::NoRung { pid, fallen, .. } => hints::nothing_works(*pid, fallen),
             Self::Discover(DiscoverError::NotPermitted { pid, .. }) => hints::not_permitted(*pid),
+            Self::Discover(DiscoverError::Foreign { what, .. }) => {
+                what.advice().into_iter().map(str::to_owned).collect()
+            }
             Self::NoInterpreter { backend } => hints::no_interpreter(*backend),
             Self::Proc(_) => {
                 let mount = "mount -t proc proc /proc, in a mount namespace of its own; unshare: --mount-proc; nsenter: -m beside -p";

@@ -34,3 +34,13 @@ impl FindLocks for LiveLocks {
         main.as_ref().and_then(interval).is_some_and(|known| interval(seat) == Some(known))
     }
 }
+
+/// The locks of a process that was forked, or is over: those that its parent had. The memory of both is laid out alike.
+#[derive(Debug)]
+pub(super) struct InheritedLocks(pub(super) Vec<LockSeat>);
+
+impl FindLocks for InheritedLocks {
+    fn find_locks(&mut self) -> Option<Vec<LockSeat>> {
+        Some(self.0.clone())
+    }
+}

@@ -2,7 +2,10 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::{model::profile::Backend, session::ladder::Rung};
+use crate::{
+    model::{family::Reach, profile::Backend},
+    session::ladder::Rung,
+};
 
 /// How to record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub struct RecordOptions {
     pub frames: FrameDetail,
     /// Where to take lock events from.
     pub backend: BackendChoice,
+    /// Which processes to record.
+    pub reach: Reach,
     /// Whether to show how the recording goes.
     pub progress: ProgressLine,
     /// How much to say about how the recording came about.
@@ -46,11 +51,12 @@ pub enum BackendChoice {
 
 impl BackendChoice {
     /// All choices, the default first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Auto,
         Self::Only(Backend::Preload),
         Self::Only(Backend::Uprobe),
         Self::Only(Backend::Watchpoint),
+        Self::Only(Backend::Poll),
         Self::Exactly(Rung::Programs),
         Self::Exactly(Rung::Tracepoints),
     ];
@@ -74,6 +80,9 @@ impl BackendChoice {
                 "hardware watchpoints on the lock; attaches to running programs, needs no privilege, dear"
             }
             Self::Exactly(rung) => rung.words(),
+            Self::Only(Backend::Poll) => {
+                "looks at the lock 1000 times a second; estimates with intervals, needs the same user"
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use crate::{
     ledger::LockStart,
     model::{
         event::{Event, SeenCpu, What},
+        family::Reach,
         ids::Pid,
         profile::Backend,
         recorded::RecordedStack,
@@ -18,6 +19,7 @@ use crate::{
     perf::{clock, error::PerfError},
     session::{
         error::SessionError,
+        family::Household,
         finder::LiveLocks,
         joiner::Joiner,
         namer::Namer,
@@ -31,10 +33,12 @@ use crate::{
     source::{
         Source,
         bpf::LoadedPrograms,
-        calls::Translator,
-        preload::Prepared,
+        calls::{SharedTranslator, Translator},
+        kin::{KinStream, SharedKin},
+        preload::{Pool, PreloadSource, Prepared},
         renumber::Renumbered,
         scheduler::{SchedulerSource, Scope},
+        scheduling::Evidence,
     },
     stack::resolver::Resolver,
     target::{
@@ -49,6 +53,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct PreloadWatch {
     prepared: Prepared,
+    /// There when other processes are recorded, too.
+    pool: Option<Pool>,
+    kin: Option<SharedKin>,
     scheduler: Result<SchedulerSource, PerfError>,
     programs: Option<LoadedPrograms>,
     child: Pid,
@@ -64,8 +71,11 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Makes the probe, and has `program` load it.
-pub(super) fn prepare(program: &mut Program) -> Result<Prepared, SessionError> {
-    let prepared = Prepared::new()?;
+pub(super) fn prepare(program: &mut Program, reach: Reach) -> Result<Prepared, SessionError> {
+    let prepared = match reach {
+        Reach::Root => Prepared::new()?,
+        Reach::Descendants => Prepared::for_family()?,
+    };
     let own = std::env::var_os("LD_PRELOAD");
     program.environment.extend(prepared.environment(own.as_deref()));
     program.inherit.extend(prepared.inherited_fds().iter().map(std::os::fd::AsRawFd::as_raw_fd));
@@ -74,12 +84,21 @@ pub(super) fn prepare(program: &mut Program) -> Result<Prepared, SessionError> {
 
 impl PreloadWatch {
     /// Watches the held child's scheduling, from before its first instruction.
-    pub(super) fn before_start(prepared: Prepared, child: Pid, options: RecordOptions) -> Self {
+    pub(super) fn before_start(mut prepared: Prepared, child: Pid, options: RecordOptions) -> Self {
         // Where they are not permitted, stacks are sampled in other ways.
         let programs = options.rate.and_then(|_| LoadedPrograms::load().ok());
-        let scheduler = SchedulerSource::open(child, Scope::BeforeExec);
+        let pool = prepared.take_pool();
+        let (kin, scheduler) = match &pool {
+            None => (None, SchedulerSource::open(child, Scope::BeforeExec)),
+            Some(_) => match KinStream::open(child, Vec::new()).map(KinStream::shared) {
+                Err(error) => (None, Err(error)),
+                Ok(kin) => (Some(Rc::clone(&kin)), SchedulerSource::of_kin(kin, child, Scope::BeforeExec)),
+            },
+        };
         Self {
             prepared,
+            pool,
+            kin,
             scheduler,
             programs,
             child,
@@ -116,17 +135,50 @@ impl PreloadWatch {
         interprets && self.prepared.claimed_by().is_none()
     }
 
-    pub(super) fn begin(self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
-        let (mut start, mut scheduler, mut cpu) = (self.started, self.scheduler, SeenCpu::Asleep);
+    pub(super) fn begin(
+        self,
+        target: Target,
+        options: RecordOptions,
+    ) -> Result<(Recording, Option<Household>), SessionError> {
+        let (mut start, mut scheduler, mut cpu) = (self.started, self.scheduler, Some(SeenCpu::Asleep));
         if target.pid != self.child {
-            // A wrapper has started the interpreter: it is watched from now on.
-            scheduler = SchedulerSource::open(target.pid, Scope::Running);
-            (start, cpu) = (clock::now(), SeenCpu::Runnable);
+            // A wrapper has started the interpreter: it is watched from now on, unless the whole family is.
+            (start, scheduler, cpu) = match &self.kin {
+                Some(kin) => {
+                    let life = kin.borrow().life(target.pid);
+                    (start, Ok(SchedulerSource::of_life(Rc::clone(kin), target.pid, life)), None)
+                }
+                None => (clock::now(), SchedulerSource::open(target.pid, Scope::Running), Some(SeenCpu::Runnable)),
+            };
         }
         let translator = Rc::new(RefCell::new(Translator::new(Some(Box::new(LiveLocks::of(&target)?)))));
         let calls = Rc::clone(&translator);
-        let mut source =
+        let source =
             self.prepared.into_source(target.pid, Box::new(move |call, out| calls.borrow_mut().translate(call, out)));
+        let first = cpu.map(|cpu| first_thread(target.pid.main_thread(), start, cpu, LockStart::Free));
+        let parts = Parts { source, translator, scheduler, programs: self.programs, start, first };
+        let recording = parts.begin(target, options);
+        let household = self.pool.map(|pool| Household::with_pool(pool, self.kin, (self.child, options), &recording));
+        Ok((recording, household))
+    }
+}
+
+/// What a recording with the in-target probe is made of.
+pub(super) struct Parts {
+    pub(super) source: PreloadSource,
+    /// Shared with `source`.
+    pub(super) translator: SharedTranslator,
+    pub(super) scheduler: Result<SchedulerSource, PerfError>,
+    /// Those that sample running threads, where the kernel lets them.
+    pub(super) programs: Option<LoadedPrograms>,
+    pub(super) start: MonoNanos,
+    /// The sighting of the first thread, unless the scheduler tells of its birth.
+    pub(super) first: Option<Event>,
+}
+
+impl Parts {
+    pub(super) fn begin(self, target: Target, options: RecordOptions) -> Recording {
+        let Self { mut source, translator, scheduler, programs, start, first } = self;
         let stacks = SharedStacks::default();
         let mut wait_stacks = WaitStacks::Read;
         if let Some(resolver) = resolver(&target, options) {
@@ -139,16 +191,18 @@ impl PreloadWatch {
         let joiner = Joiner::wanted(&target, options.frames, &mut notes);
         let mut running = RunningThreads::Ours;
         let unwatched = scheduler.is_err();
-        let mut scheduling = None;
-        match scheduler {
-            Ok(scheduler) => {
+        let scheduling;
+        let evidence = Evidence::best(scheduler, target.pid, &translator);
+        let rung = evidence.rung();
+        notes.extend(evidence.note());
+        match evidence {
+            Evidence::Records(scheduler) => {
                 let reading = StackReading { rate: options.rate, stacks: &stacks, joiner: joiner.as_ref() };
-                let sampling =
-                    Sampling::of((&target, &translator), (Box::new(scheduler), self.programs), reading, &mut notes);
+                let sampling = Sampling::of((&target, &translator), (scheduler, programs), reading, &mut notes);
                 running = sampling.running;
                 scheduling = Some(sampling.source);
             }
-            Err(error) => notes.push(format!("no scheduler evidence: {error}; running and blocked are unknown")),
+            other => scheduling = other.into_source(),
         }
         let numbers = none_known();
         let sources = if numbering(target.pid) == Numbering::Foreign {
@@ -158,8 +212,6 @@ impl PreloadWatch {
             [Box::new(source) as Box<dyn Source>].into_iter().chain(scheduling).collect()
         };
         let (backend, lock_start) = (Backend::Preload, LockStart::Free);
-        let first = first_thread(target.pid.main_thread(), start, cpu, lock_start);
-        let first = if unwatched { without_cpu(first) } else { first };
         let beginning = Beginning {
             target,
             translator,
@@ -169,22 +221,25 @@ impl PreloadWatch {
             sources,
             numbers,
             backend,
+            scheduler: rung,
+            looks: None,
             start,
             lock_start,
             notes,
         };
         let mut recording = Recording::begin(beginning, options);
-        recording.engine().add([first]);
-        Ok(recording)
+        let first = first.map(|first| if unwatched { without_cpu(first) } else { first });
+        recording.engine().add(first);
+        recording
     }
 }
 
-/// The same sighting, where no switch will tell how long the thread goes on sleeping.
-fn without_cpu(mut seen: Event) -> Event {
-    if let What::Seen(sighting) = &mut seen.what {
+/// Where no switch tells when the state ends in which the thread was seen.
+fn without_cpu(mut first: Event) -> Event {
+    if let What::Seen(sighting) = &mut first.what {
         sighting.cpu = None;
     }
-    seen
+    first
 }
 
 /// Whether an interpreter runs in the process and has got as far as to have threads.

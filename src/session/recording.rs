@@ -3,11 +3,12 @@
 use std::{num::NonZeroU32, rc::Rc, time::Duration};
 
 use crate::{
+    estimate::book::LookBook,
     ledger::LockStart,
     model::{
         event::{Event, SeenCpu, SeenRelation, Sighting, What},
         ids::Tid,
-        profile::{Backend, Profile},
+        profile::{Backend, Profile, SchedulerRung, Spread},
         time::{MonoNanos, Nanos},
     },
     perf::clock,
@@ -24,9 +25,9 @@ use crate::{
         stacks::SharedStacks,
         summary,
     },
-    source::{Source, Tally, calls::SharedTranslator, renumber::SharedNumbers},
+    source::{Source, Tally, calls::SharedTranslator, poll::SharedBook, renumber::SharedNumbers},
     stack::reader::StackReader,
-    target::{discover::Target, memory::ProcessMemory},
+    target::{discover::Target, lock::LockSeat, memory::ProcessMemory},
 };
 
 /// Why a recording ends.
@@ -34,6 +35,8 @@ use crate::{
 pub(super) enum End {
     /// The target did: its last event is the end of the window.
     TargetEnded,
+    /// The same, at this moment; its last event may have come long before.
+    TargetEndedAt(MonoNanos),
     /// Somebody wants it now, while the target goes on.
     Now,
 }
@@ -48,6 +51,9 @@ pub(super) struct Recording {
     joiner: Option<SharedJoiner>,
     intervals: SwitchIntervals,
     numbers: ThreadNumbers,
+    scheduler: SchedulerRung,
+    /// What looks saw, where there are no lock events.
+    looks: Option<SharedBook>,
     notes: Vec<String>,
     started: MonoNanos,
     duration: Option<Duration>,
@@ -67,6 +73,10 @@ pub(super) struct Beginning {
     /// The target's own numbers of its threads, where a source learns them.
     pub(super) numbers: SharedNumbers,
     pub(super) backend: Backend,
+    /// Where it is known from whether threads run.
+    pub(super) scheduler: SchedulerRung,
+    /// What looks see, where there are no lock events.
+    pub(super) looks: Option<SharedBook>,
     /// Start of the window.
     pub(super) start: MonoNanos,
     pub(super) lock_start: LockStart,
@@ -76,6 +86,7 @@ pub(super) struct Beginning {
 impl Recording {
     pub(super) fn begin(beginning: Beginning, options: RecordOptions) -> Self {
         let Beginning { target, translator, stacks, joiner, sources, backend, start, lock_start, .. } = beginning;
+        let (scheduler, looks) = (beginning.scheduler, beginning.looks);
         let mut notes = beginning.notes;
         let sampler = sampler(&target, (options.rate, beginning.readings, joiner.clone()), &mut notes);
         let long_hold = nanos(options.long_hold);
@@ -83,7 +94,20 @@ impl Recording {
         let engine = Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start, long_hold });
         let numbers = ThreadNumbers::of(target.pid, beginning.numbers);
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
-        Self { engine, progress, target, backend, joiner, intervals, numbers, notes, started: start, duration }
+        Self {
+            engine,
+            progress,
+            target,
+            backend,
+            joiner,
+            intervals,
+            numbers,
+            scheduler,
+            looks,
+            notes,
+            started: start,
+            duration,
+        }
     }
 
     pub(super) fn engine(&mut self) -> &mut Engine {
@@ -114,9 +138,24 @@ impl Recording {
         self.progress.show(elapsed, threads, lock_events);
     }
 
-    /// Rests until something is due.
-    pub(super) fn pause(&self) {
-        self.engine.rest();
+    /// The locks found so far.
+    pub(super) fn seats(&self) -> Vec<LockSeat> {
+        self.engine.seats()
+    }
+
+    /// Start of the window.
+    pub(super) fn started(&self) -> MonoNanos {
+        self.started
+    }
+
+    /// Whom it records.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Rests until something is due, but not longer than `most`.
+    pub(super) fn pause(&self, most: Duration) {
+        self.engine.rest(most);
     }
 
     /// Whether the wanted duration is over.
@@ -134,11 +173,16 @@ impl Recording {
         let close = self.engine.snapshot();
         let (target, backend, intervals) = (self.target.clone(), self.backend, self.intervals.known().clone());
         let (notes, frames) = (self.notes_so_far(), self.frames());
-        let surroundings = self.numbers.known();
+        let (surroundings, scheduler) = (self.numbers.known(), self.scheduler);
+        let looks = self.looks.as_ref().map(|looks| looks.borrow().clone());
         Box::new(move || {
             let mut profile = summary::profile(close(), &target, (backend, frames), notes);
             intervals.enter(&mut profile.locks);
             profile.target.surroundings = surroundings;
+            profile.quality.scheduler = scheduler;
+            if let Some(looks) = looks {
+                enter_estimates(&mut profile, &looks);
+            }
             profile
         })
     }
@@ -156,7 +200,8 @@ impl Recording {
     pub(super) fn finish(self, end: End) -> Profile {
         let (limit, frames) = (self.limit(), self.frames());
         let recorded = match end {
-            End::TargetEnded => self.engine.finish_with_target(limit),
+            End::TargetEnded => self.engine.finish_with_target(limit, None),
+            End::TargetEndedAt(moment) => self.engine.finish_with_target(limit, Some(moment)),
             End::Now => self.engine.finish_at(limit.map_or_else(clock::now, |limit| limit.min(clock::now()))),
         };
         self.progress.end();
@@ -165,7 +210,35 @@ impl Recording {
         let mut profile = summary::profile(recorded, &self.target, (self.backend, frames), notes);
         self.intervals.known().enter(&mut profile.locks);
         profile.target.surroundings = self.numbers.known();
+        profile.quality.scheduler = self.scheduler;
+        if let Some(looks) = self.looks {
+            enter_estimates(&mut profile, &looks.borrow());
+        }
         profile
+    }
+}
+
+/// What looks saw can tell how long, but not how many.
+fn enter_estimates(profile: &mut Profile, looks: &LookBook) {
+    let cost = looks.cost() * 100.0;
+    profile.quality.notes.push(format!("looking took {cost:.1} % of one CPU; no thread was stopped for it"));
+    profile.estimates = Some(looks.estimates(profile));
+    forget_counts(profile);
+}
+
+/// What the ledger has counted are stretches of looks.
+fn forget_counts(profile: &mut Profile) {
+    profile.long_holds.clear();
+    for lock in &mut profile.locks {
+        (lock.holds, lock.waits, lock.forced_releases, lock.long_holds) = (0, 0, 0, 0);
+        (lock.hold_spread, lock.wait_spread) = (Spread::default(), Spread::default());
+    }
+    for thread in &mut profile.threads {
+        (thread.holds, thread.waits, thread.forced_releases) = (0, 0, 0);
+    }
+    let tallies = profile.hold_sites.iter_mut().map(|site| &mut site.tally);
+    for tally in tallies.chain(profile.locks.iter_mut().map(|lock| &mut lock.unseen)) {
+        (tally.holds, tally.forced, tally.longest) = (0, 0, Nanos::ZERO);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     model::{
-        profile::{Backend, LockProfile, Profile, Quality},
+        profile::{Backend, LockProfile, Profile, Quality, SchedulerRung},
         time::Nanos,
     },
     session::{
@@ -21,15 +21,22 @@ pub(super) fn profile(
     (backend, frames): (Backend, FrameDetail),
     mut notes: Vec<String>,
 ) -> Profile {
-    let Recorded { attribution, stacks, tally, remarks, late } = recorded;
+    let Recorded { attribution, stacks, tally, remarks, late, replaced, start } = recorded;
     notes.extend(remarks);
     if late > 0 {
         notes.push(format!("{late} events arrived after later ones had been booked; they count as of their arrival"));
     }
+    if let Some(after) = replaced {
+        notes.push(format!(
+            "after {after} the process executed another program: this is about the one before, and ends there"
+        ));
+    }
     let summary = target.summary();
     if summary.free_threaded {
         notes.push(
-            "free-threaded build: its lock is used, and observed, only while something has enabled it".to_owned(),
+            "free-threaded build: its lock is used, and observed, only while something has enabled it; what threads wait for \
+             otherwise (locks of objects, stops of the world) counts as time blocked outside, at `kernel: futex`"
+                .to_owned(),
         );
     }
     let quality = Quality {
@@ -40,13 +47,15 @@ pub(super) fn profile(
         stack_failures: attribution.tally.stack_failures,
         probe_cost: cost(tally),
         invariants_broken: attribution.invariants_broken,
+        scheduler: SchedulerRung::None,
         notes,
     };
     let mut profile = Profile {
         target: summary,
+        start,
         window: attribution.window,
         backend,
-        exact: true,
+        exact: backend.counts_events(),
         native: frames == FrameDetail::ScriptAndNative,
         locks: attribution.locks,
         threads: attribution.threads,

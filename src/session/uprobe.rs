@@ -6,15 +6,18 @@ use crate::{
     ledger::LockStart,
     model::{
         event::{Event, LostEvents, SeenCpu, What},
+        family::Reach,
         ids::{LockId, Pid, Tid},
-        profile::Backend,
+        profile::{Backend, SchedulerRung},
         time::{MonoNanos, Nanos},
     },
     perf::clock,
     session::{
         error::SessionError,
+        family::Household,
         finder::LiveLocks,
         joiner::Joiner,
+        ladder::Rung,
         numbers::none_known,
         options::RecordOptions,
         recording::{Beginning, Recording, first_thread},
@@ -26,7 +29,8 @@ use crate::{
         Source,
         bpf::BpfSource,
         calls::{SharedTranslator, Translator},
-        scheduler::Scope,
+        kin::{KinStream, SharedKin},
+        scheduler::{SchedulerSource, Scope},
         uprobe::{UprobeOptions, UprobeSource, cost::measure_cost, sweep::Sweeper},
     },
     target::{
@@ -50,13 +54,25 @@ pub(super) enum Means {
     Tracepoints,
 }
 
+impl Means {
+    fn rung(self) -> Rung {
+        match self {
+            Self::Programs => Rung::Programs,
+            Self::Tracepoints => Rung::Tracepoints,
+        }
+    }
+}
+
 /// Uprobes armed on the libc that a launched program will most likely map.
 #[derive(Debug)]
 pub(super) struct UprobeWatch {
     probes: LockProbes,
+    means: Means,
     armed: CondLibrary,
     translator: SharedTranslator,
     child: Pid,
+    /// There when other processes are recorded, too.
+    kin: Option<SharedKin>,
     started: MonoNanos,
     looks: u32,
 }
@@ -66,11 +82,16 @@ const EAGER_LOOKS: u32 = 200;
 
 impl UprobeWatch {
     /// Arms the probes on the held child.
-    pub(super) fn before_start(child: Pid, means: Means) -> Result<Self, SessionError> {
+    pub(super) fn before_start(child: Pid, means: Means, reach: Reach) -> Result<Self, SessionError> {
+        let kin = match reach {
+            Reach::Root => None,
+            Reach::Descendants => Some(KinStream::open(child, Vec::new())?.shared()),
+        };
         let armed = CondLibrary::of_self()?;
         let translator = Rc::new(RefCell::new(Translator::new(None)));
-        let probes = LockProbes::arm((child, Scope::BeforeExec), armed.sites.clone(), &translator, means)?;
-        Ok(Self { probes, armed, translator, child, started: clock::now(), looks: 0 })
+        let place = (child, Scope::BeforeExec, kin.as_ref());
+        let probes = LockProbes::arm(place, armed.sites.clone(), &translator, means)?;
+        Ok(Self { probes, means, armed, translator, child, kin, started: clock::now(), looks: 0 })
     }
 
     /// The target, once the child has become an interpreter and has mapped its C library.
@@ -83,7 +104,11 @@ impl UprobeWatch {
         linked.then_some(target)
     }
 
-    pub(super) fn begin(mut self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
+    pub(super) fn begin(
+        mut self,
+        target: Target,
+        options: RecordOptions,
+    ) -> Result<(Recording, Option<Household>), SessionError> {
         let mut notes = Vec::new();
         let (mut lock_start, mut missed) = (LockStart::Free, None);
         if self.armed.is_mapped_by(target.pid) == Some(false) {
@@ -115,13 +140,17 @@ impl UprobeWatch {
             sources: vec![source],
             numbers: none_known(),
             backend: Backend::Uprobe,
+            scheduler: SchedulerRung::Records,
+            looks: None,
             start: self.started,
             lock_start,
             notes,
         };
         let mut recording = Recording::begin(beginning, options);
         recording.engine().add([first].into_iter().chain(missed).chain(as_events(seen, seen_at)));
-        Ok(recording)
+        let rung = self.means.rung();
+        let household = self.kin.map(|kin| Household::with_rung(rung, kin, (self.child, options), &recording));
+        Ok((recording, household))
     }
 }
 
@@ -131,10 +160,14 @@ fn missing_before(armed: MonoNanos, tid: Tid) -> Event {
 }
 
 /// Arms uprobes on a running target, sees what each of its threads is doing, and begins to record.
-pub(super) fn attach(target: Target, options: RecordOptions, means: Means) -> Result<Recording, SessionError> {
+pub(super) fn attach(
+    target: Target,
+    options: RecordOptions,
+    (means, kin): (Means, Option<&SharedKin>),
+) -> Result<Recording, SessionError> {
     let memory = ProcessMemory::open(target.pid)?;
     let translator = Rc::new(RefCell::new(Translator::new(Some(Box::new(LiveLocks::of(&target)?)))));
-    let probes = LockProbes::arm((target.pid, Scope::Running), target.sites()?, &translator, means)?;
+    let probes = LockProbes::arm((target.pid, Scope::Running, kin), target.sites()?, &translator, means)?;
     let mut notes = Vec::new();
     translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
     let seats = numbered_seats(&translator);
@@ -155,6 +188,8 @@ pub(super) fn attach(target: Target, options: RecordOptions, means: Means) -> Re
         sources: vec![source],
         numbers: none_known(),
         backend: Backend::Uprobe,
+        scheduler: SchedulerRung::Records,
+        looks: None,
         start,
         lock_start: LockStart::Unknown,
         notes,
@@ -181,14 +216,18 @@ pub(super) fn as_events(seen: Vec<SeenThread>, at: MonoNanos) -> impl Iterator<I
 
 impl LockProbes {
     fn arm(
-        (pid, scope): (Pid, Scope),
+        (pid, scope, kin): (Pid, Scope, Option<&SharedKin>),
         sites: Vec<Site>,
         translator: &SharedTranslator,
         means: Means,
     ) -> Result<Self, SessionError> {
+        let scheduler = || match kin {
+            Some(kin) => SchedulerSource::of_kin(Rc::clone(kin), pid, scope),
+            None => SchedulerSource::open(pid, scope),
+        };
         Ok(match means {
             Means::Programs => {
-                let source = BpfSource::arm(pid, scope, &sites, Rc::clone(translator));
+                let source = BpfSource::arm_beside(pid, scheduler, &sites, Rc::clone(translator));
                 Self::Programs(Box::new(source.map_err(SessionError::Programs)?))
             }
             Means::Tracepoints => Self::Tracepoints(Box::new(arm_tracepoints(pid, scope, sites, translator)?)),

@@ -2,7 +2,13 @@
 
 use crate::{
     session::{
-        error::SessionError, options::RecordOptions, preload::PreloadWatch, recording::Recording, uprobe::UprobeWatch,
+        error::SessionError,
+        family::Household,
+        options::RecordOptions,
+        poll::{self, PollWatch},
+        preload::PreloadWatch,
+        recording::Recording,
+        uprobe::UprobeWatch,
         watchpoint::WatchpointWatch,
     },
     target::discover::Target,
@@ -14,6 +20,7 @@ pub(super) enum Watch {
     Preload(Box<PreloadWatch>),
     Uprobe(UprobeWatch),
     Watchpoint(Box<WatchpointWatch>),
+    Poll(PollWatch),
 }
 
 impl Watch {
@@ -23,6 +30,7 @@ impl Watch {
             Self::Preload(watch) => watch.look(),
             Self::Uprobe(watch) => Ok(watch.look()),
             Self::Watchpoint(watch) => Ok(watch.look()),
+            Self::Poll(watch) => Ok(watch.look()),
         }
     }
 
@@ -30,16 +38,21 @@ impl Watch {
     pub(super) fn has_missed(&mut self) -> bool {
         match self {
             Self::Preload(watch) => watch.has_missed(),
-            Self::Uprobe(_) | Self::Watchpoint(_) => false,
+            Self::Uprobe(_) | Self::Watchpoint(_) | Self::Poll(_) => false,
         }
     }
 
-    /// Begins to record.
-    pub(super) fn begin(self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
+    /// Begins to record, the other processes as well if that is wanted.
+    pub(super) fn begin(
+        self,
+        target: Target,
+        options: RecordOptions,
+    ) -> Result<(Recording, Option<Household>), SessionError> {
         match self {
             Self::Preload(watch) => watch.begin(target, options),
             Self::Uprobe(watch) => watch.begin(target, options),
-            Self::Watchpoint(watch) => watch.begin(target, options),
+            Self::Watchpoint(watch) => Ok((watch.begin(target, options)?, None)),
+            Self::Poll(_) => Ok((poll::begin(target, options)?, None)),
         }
     }
 }

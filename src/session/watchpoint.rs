@@ -10,7 +10,7 @@ use crate::{
     model::{
         event::{Event, SeenCpu},
         ids::{LockId, Pid},
-        profile::Backend,
+        profile::{Backend, SchedulerRung},
         time::{MonoNanos, Nanos},
     },
     perf::clock,
@@ -129,6 +129,8 @@ impl Armed {
             readings: Readings { waits: WaitStacks::Read, running: sampling.running },
             sources: vec![sampling.source],
             backend: Backend::Watchpoint,
+            scheduler: SchedulerRung::Records,
+            looks: None,
             start: start.unwrap_or(seen_at),
             lock_start: LockStart::Unknown,
             numbers: none_known(),

@@ -284,11 +284,16 @@ impl Translator {
         let shaped = self.seats.first().and_then(|model| model.of_pair(before?, call.cond));
         let Some(seat) = shaped else { return };
         self.made.remove(&call.tid);
-        self.refresh();
-        let looks_like = |finder: &mut Box<dyn FindLocks>| finder.looks_like(&seat);
-        if !self.places.contains_key(&seat.address) && self.finder.as_mut().is_some_and(looks_like) {
+        self.look();
+        if !self.places.contains_key(&seat.address) && self.is_believed(&seat) {
             self.enter(seat);
         }
+    }
+
+    /// Whether a lock is made there, although no interpreter has it (any more): one lay there before, or it looks like one.
+    fn is_believed(&mut self, seat: &LockSeat) -> bool {
+        let before = self.seats.iter().any(|known| known.address == seat.address);
+        before || self.finder.as_mut().is_some_and(|finder| finder.looks_like(seat))
     }
 
     fn note_use(&mut self, lock: LockId) {
@@ -301,7 +306,8 @@ impl Translator {
         usize::try_from(lock.index()).ok().and_then(|index| self.used.get(index)) == Some(&true)
     }
 
-    fn enter(&mut self, seat: LockSeat) {
+    /// Enters a lock that another has found; one that is known keeps its number.
+    pub fn enter(&mut self, seat: LockSeat) {
         if self.seats.len() >= MOST_LOCKS || self.places.contains_key(&seat.address) {
             return;
         }
@@ -433,10 +439,6 @@ mod tests {
                 ..main[0].clone()
             });
             Some(main.into_iter().chain(listed).collect())
-        }
-
-        fn looks_like(&mut self, seat: &LockSeat) -> bool {
-            seat.address.raw() == 0x5000
         }
     }
 

@@ -2,11 +2,15 @@
 
 pub mod bpf;
 pub mod calls;
+pub mod kin;
 pub mod order;
+pub mod poll;
 pub mod preload;
 pub mod renumber;
 pub mod run_delay;
+pub mod sampled;
 pub mod scheduler;
+pub mod scheduling;
 mod switchable;
 pub mod uprobe;
 pub mod watchpoint;

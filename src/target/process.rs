@@ -137,7 +137,8 @@ pub fn pause(pid: Pid, tid: Tid) -> io::Result<Pause> {
 }
 
 impl Pause {
-    pub(crate) fn parse(text: &str) -> Self {
+    /// The pause that a line of `/proc/P/task/T/syscall` tells.
+    pub fn parse(text: &str) -> Self {
         let mut words = text.split_whitespace();
         let number = match words.next() {
             None | Some("running") => return Self::Running,

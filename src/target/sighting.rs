@@ -27,10 +27,6 @@ use crate::{
 /// How often the threads are looked at before their relations are called unknown, and how long it is tried again.
 const SWEEPS: usize = 8;
 const LONGEST: Duration = Duration::from_millis(300);
-/// Size of `pthread_cond_t` with glibc and musl.
-const COND_SIZE: u64 = 48;
-/// Size of the mutex that follows each condition variable in the lock.
-const MUTEX_SIZE: u64 = 40;
 
 /// One thread as seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,31 +112,16 @@ fn relation(tid: Tid, pause: Option<Pause>, locks: &[Watched<'_>]) -> Option<See
         return Some(SeenRelation::Inside(lock.id));
     }
     if let Some(Pause::Futex(word)) = pause {
-        if let Some(lock) = locks.iter().find(|lock| lock.is_waited_for_at(word)) {
+        if let Some(lock) = locks.iter().find(|lock| lock.seat.is_waited_for_at(word)) {
             return Some(SeenRelation::Waiting(lock.id));
         }
         // The lock's own mutexes are taken for some instants while acquiring and while releasing: either is possible.
-        if locks.iter().any(|lock| lock.has_mutex_at(word)) {
+        if locks.iter().any(|lock| lock.seat.has_mutex_at(word)) {
             return None;
         }
     }
     let owners_known = locks.iter().all(|lock| lock.owner != Owner::Unknown);
     (pause.is_some() && owners_known).then_some(SeenRelation::Outside)
-}
-
-impl Watched<'_> {
-    fn is_waited_for_at(&self, word: LiveAddress) -> bool {
-        [self.seat.cond(), self.seat.switch_cond()].into_iter().any(|cond| lies_in(word, cond, COND_SIZE))
-    }
-
-    fn has_mutex_at(&self, word: LiveAddress) -> bool {
-        let after = [self.seat.cond(), self.seat.switch_cond()].map(|cond| cond.plus(COND_SIZE));
-        after.into_iter().any(|mutex| lies_in(word, mutex, MUTEX_SIZE))
-    }
-}
-
-fn lies_in(address: LiveAddress, start: LiveAddress, length: u64) -> bool {
-    address.minus(start.raw()).raw() < length
 }
 
 #[cfg(test)]

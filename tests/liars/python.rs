@@ -118,6 +118,14 @@ fn liars_are_survived_without_programs_in_the_kernel() {
 }
 
 #[test]
+fn liars_are_survived_by_watchpoints() {
+    let Some(interpreter) = liar() else { return };
+    for kind in ["frames-cycle", "name-huge", "threads-million"] {
+        attach(&interpreter, kind, &["--backend", "watchpoint"]);
+    }
+}
+
+#[test]
 fn launched_liars_are_survived() {
     let Some(interpreter) = liar() else { return };
     let folder = tempfile::tempdir().unwrap();

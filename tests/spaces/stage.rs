@@ -97,7 +97,7 @@ pub fn started_by(above: u32) -> u32 {
 }
 
 /// The report has the program's own numbers of process and threads, and for each thread the time that it kept the lock asleep: never
-/// less, and little more. Of the time asleep some may count as waiting for a CPU, which is inferred.
+/// less, and less than 60 ms more, by which they differ. Of the time asleep some may count as waiting for a CPU, which is inferred.
 pub fn assert_kept(profile: &Value, said: &str) {
     let last = said.lines().last().unwrap_or_else(|| panic!("the program said nothing: {profile:#}"));
     let said: Value = serde_json::from_str(last).unwrap();
@@ -109,7 +109,7 @@ pub fn assert_kept(profile: &Value, said: &str) {
         let state = |name: &str| thread["states_ns"][name].as_f64().unwrap();
         let (kept, blocked) = (kept.as_f64().unwrap(), state("held_blocked"));
         let held = blocked + state("held_preempted") + state("held_running");
-        let is_told = held >= kept && (0.9 * kept..1.01 * kept + 15e6).contains(&blocked);
+        let is_told = held >= kept && (0.9 * kept..kept + 50e6).contains(&blocked);
         assert!(is_told, "{inner} kept it for {kept}, and gilscope says {:#}", thread["states_ns"]);
     }
     let quality = &profile["quality"];

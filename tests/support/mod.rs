@@ -4,8 +4,8 @@
 use gilscope::model::{
     ids::{LockId, Pid, Tid},
     profile::{
-        Backend, Blame, HoldSite, HoldTally, LockProfile, LongHold, Profile, Quality, Spread, StackTime, TargetSummary,
-        ThreadProfile,
+        Backend, Blame, HoldSite, HoldTally, LockProfile, LongHold, Profile, Quality, SchedulerRung, Spread, StackTime,
+        TargetSummary, ThreadProfile,
     },
     stack::{Frame, FrameKind, StackId, StackTable},
     state::{State, StateTimes},
@@ -65,6 +65,7 @@ fn thread(raw: i32, name: &str, counts: (u64, u64, u64), parts: &[(State, StackI
         waits: counts.1,
         forced_releases: counts.2,
         states,
+        undivided: Default::default(),
         stacks: parts,
     }
 }
@@ -94,6 +95,7 @@ pub fn shop() -> Profile {
             free_threaded: false,
             surroundings: Surroundings::default(),
         },
+        start: MonoNanos::from_monotonic(0),
         window: Nanos::from_nanos(10_000_000_000),
         backend: Backend::Preload,
         exact: true,
@@ -304,6 +306,7 @@ fn long_holds(stacks: &mut Stacks) -> Vec<LongHold> {
 
 fn quality() -> Quality {
     Quality {
+        scheduler: SchedulerRung::Records,
         lost_events: 12,
         unmatched_events: 0,
         unknown: micros(26_170),

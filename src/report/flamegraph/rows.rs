@@ -18,7 +18,7 @@ use crate::{
         flamegraph::paint::{Painted, Tone},
         kind::HoldKind,
         kinds::Kinds,
-        names::{ThreadNames, clean_frame},
+        names::{ThreadNames, clean_frame, process_label},
         view::View,
     },
 };
@@ -49,6 +49,15 @@ pub(super) fn rows(profile: &Profile, view: View) -> Vec<Row> {
             State::ALL.into_iter().filter(|state| view.shows(*state)).flat_map(|state| book.state_rows(state)).collect()
         }
     }
+}
+
+/// The same rows, each with the process below it.
+pub(super) fn rows_on_base(profile: &Profile, view: View) -> Vec<Row> {
+    // The colour of no state in particular.
+    let base = base(&process_label(profile), State::Unknown);
+    let mut rows = rows(profile, view);
+    rows.iter_mut().for_each(|row| row.frames.insert(0, base.clone()));
+    rows
 }
 
 /// What rows are made from.

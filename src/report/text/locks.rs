@@ -6,7 +6,7 @@ use crate::{
         names::clean,
         text::{
             table::{Lean, titled},
-            words::{count, share},
+            words::{counted_of, share},
         },
     },
 };
@@ -36,23 +36,25 @@ pub(super) fn section(profile: &Profile, width: u16) -> String {
     if profile.locks.is_empty() {
         return "No global lock was seen.".to_owned();
     }
+    let counted = profile.backend.counts_events();
     let shares = profile.locks.iter().map(|lock| shares_row(lock, profile)).collect();
     let spreads = profile.locks.iter().flat_map(spread_rows).collect();
     let first = titled("Locks: share of the window", &COLUMNS, shares, width);
     let second = titled("Length of one hold and of one wait", &SPREAD_COLUMNS, spreads, width);
-    format!("{first}\n\n{second}")
+    if counted { format!("{first}\n\n{second}") } else { first }
 }
 
 fn shares_row(lock: &LockProfile, profile: &Profile) -> Vec<String> {
+    let number = |of: u64| counted_of(profile, of);
     vec![
         clean(&lock.name),
         share(lock.held, profile.window),
         share(lock.contended, profile.window),
         share(lock.free, profile.window),
         share(lock.unknown, profile.window),
-        count(lock.holds),
-        count(lock.forced_releases),
-        count(lock.waits),
+        number(lock.holds),
+        number(lock.forced_releases),
+        number(lock.waits),
     ]
 }
 

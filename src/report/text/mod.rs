@@ -12,6 +12,7 @@ mod locks;
 mod long_holds;
 mod matrix;
 mod pairs;
+mod processes;
 pub(super) mod table;
 mod threads;
 mod trust;
@@ -20,6 +21,7 @@ use std::io;
 
 use crate::{
     model::{
+        family::Family,
         ids::Pid,
         profile::Profile,
         state::{StateClass, StateTimes},
@@ -32,6 +34,9 @@ use crate::{
         text::words::{counted, runtime, share},
     },
 };
+
+/// Processes that have a section of their own.
+const MOST_SECTIONS: usize = 12;
 
 /// The text report.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +78,24 @@ impl Report for Text {
         ];
         let text: Vec<String> = sections.into_iter().filter(|section| !section.is_empty()).collect();
         writeln!(out, "{}", text.join("\n\n"))?;
+        Ok(())
+    }
+
+    /// All processes together, then a section for each, the busiest first.
+    fn write_family(&self, family: &Family, out: &mut dyn io::Write) -> Result<(), ReportError> {
+        if family.relatives.is_empty() {
+            return self.write(&family.root, out);
+        }
+        writeln!(out, "{}", processes::summary(family, self.width))?;
+        let busiest = processes::busiest(family);
+        for profile in busiest.iter().take(MOST_SECTIONS) {
+            writeln!(out, "\n{}", processes::rule(profile, self.width))?;
+            self.write(profile, out)?;
+        }
+        let left_out = busiest.len().saturating_sub(MOST_SECTIONS);
+        if left_out > 0 {
+            writeln!(out, "\n… and {left_out} more; --json FILE has them all")?;
+        }
         Ok(())
     }
 }
@@ -119,6 +142,9 @@ fn answer(profile: &Profile) -> String {
         .collect();
     if lifetime == Nanos::ZERO {
         return "No thread was observed: nothing can be said.".to_owned();
+    }
+    if profile.target.free_threaded && profile.locks.iter().all(|lock| lock.held == Nanos::ZERO) {
+        return "The GIL was off all the time: no thread could wait for it.".to_owned();
     }
     let unknown = states.class(StateClass::Unknown);
     let doubt = match unknown {

@@ -1,7 +1,10 @@
 //! Numbers and names as a person reads them.
 
 use crate::{
-    model::{profile::TargetSummary, time::Nanos},
+    model::{
+        profile::{Profile, TargetSummary},
+        time::Nanos,
+    },
     report::names::clean,
 };
 
@@ -94,6 +97,11 @@ fn unbroken(text: &str) -> Vec<String> {
         }
     }
     words
+}
+
+/// A number of events, where the source sees each of them.
+pub(in crate::report) fn counted_of(profile: &Profile, number: u64) -> String {
+    if profile.backend.counts_events() { count(number) } else { "unknown".to_owned() }
 }
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ impl Scene {
         let (target, window) = (target(), millis(1000));
         let profile = Profile {
             target,
+            start: MonoNanos::from_monotonic(0),
             window,
             backend: Backend::Preload,
             exact: true,
@@ -77,6 +78,7 @@ impl Scene {
             waits: life.waits,
             forced_releases: life.forced,
             states,
+            undivided: Default::default(),
             stacks: spread.collect(),
         });
         self.profile.locks[0].waits += life.waits;

@@ -59,6 +59,7 @@ pub(super) fn shut(rung: Rung, place: &Place, subject: Option<&Subject>) -> Vec<
         Rung::Programs => programs(place, &mut doors),
         Rung::Tracepoints => tracepoints(place, &mut doors),
         Rung::Watchpoints => perf(place, &mut doors),
+        Rung::Looks => {}
     }
     if rung != Rung::Preload {
         doors.extend(subject.into_iter().flat_map(|subject| looking_in(place, subject)));

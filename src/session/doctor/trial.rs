@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    model::time::Nanos,
+    model::{family::Reach, time::Nanos},
     session::{
         doctor::toy::{ToyPatient, ToyProgram, await_target},
         error::SessionError,
@@ -48,7 +48,7 @@ pub(super) fn on_toy(rung: Rung) -> Result<Bears, SessionError> {
     let target = await_target(&mut climbed);
     let Climbed { child, watch, .. } = climbed;
     let _patient = ToyPatient { child };
-    await_event(watch.begin(target?, options(rung))?)
+    await_event(watch.begin(target?, options(rung))?.0)
 }
 
 fn await_event(mut recording: Recording) -> Result<Bears, SessionError> {
@@ -62,7 +62,7 @@ fn await_event(mut recording: Recording) -> Result<Bears, SessionError> {
             recording.finish(End::Now);
             return Err(SessionError::Silent);
         }
-        recording.pause();
+        recording.pause(Duration::MAX);
     }
 }
 
@@ -82,6 +82,7 @@ fn sole_reason(error: SessionError) -> SessionError {
 
 fn options(rung: Rung) -> RecordOptions {
     RecordOptions {
+        reach: Reach::Root,
         duration: None,
         rate: Some(STACKS_A_SECOND),
         long_hold: Duration::from_secs(1),

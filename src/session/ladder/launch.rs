@@ -5,6 +5,7 @@ use crate::{
         error::SessionError,
         ladder::{Fallen, Rung, nothing_bears},
         options::RecordOptions,
+        poll::PollWatch,
         preload::{self, PreloadWatch},
         uprobe::{Means, UprobeWatch},
         watch::Watch,
@@ -47,16 +48,17 @@ impl Rung {
     fn start(self, program: Program, options: RecordOptions) -> Result<(Launched, Watch), SessionError> {
         match self {
             Self::Preload => start_preloaded(program, options),
-            Self::Programs => start_probed(program, Means::Programs),
-            Self::Tracepoints => start_probed(program, Means::Tracepoints),
+            Self::Programs => start_probed(program, Means::Programs, options),
+            Self::Tracepoints => start_probed(program, Means::Tracepoints, options),
             Self::Watchpoints => start_watched(program, options),
+            Self::Looks => start_looked_at(program),
         }
     }
 }
 
 fn start_preloaded(mut program: Program, options: RecordOptions) -> Result<(Launched, Watch), SessionError> {
     PreloadReach::of(&program.executable)?;
-    let prepared = preload::prepare(&mut program)?;
+    let prepared = preload::prepare(&mut program, options.reach)?;
     let suspended = program.suspended()?;
     let watch = PreloadWatch::before_start(prepared, suspended.pid(), options);
     Ok((suspended.start()?, Watch::Preload(Box::new(watch))))
@@ -68,8 +70,14 @@ fn start_watched(program: Program, options: RecordOptions) -> Result<(Launched, 
     Ok((suspended.start()?, Watch::Watchpoint(Box::new(watch))))
 }
 
-fn start_probed(program: Program, means: Means) -> Result<(Launched, Watch), SessionError> {
+fn start_looked_at(program: Program) -> Result<(Launched, Watch), SessionError> {
     let suspended = program.suspended()?;
-    let watch = UprobeWatch::before_start(suspended.pid(), means)?;
+    let watch = PollWatch::of(suspended.pid());
+    Ok((suspended.start()?, Watch::Poll(watch)))
+}
+
+fn start_probed(program: Program, means: Means, options: RecordOptions) -> Result<(Launched, Watch), SessionError> {
+    let suspended = program.suspended()?;
+    let watch = UprobeWatch::before_start(suspended.pid(), means, options.reach)?;
     Ok((suspended.start()?, Watch::Uprobe(watch)))
 }

@@ -16,20 +16,21 @@ use crate::{
         options::{BackendChoice, NoteDetail, RecordOptions},
         recording::Recording,
     },
+    source::kin::SharedKin,
     target::discover::{DiscoverError, Target},
 };
 
 /// Begins to record a running target on the best rung that bears.
 pub(super) fn climb(
     target: &Target,
-    options: RecordOptions,
+    (options, kin): (RecordOptions, Option<&SharedKin>),
     fallen: Vec<Fallen>,
 ) -> Result<(Rung, Recording), SessionError> {
     let pid = target.pid;
     let mut fallen = fallen;
     let known: Vec<Rung> = fallen.iter().map(|fallen| fallen.rung).collect();
     for rung in Rung::for_attach(options.backend).filter(|rung| !known.contains(rung)) {
-        match rung.attach(target, options) {
+        match rung.attach_beside(target, options, kin) {
             Ok(mut recording) => {
                 recording.note(taken(rung, &fallen, options.notes));
                 return Ok((rung, recording));

@@ -7,12 +7,13 @@ use crate::{
         doctor,
         error::SessionError,
         options::{BackendChoice, RecordOptions},
+        poll,
         recording::Recording,
         running::causes,
         uprobe::{self, Means},
         watchpoint,
     },
-    source::bpf::error::BpfSourceError,
+    source::{bpf::error::BpfSourceError, kin::SharedKin},
     target::discover::Target,
 };
 
@@ -27,6 +28,8 @@ pub enum Rung {
     Tracepoints,
     /// Hardware watchpoints on the lock's words.
     Watchpoints,
+    /// Looks from outside, at a rate.
+    Looks,
 }
 
 /// A rung that did not bear.
@@ -42,7 +45,7 @@ pub struct Fallen {
 
 impl Rung {
     /// All, the best first.
-    pub const ALL: [Self; 4] = [Self::Preload, Self::Programs, Self::Tracepoints, Self::Watchpoints];
+    pub const ALL: [Self; 5] = [Self::Preload, Self::Programs, Self::Tracepoints, Self::Watchpoints, Self::Looks];
 
     /// The name on the command line and in machine-readable output.
     pub const fn name(self) -> &'static str {
@@ -51,6 +54,7 @@ impl Rung {
             Self::Programs => "uprobe-bpf",
             Self::Tracepoints => "uprobe-tracefs",
             Self::Watchpoints => "watchpoint",
+            Self::Looks => "poll",
         }
     }
 
@@ -61,6 +65,7 @@ impl Rung {
             Self::Programs => "BPF programs at uprobes",
             Self::Tracepoints => "uprobes in tracefs, without BPF programs",
             Self::Watchpoints => "hardware watchpoints on the lock's words",
+            Self::Looks => "looks from outside at a rate: estimates, not events",
         }
     }
 
@@ -70,6 +75,7 @@ impl Rung {
             Self::Preload => Backend::Preload,
             Self::Programs | Self::Tracepoints => Backend::Uprobe,
             Self::Watchpoints => Backend::Watchpoint,
+            Self::Looks => Backend::Poll,
         }
     }
 
@@ -90,11 +96,22 @@ impl Rung {
 
     /// Begins to record a running target.
     pub(in crate::session) fn attach(self, target: &Target, options: RecordOptions) -> Result<Recording, SessionError> {
+        self.attach_beside(target, options, None)
+    }
+
+    /// The same for one of a family whose scheduling `kin` watches.
+    pub(in crate::session) fn attach_beside(
+        self,
+        target: &Target,
+        options: RecordOptions,
+        kin: Option<&SharedKin>,
+    ) -> Result<Recording, SessionError> {
         match self {
             Self::Preload => Err(SessionError::PreloadNeedsLaunch),
-            Self::Programs => uprobe::attach(target.clone(), options, Means::Programs),
-            Self::Tracepoints => uprobe::attach(target.clone(), options, Means::Tracepoints),
+            Self::Programs => uprobe::attach(target.clone(), options, (Means::Programs, kin)),
+            Self::Tracepoints => uprobe::attach(target.clone(), options, (Means::Tracepoints, kin)),
             Self::Watchpoints => watchpoint::attach(target.clone(), options),
+            Self::Looks => poll::begin(target.clone(), options),
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::{
         stack::StackId,
         time::{MonoNanos, Nanos},
     },
-    perf::{limits::online_cpus, sampling::Taken, stream::threads_of},
+    perf::{error::PerfError, limits::online_cpus, sampling::Taken, stream::threads_of},
     source::{
         Source, Tally,
         bpf::{
@@ -105,10 +105,20 @@ impl LoadedPrograms {
 impl BpfSource {
     /// Puts the programs on `sites` of the process. Until the target is known they read no stacks.
     pub fn arm(pid: Pid, scope: Scope, sites: &[Site], translator: SharedTranslator) -> Result<Self, BpfSourceError> {
+        Self::arm_beside(pid, || SchedulerSource::open(pid, scope), sites, translator)
+    }
+
+    /// The same with another way to watch the scheduler.
+    pub fn arm_beside(
+        pid: Pid,
+        scheduler: impl FnOnce() -> Result<SchedulerSource, PerfError>,
+        sites: &[Site],
+        translator: SharedTranslator,
+    ) -> Result<Self, BpfSourceError> {
         let (mut programs, mut ring) = Programs::load()?;
         let cost_per_event = cost::measure(&programs, &mut ring);
         programs.watch(sites, pid)?;
-        let scheduler = SchedulerSource::open(pid, scope)?;
+        let scheduler = scheduler()?;
         let tally = Tally { cost_per_event, ..Tally::default() };
         Ok(Self { tally, ..Self::new((programs, ring), (pid, Box::new(scheduler)), translator) })
     }

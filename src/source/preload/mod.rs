@@ -8,6 +8,7 @@ mod clock;
 pub mod file;
 #[path = "../../../probes/preload/layout.rs"]
 mod layout;
+mod pool;
 mod prepared;
 mod reader;
 mod reading;
@@ -21,6 +22,7 @@ use std::io;
 
 pub use self::{
     clock::ProbeClock,
+    pool::{Origin, Pool, Room, RoomNumber},
     prepared::Prepared,
     reading::{CallSink, PreloadSource},
 };

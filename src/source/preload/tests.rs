@@ -2,7 +2,6 @@
 
 use std::{
     fs::File,
-    os::unix::fs::FileExt,
     sync::{Arc, Mutex, atomic::Ordering},
     thread,
     time::Duration,
@@ -20,7 +19,7 @@ use crate::{
         OnStack, Source,
         calls::Verdict,
         preload::{
-            PreloadSource, Prepared,
+            PreloadSource,
             clock::{ProbeClock, Timeline},
             file,
             layout::{
@@ -271,17 +270,4 @@ fn a_ring_full_of_rubbish_neither_panics_nor_blocks() {
         stage.source.tally();
     }
     stage.source.finish(&mut Vec::new());
-}
-
-/// The memory says who records; only a process that has it may be told.
-#[test]
-fn only_a_process_that_has_the_memory_can_claim_it() {
-    let prepared = Prepared::new().unwrap();
-    assert_eq!(prepared.claimed_by(), None);
-    let shared = prepared.shared.try_clone().unwrap();
-    let say = |pid: i32| [(20, pid), (24, 1)].map(|(at, word)| shared.write_all_at(&word.to_le_bytes(), at).unwrap());
-    say(1);
-    assert_eq!(prepared.claimed_by(), None);
-    say(own_pid().raw());
-    assert_eq!(prepared.claimed_by(), Some(own_pid()));
 }
