@@ -213,7 +213,7 @@ fn the_json_profile_has_exactly_the_documented_fields() {
     let expected = [
         (
             "",
-            "backend blame exact findings functions hold_sites holds_by_kind locks long_hold_threshold_ns long_holds matrix native quality schema target threads window_ns",
+            "backend blame estimates exact findings functions hold_sites holds_by_kind locks long_hold_threshold_ns long_holds matrix native quality schema target threads window_ns",
         ),
         ("/target", "command free_threaded pid runtime runtime_version"),
         (
@@ -223,7 +223,7 @@ fn the_json_profile_has_exactly_the_documented_fields() {
         ),
         ("/locks/0/hold_ns", "max p50 p90 p99"),
         ("/locks/0/wait_ns", "max p50 p90 p99"),
-        ("/threads/0", "counters forced_releases holds lifetime_ns name states_ns tid waits"),
+        ("/threads/0", "classes_ns counters forced_releases holds lifetime_ns name states_ns tid waits"),
         ("/threads/0/states_ns", states),
         ("/blame/0", "holder_tid lock stack wait_ns waiter_tid"),
         ("/blame/0/stack/0", "file function kind line"),
@@ -241,7 +241,7 @@ fn the_json_profile_has_exactly_the_documented_fields() {
         ("/functions/0/states_ns", states),
         (
             "/quality",
-            "invariants_broken lost_events notes probe_cost_ns stack_failures stack_samples unknown_ns unmatched_events",
+            "invariants_broken lost_events notes probe_cost_ns scheduler stack_failures stack_samples unknown_ns unmatched_events",
         ),
     ];
     for (place, names) in expected {
