@@ -17,6 +17,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("toyvm", &[]),
     ("session", &["model", "estimate", "target", "perf", "bpf", "native", "source", "stack", "ledger", "report"]),
     ("cli", &["model", "report", "session", "toyvm"]),
+    // For fuzz targets and properties alone: it feeds every parser.
+    ("fuzzing", &["model", "target", "perf", "bpf", "native", "source", "stack", "ledger", "toyvm"]),
 ];
 
 #[test]

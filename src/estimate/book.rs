@@ -58,7 +58,7 @@ pub struct LockLook {
 }
 
 /// All looks so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct LookBook {
     looks: u64,
     observed: Nanos,
@@ -68,7 +68,7 @@ pub struct LookBook {
     cost: Nanos,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct ThreadBook {
     classes: [Series; 3],
     states: [Series; 4],
@@ -76,7 +76,7 @@ struct ThreadBook {
     gap: Nanos,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct LockBook {
     held: Series,
     contended: Series,

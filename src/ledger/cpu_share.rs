@@ -33,7 +33,7 @@ const PLACES: usize = 4;
 const STEPS: usize = 46;
 
 /// What was seen of one thread's use of the CPUs.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct CpuShare {
     awake: [u64; PLACES],
     looks: [u64; PLACES],

@@ -51,7 +51,7 @@ pub struct GivingWayLimits {
 }
 
 /// What may have been the beginning of a wait.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct GivingWay {
     pub(super) lock: LockId,
     pub(super) since: MonoNanos,

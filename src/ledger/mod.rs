@@ -72,7 +72,7 @@ pub enum LockStart {
 }
 
 /// The books of one recording.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ledger {
     options: LedgerOptions,
     now: MonoNanos,
@@ -84,6 +84,8 @@ pub struct Ledger {
     blame: BlameBook,
     long_holds: LongHolds,
     tally: LedgerTally,
+    /// When the process executed another program than the one whose locks were seen.
+    replaced: Option<MonoNanos>,
 }
 
 /// What the ledger counted about the quality of its input.
@@ -112,6 +114,7 @@ impl Ledger {
             lossy: FxHashSet::default(),
             blame: BlameBook::default(),
             tally: LedgerTally::default(),
+            replaced: None,
         }
     }
 
@@ -131,6 +134,10 @@ impl Ledger {
 
     /// Books one event. Events must come in order of time; one that comes late counts as of now.
     pub fn apply(&mut self, event: &Event) {
+        if self.replaced.is_some() {
+            // It is another program's.
+            return;
+        }
         self.now = self.now.max(event.at);
         let tid = event.tid;
         match &event.what {
@@ -163,6 +170,11 @@ impl Ledger {
     /// The counts so far.
     pub fn tally(&self) -> LedgerTally {
         self.tally
+    }
+
+    /// When the process executed another program, if it had done anything with a lock before: the books end there.
+    pub fn replaced(&self) -> Option<MonoNanos> {
+        self.replaced
     }
 
     /// The threads alive, in no particular order.
@@ -345,6 +357,9 @@ impl Ledger {
 
     /// What the thread did with locks of its old program is over; nobody owns them any more.
     fn on_executed(&mut self, tid: Tid) {
+        if self.locks.iter().any(|lock| lock.last_step.is_some()) {
+            self.replaced = Some(self.now);
+        }
         self.leave_relation(tid);
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.relation = Relation::Outside;

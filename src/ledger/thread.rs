@@ -104,9 +104,11 @@ pub(super) enum Cpu {
 
 /// Samples of one state: stacks with their weights.
 pub(super) type Samples = FxHashMap<StackId, u64>;
+/// The same by the lock that the thread owned or wanted, if any.
+pub(super) type Placed = FxHashMap<(StackId, Option<LockId>), u64>;
 
 /// The account of one thread.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ThreadAccount {
     pub(super) tid: Tid,
     pub(super) name: Box<str>,
@@ -123,9 +125,9 @@ pub(super) struct ThreadAccount {
     /// The time since a release that may turn out to have been forced.
     pub(super) giving_way: Option<GivingWay>,
     /// Stacks of ticks, by the state they fell in.
-    pub(super) ticks: FxHashMap<State, Samples>,
+    pub(super) ticks: FxHashMap<State, Placed>,
     /// Nanoseconds of waits whose own stack was read, by state.
-    pub(super) waited_at: FxHashMap<State, Samples>,
+    pub(super) waited_at: FxHashMap<State, Placed>,
     /// Time inside when the present hold began, by state.
     held_before: [Nanos; 3],
     pub(super) unresolved: Unresolved,
@@ -366,7 +368,7 @@ impl ThreadAccount {
             return;
         };
         for (state, time) in [(State::WaitQueued, wait.queued), (State::WaitHandoff, wait.handoff)] {
-            *self.waited_at.entry(state).or_default().entry(stack).or_default() += time.as_nanos();
+            *self.waited_at.entry(state).or_default().entry((stack, Some(wait.lock))).or_default() += time.as_nanos();
         }
     }
 

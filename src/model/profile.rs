@@ -5,6 +5,7 @@ use crate::model::{
     ids::{LockId, Pid, Tid},
     stack::{StackId, StackTable},
     state::{State, StateClass, StateTimes},
+    surroundings::Surroundings,
     time::{MonoNanos, Nanos},
 };
 
@@ -13,6 +14,8 @@ use crate::model::{
 pub struct Profile {
     /// Whom we watched.
     pub target: TargetSummary,
+    /// The first moment of the recording.
+    pub start: MonoNanos,
     /// From the first to the last moment of the recording.
     pub window: Nanos,
     /// Where the lock events came from.
@@ -54,6 +57,8 @@ pub struct TargetSummary {
     pub runtime_version: String,
     /// Whether the build can run without its global lock.
     pub free_threaded: bool,
+    /// How its surroundings differ from ours.
+    pub surroundings: Surroundings,
 }
 
 /// Where lock events come from.
@@ -63,6 +68,8 @@ pub enum Backend {
     Preload,
     /// Kernel uprobes on the libc calls of the lock.
     Uprobe,
+    /// Hardware watchpoints on the lock's own words.
+    Watchpoint,
     /// Looks at the lock's words and the threads, at a rate: statistical.
     Poll,
 }
@@ -73,6 +80,7 @@ impl Backend {
         match self {
             Self::Preload => "preload",
             Self::Uprobe => "uprobe",
+            Self::Watchpoint => "watchpoint",
             Self::Poll => "poll",
         }
     }
@@ -196,6 +204,8 @@ impl ThreadProfile {
 pub struct StackTime {
     /// The state.
     pub state: State,
+    /// The lock that the thread owned or wanted meanwhile; `None` if none, or if that was not seen.
+    pub lock: Option<LockId>,
     /// The stack.
     pub stack: StackId,
     /// The time.

@@ -6,14 +6,16 @@ use std::io;
 
 use crate::{
     model::{
-        ids::Tid,
+        family::{Family, Reach, Record, Relative},
+        ids::{Pid, Tid},
         profile::{
             Backend, Blame, HoldSite, HoldTally, LockProfile, LongHold, Profile, Quality, Spread, TargetSummary,
             ThreadProfile,
         },
         stack::{Frame, FrameKind, StackId, StackTable},
         state::StateClass,
-        time::Nanos,
+        surroundings::Surroundings,
+        time::{MonoNanos, Nanos},
     },
     report::{
         Report, ReportError,
@@ -36,9 +38,46 @@ pub struct Json;
 
 impl Report for Json {
     fn write(&self, profile: &Profile, out: &mut dyn io::Write) -> Result<(), ReportError> {
-        serde_json::to_writer_pretty(&mut *out, &document(profile))?;
-        writeln!(out)?;
-        Ok(())
+        write_out(profile, (Reach::Root, &[]), out)
+    }
+
+    fn write_family(&self, family: &Family, out: &mut dyn io::Write) -> Result<(), ReportError> {
+        write_out(&family.root, (family.reach, &family.relatives), out)
+    }
+}
+
+fn write_out(
+    root: &Profile,
+    (reach, relatives): (Reach, &[Relative]),
+    out: &mut dyn io::Write,
+) -> Result<(), ReportError> {
+    let document = schema::FamilyDocument {
+        root: document(root),
+        subprocesses: reach == Reach::Descendants,
+        processes: relatives.iter().map(process).collect(),
+    };
+    serde_json::to_writer_pretty(&mut *out, &document)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+fn process(relative: &Relative) -> schema::Process<'_> {
+    let not_recorded = match &relative.record {
+        Record::Profile(_) => None,
+        Record::NoInterpreter => Some("it used no interpreter lock"),
+        Record::Missed { why } => Some(why.as_str()),
+    };
+    schema::Process {
+        pid: relative.pid.raw(),
+        parent_pid: relative.parent.map(Pid::raw),
+        command: &relative.command,
+        began: relative.began.name(),
+        start_ns: relative.start.as_nanos(),
+        lifetime_ns: relative.lifetime.as_nanos(),
+        end: relative.end.name(),
+        recorded: not_recorded.is_none(),
+        not_recorded,
+        profile: relative.profile().map(document),
     }
 }
 
@@ -62,7 +101,11 @@ fn document(profile: &Profile) -> schema::Document<'_> {
         exact: profile.exact,
         native: profile.native,
         locks: profile.locks.iter().map(|part| lock(part, counting)).collect(),
-        threads: profile.threads.iter().map(|part| thread(part, counting)).collect(),
+        threads: profile
+            .threads
+            .iter()
+            .map(|part| thread((part, counting), (profile.start, &profile.target.surroundings)))
+            .collect(),
         blame: profile.blame.iter().map(|part| blame(part, &profile.stacks)).collect(),
         matrix: profile.locks.iter().map(|lock| matrix(&Matrix::of(profile, lock.id, MOST_IN_MATRIX))).collect(),
         hold_sites: profile.hold_sites.iter().map(|site| hold_site((site, counting), &profile.stacks)).collect(),
@@ -87,6 +130,9 @@ fn target(target: &TargetSummary) -> schema::Target<'_> {
         runtime: &target.runtime,
         runtime_version: &target.runtime_version,
         free_threaded: target.free_threaded,
+        inner_pid: target.surroundings.inner_pid(target.pid),
+        namespaces: &target.surroundings.namespaces,
+        root: target.surroundings.root.as_deref(),
     }
 }
 
@@ -120,11 +166,16 @@ fn spread(count: u64, spread: Spread) -> schema::Spread {
     schema::Spread { p50: known(spread.p50), p90: known(spread.p90), p99: known(spread.p99), max: known(spread.max) }
 }
 
-fn thread(thread: &ThreadProfile, counting: Counting) -> schema::Thread<'_> {
+fn thread<'a>(
+    (thread, counting): (&'a ThreadProfile, Counting),
+    (start, surroundings): (MonoNanos, &Surroundings),
+) -> schema::Thread<'a> {
     let class = |class: StateClass| (class.name(), thread.class(class).as_nanos());
     schema::Thread {
         tid: thread.tid.raw(),
+        inner_tid: surroundings.inner_tid(thread.tid),
         name: known(&thread.name),
+        start_ns: thread.first_seen.saturating_since(start).as_nanos(),
         lifetime_ns: thread.lifetime.as_nanos(),
         holds: counting.of(thread.holds),
         waits: counting.of(thread.waits),

@@ -32,6 +32,30 @@ pub(super) struct Document<'a> {
     pub(super) quality: Quality<'a>,
 }
 
+/// What is said of the root, and of all processes.
+#[derive(Debug, Serialize)]
+pub(super) struct FamilyDocument<'a> {
+    #[serde(flatten)]
+    pub(super) root: Document<'a>,
+    pub(super) subprocesses: bool,
+    pub(super) processes: Vec<Process<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Process<'a> {
+    pub(super) pid: i32,
+    pub(super) parent_pid: Option<i32>,
+    pub(super) command: &'a str,
+    pub(super) began: &'static str,
+    pub(super) start_ns: u64,
+    pub(super) lifetime_ns: u64,
+    pub(super) end: &'static str,
+    pub(super) recorded: bool,
+    pub(super) not_recorded: Option<&'a str>,
+    #[serde(flatten)]
+    pub(super) profile: Option<Document<'a>>,
+}
+
 #[derive(Debug, Serialize)]
 pub(super) struct Target<'a> {
     pub(super) pid: i32,
@@ -39,6 +63,9 @@ pub(super) struct Target<'a> {
     pub(super) runtime: &'a str,
     pub(super) runtime_version: &'a str,
     pub(super) free_threaded: bool,
+    pub(super) inner_pid: Option<i32>,
+    pub(super) namespaces: &'a [&'static str],
+    pub(super) root: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -75,7 +102,9 @@ pub(super) struct Spread {
 #[derive(Debug, Serialize)]
 pub(super) struct Thread<'a> {
     pub(super) tid: i32,
+    pub(super) inner_tid: Option<i32>,
     pub(super) name: Option<&'a str>,
+    pub(super) start_ns: u64,
     pub(super) lifetime_ns: u64,
     pub(super) holds: Option<u64>,
     pub(super) waits: Option<u64>,

@@ -4,13 +4,20 @@
 //! program under observation, [`attach`] observes one that is running.
 
 pub mod attach;
+pub mod checkpoint;
 mod detail;
+pub mod doctor;
 mod engine;
 pub mod error;
+mod family;
 mod finder;
+pub mod heir;
+mod hints;
 mod intervals;
 mod joiner;
+pub mod ladder;
 mod namer;
+mod numbers;
 pub mod options;
 mod poll;
 mod preload;
@@ -25,6 +32,7 @@ mod stacks;
 mod summary;
 mod uprobe;
 mod watch;
+mod watchpoint;
 
 /// Waits until the process at the other end of standard input is gone and removes what probes it left behind. `group`
 /// is the name it gave them.

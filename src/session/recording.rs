@@ -13,9 +13,11 @@ use crate::{
     },
     perf::clock,
     session::{
+        checkpoint::Snapshot,
         engine::{Engine, Parts},
         intervals::SwitchIntervals,
         joiner::SharedJoiner,
+        numbers::ThreadNumbers,
         options::{FrameDetail, RecordOptions},
         progress::Progress,
         sampler::{Readings, Sampler},
@@ -23,9 +25,9 @@ use crate::{
         stacks::SharedStacks,
         summary,
     },
-    source::{Source, calls::SharedTranslator, poll::SharedBook},
+    source::{Source, Tally, calls::SharedTranslator, poll::SharedBook, renumber::SharedNumbers},
     stack::reader::StackReader,
-    target::{discover::Target, memory::ProcessMemory},
+    target::{discover::Target, lock::LockSeat, memory::ProcessMemory},
 };
 
 /// Why a recording ends.
@@ -33,6 +35,8 @@ use crate::{
 pub(super) enum End {
     /// The target did: its last event is the end of the window.
     TargetEnded,
+    /// The same, at this moment; its last event may have come long before.
+    TargetEndedAt(MonoNanos),
     /// Somebody wants it now, while the target goes on.
     Now,
 }
@@ -46,6 +50,7 @@ pub(super) struct Recording {
     backend: Backend,
     joiner: Option<SharedJoiner>,
     intervals: SwitchIntervals,
+    numbers: ThreadNumbers,
     scheduler: SchedulerRung,
     /// What looks saw, where there are no lock events.
     looks: Option<SharedBook>,
@@ -65,6 +70,8 @@ pub(super) struct Beginning {
     pub(super) joiner: Option<SharedJoiner>,
     pub(super) readings: Readings,
     pub(super) sources: Vec<Box<dyn Source>>,
+    /// The target's own numbers of its threads, where a source learns them.
+    pub(super) numbers: SharedNumbers,
     pub(super) backend: Backend,
     /// Where it is known from whether threads run.
     pub(super) scheduler: SchedulerRung,
@@ -85,25 +92,70 @@ impl Recording {
         let long_hold = nanos(options.long_hold);
         let intervals = SwitchIntervals::of(ProcessMemory::open(target.pid).ok(), Rc::clone(&translator));
         let engine = Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start, long_hold });
+        let numbers = ThreadNumbers::of(target.pid, beginning.numbers);
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
-        Self { engine, progress, target, backend, joiner, intervals, scheduler, looks, notes, started: start, duration }
+        Self {
+            engine,
+            progress,
+            target,
+            backend,
+            joiner,
+            intervals,
+            numbers,
+            scheduler,
+            looks,
+            notes,
+            started: start,
+            duration,
+        }
     }
 
     pub(super) fn engine(&mut self) -> &mut Engine {
         &mut self.engine
     }
 
+    /// Adds what the reader should know about how the recording came about.
+    pub(super) fn note(&mut self, note: String) {
+        self.notes.insert(0, note);
+    }
+
+    /// The note that was added last; empty without any.
+    pub(super) fn first_note(&self) -> &str {
+        self.notes.first().map_or("", String::as_str)
+    }
+
+    /// What the sources have seen and missed so far.
+    pub(super) fn tally(&self) -> Tally {
+        self.engine.tally()
+    }
+
     /// One turn: take what there is, book it, read stacks.
     pub(super) fn turn(&mut self) {
         self.engine.turn(self.limit());
         self.intervals.look();
+        self.numbers.learn(self.engine.live_threads());
         let (elapsed, threads, lock_events) = self.engine.progress();
         self.progress.show(elapsed, threads, lock_events);
     }
 
-    /// Rests until something is due.
-    pub(super) fn pause(&self) {
-        self.engine.rest();
+    /// The locks found so far.
+    pub(super) fn seats(&self) -> Vec<LockSeat> {
+        self.engine.seats()
+    }
+
+    /// Start of the window.
+    pub(super) fn started(&self) -> MonoNanos {
+        self.started
+    }
+
+    /// Whom it records.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Rests until something is due, but not longer than `most`.
+    pub(super) fn pause(&self, most: Duration) {
+        self.engine.rest(most);
     }
 
     /// Whether the wanted duration is over.
@@ -116,19 +168,48 @@ impl Recording {
         self.duration.map(|wanted| self.started.later_by(nanos(wanted)))
     }
 
+    /// The books as they are, to be closed elsewhere while this recording goes on.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let close = self.engine.snapshot();
+        let (target, backend, intervals) = (self.target.clone(), self.backend, self.intervals.known().clone());
+        let (notes, frames) = (self.notes_so_far(), self.frames());
+        let (surroundings, scheduler) = (self.numbers.known(), self.scheduler);
+        let looks = self.looks.as_ref().map(|looks| looks.borrow().clone());
+        Box::new(move || {
+            let mut profile = summary::profile(close(), &target, (backend, frames), notes);
+            intervals.enter(&mut profile.locks);
+            profile.target.surroundings = surroundings;
+            profile.quality.scheduler = scheduler;
+            if let Some(looks) = looks {
+                enter_estimates(&mut profile, &looks);
+            }
+            profile
+        })
+    }
+
+    fn notes_so_far(&self) -> Vec<String> {
+        let joined = self.joiner.as_ref().and_then(|joiner| joiner.borrow().tally().words());
+        self.notes.iter().cloned().chain(joined).collect()
+    }
+
+    fn frames(&self) -> FrameDetail {
+        if self.joiner.is_some() { FrameDetail::ScriptAndNative } else { FrameDetail::Script }
+    }
+
     /// Disarms the sources, books what is left and puts the profile together.
     pub(super) fn finish(self, end: End) -> Profile {
-        let limit = self.limit();
+        let (limit, frames) = (self.limit(), self.frames());
         let recorded = match end {
-            End::TargetEnded => self.engine.finish_with_target(),
+            End::TargetEnded => self.engine.finish_with_target(limit, None),
+            End::TargetEndedAt(moment) => self.engine.finish_with_target(limit, Some(moment)),
             End::Now => self.engine.finish_at(limit.map_or_else(clock::now, |limit| limit.min(clock::now()))),
         };
         self.progress.end();
         let mut notes = self.notes;
         notes.extend(self.joiner.as_ref().and_then(|joiner| joiner.borrow().tally().words()));
-        let frames = if self.joiner.is_some() { FrameDetail::ScriptAndNative } else { FrameDetail::Script };
         let mut profile = summary::profile(recorded, &self.target, (self.backend, frames), notes);
-        self.intervals.enter(&mut profile.locks);
+        self.intervals.known().enter(&mut profile.locks);
+        profile.target.surroundings = self.numbers.known();
         profile.quality.scheduler = self.scheduler;
         if let Some(looks) = self.looks {
             enter_estimates(&mut profile, &looks.borrow());

@@ -2,7 +2,7 @@
 
 use crate::{
     model::{
-        profile::{Backend, Profile, Quality, SchedulerRung},
+        profile::{Backend, LockProfile, Profile, Quality, SchedulerRung},
         time::Nanos,
     },
     session::{
@@ -21,14 +21,22 @@ pub(super) fn profile(
     (backend, frames): (Backend, FrameDetail),
     mut notes: Vec<String>,
 ) -> Profile {
-    let Recorded { attribution, stacks, tally, late } = recorded;
+    let Recorded { attribution, stacks, tally, remarks, late, replaced, start } = recorded;
+    notes.extend(remarks);
     if late > 0 {
         notes.push(format!("{late} events arrived after later ones had been booked; they count as of their arrival"));
+    }
+    if let Some(after) = replaced {
+        notes.push(format!(
+            "after {after} the process executed another program: this is about the one before, and ends there"
+        ));
     }
     let summary = target.summary();
     if summary.free_threaded {
         notes.push(
-            "free-threaded build: its lock is used, and observed, only while something has enabled it".to_owned(),
+            "free-threaded build: its lock is used, and observed, only while something has enabled it; what threads wait for \
+             otherwise (locks of objects, stops of the world) counts as time blocked outside, at `kernel: futex`"
+                .to_owned(),
         );
     }
     let quality = Quality {
@@ -44,6 +52,7 @@ pub(super) fn profile(
     };
     let mut profile = Profile {
         target: summary,
+        start,
         window: attribution.window,
         backend,
         exact: backend.counts_events(),
@@ -58,10 +67,21 @@ pub(super) fn profile(
         quality,
         stacks,
     };
+    name_alike(&mut profile.locks);
     // The in-target probe does not look for it.
     let collections = if backend == Backend::Preload { Collections::Unnoted } else { Collections::Noted };
     detail::complete(&mut profile, collections);
     profile
+}
+
+/// A lock that was alone when it was found has company now.
+fn name_alike(locks: &mut [LockProfile]) {
+    if locks.len() < 2 {
+        return;
+    }
+    for lock in locks.iter_mut().filter(|lock| lock.name == "GIL") {
+        lock.name.extend(lock.interpreter.map(|id| format!(" of interpreter {id}")));
+    }
 }
 
 /// What events and stacks have cost the target; unknown if either is.

@@ -2,14 +2,18 @@
 
 pub mod bpf;
 pub mod calls;
+pub mod kin;
 pub mod order;
 pub mod poll;
 pub mod preload;
+pub mod renumber;
 pub mod run_delay;
 pub mod sampled;
 pub mod scheduler;
 pub mod scheduling;
+mod switchable;
 pub mod uprobe;
+pub mod watchpoint;
 
 use std::{fmt, os::fd::RawFd};
 
@@ -40,6 +44,11 @@ pub trait Source: fmt::Debug {
 
     /// What the source has seen and missed so far.
     fn tally(&self) -> Tally;
+
+    /// What a reader of the numbers should know beside that, in sentences.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What a source has seen and missed.
@@ -53,4 +62,17 @@ pub struct Tally {
     pub cost_per_event: Option<Nanos>,
     /// The time that threads of the target have spent reading stacks beside that; `None` when not measured.
     pub cost_of_stacks: Option<Nanos>,
+}
+
+impl Tally {
+    /// Both sources' together; what a single one has not measured is the other's.
+    pub fn with(self, other: Self) -> Self {
+        let costs = [self.cost_of_stacks, other.cost_of_stacks].into_iter().flatten();
+        Self {
+            lock_events: self.lock_events + other.lock_events,
+            unmatched: self.unmatched + other.unmatched,
+            cost_per_event: self.cost_per_event.or(other.cost_per_event),
+            cost_of_stacks: costs.reduce(|one, other| one + other),
+        }
+    }
 }

@@ -85,6 +85,14 @@ impl LockSeat {
         self.address.plus(self.layout.switch_cond)
     }
 
+    /// A lock of the same shape whose condition variables are these two; `None` if they lie at another distance.
+    pub fn of_pair(&self, cond: LiveAddress, switch_cond: LiveAddress) -> Option<Self> {
+        let address = LiveAddress::in_target(cond.raw().checked_sub(self.layout.cond)?);
+        let seat =
+            Self { address, layout: self.layout, interpreter: None, name: "GIL of an ended interpreter".to_owned() };
+        (seat.switch_cond() == switch_cond).then_some(seat)
+    }
+
     /// Whether a thread that sleeps on the futex `word` waits for this lock.
     pub fn is_waited_for_at(&self, word: LiveAddress) -> bool {
         [self.cond(), self.switch_cond()].into_iter().any(|cond| lies_in(word, cond, COND_SIZE))

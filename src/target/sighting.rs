@@ -6,7 +6,10 @@
 //! One thing cannot be told apart: a waiter that was just woken and has not yet run looks like any thread that is outside
 //! and runnable. Its next step with the lock corrects that.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use crate::{
     model::{
@@ -21,8 +24,9 @@ use crate::{
     },
 };
 
-/// How often the threads are looked at before their relations are called unknown.
+/// How often the threads are looked at before their relations are called unknown, and how long it is tried again.
 const SWEEPS: usize = 8;
+const LONGEST: Duration = Duration::from_millis(300);
 
 /// One thread as seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +63,7 @@ pub fn look(
     locks: &[(LockId, LockSeat)],
     threads: impl Fn() -> Vec<InterpreterThread>,
 ) -> Vec<SeenThread> {
+    let begun = Instant::now();
     let mut seen = Vec::new();
     for _ in 0..SWEEPS {
         let states = threads().into_iter().map(|thread| (thread.state, thread.tid)).collect();
@@ -68,6 +73,9 @@ pub fn look(
             process::threads(pid).unwrap_or_default().into_iter().filter_map(|tid| see(pid, tid, &watched)).collect();
         if watched.iter().all(|lock| lock.seat.read(memory).ok() == lock.words) {
             return seen;
+        }
+        if begun.elapsed() > LONGEST {
+            break;
         }
     }
     for thread in &mut seen {

@@ -4,8 +4,10 @@ use std::cmp::Reverse;
 
 use crate::{
     model::{
+        ids::Tid,
         profile::{Profile, ThreadProfile},
         state::{State, StateClass},
+        surroundings::Surroundings,
     },
     report::{
         names::{clean, shortened},
@@ -49,13 +51,21 @@ fn row(thread: &ThreadProfile, profile: &Profile) -> Vec<String> {
     };
     let name = if thread.name.is_empty() { "unknown".to_owned() } else { shortened(&clean(&thread.name), 24) };
     vec![
-        format!("{name}\ntid {}", thread.tid),
+        format!("{name}\n{}", numbers(thread.tid, &profile.target.surroundings)),
         format!("{}\n{counts}", thread.lifetime),
         states_of(thread, StateClass::Inside),
         states_of(thread, StateClass::Waiting),
         states_of(thread, StateClass::Outside),
         share(thread.class(StateClass::Unknown), thread.lifetime),
     ]
+}
+
+/// Our number and, where it differs, the thread's own.
+fn numbers(tid: Tid, surroundings: &Surroundings) -> String {
+    match surroundings.inner_tid(tid).filter(|inner| *inner != tid.raw()) {
+        Some(inner) => format!("tid {tid} = {inner}"),
+        None => format!("tid {tid}"),
+    }
 }
 
 /// The class's share, and below it that of each of its states.

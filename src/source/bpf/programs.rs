@@ -4,7 +4,7 @@ use crate::{
     bpf::{
         error::BpfError,
         image::Image,
-        kernel,
+        kernel::{self, Home},
         loaded::{Link, Loaded, Place},
         map::Existing,
         ring::Ring,
@@ -20,6 +20,7 @@ use crate::{
     target::{
         lock::{InterpreterThread, LockSeat},
         memory::Memory,
+        runtime::threads::{Numbering, numbering},
         site::{Register, Site},
     },
 };
@@ -45,6 +46,7 @@ pub(super) struct Programs {
     clocks: Vec<(Link, SamplingClock)>,
     links: Vec<Link>,
     loaded: Loaded,
+    home: Home,
     /// Locks that the programs know.
     entered: usize,
 }
@@ -52,20 +54,29 @@ pub(super) struct Programs {
 impl Programs {
     /// Loads them; they run nowhere yet.
     pub(super) fn load() -> Result<(Self, Ring), BpfSourceError> {
-        kernel::check()?;
+        let home = kernel::check()?;
         if OBJECT.is_empty() {
             return Err(BpfError::NoObject.into());
         }
         let loaded = Loaded::load(&Image::parse(OBJECT)?)?;
         let ring = Ring::map(loaded.map("events")?)?;
-        Ok((Self { clocks: Vec::new(), links: Vec::new(), loaded, entered: 0 }, ring))
+        let numbered = Config::default().numbered_by(home).to_bytes();
+        loaded.map("config")?.set(&[0; 4], &numbered, Existing::Replace)?;
+        Ok((Self { clocks: Vec::new(), links: Vec::new(), loaded, home, entered: 0 }, ring))
     }
 
     /// Runs at `sites` whenever `pid` comes by, from now on.
     pub(super) fn watch(&mut self, sites: &[Site], pid: Pid) -> Result<(), BpfSourceError> {
+        self.check_numbers(pid)?;
         let links = self.links_to(sites, pid)?;
         self.links.extend(links);
         Ok(())
+    }
+
+    /// Refuses a process that numbers its threads neither as the kernel does nor as we do.
+    pub(super) fn check_numbers(&self, pid: Pid) -> Result<(), BpfSourceError> {
+        let told = self.home.is_first() || numbering(pid) == Numbering::Shared;
+        if told { Ok(()) } else { Err(BpfSourceError::Nested) }
     }
 
     /// The same, for as long as what is returned exists.
@@ -91,7 +102,7 @@ impl Programs {
     ) -> Result<(), BpfSourceError> {
         // What they have learned at lock events is newer.
         self.know_threads(&config, (threads, Existing::Keep), memory)?;
-        self.loaded.map("config")?.set(&[0; 4], &config.to_bytes(), Existing::Replace)?;
+        self.loaded.map("config")?.set(&[0; 4], &config.numbered_by(self.home).to_bytes(), Existing::Replace)?;
         Ok(())
     }
 
