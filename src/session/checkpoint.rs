@@ -1,12 +1,12 @@
 //! Reports as they would be now, made from time to time and left to the heir, in case gilscope is killed.
 //!
-//! The books are copied between two turns; what follows (closing them, rendering) happens in a thread of its own at the
-//! lowest priority, so that no ring fills meanwhile, and takes at most a hundredth of one CPU.
+//! The books are copied between two turns; what follows (closing them, rendering) happens in a thread of its own at a
+//! low priority, so that no ring fills meanwhile, and takes at most a hundredth of one CPU.
 
 use std::{
     fmt, fs,
     sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,7 @@ use crate::{
     model::profile::Profile,
     perf::priority,
     report::{Report, outlet::Destination},
-    session::heir::Heir,
+    session::heir::{Heir, Legacy},
 };
 
 /// The first comes soon, since many recordings are short.
@@ -33,7 +33,7 @@ pub type Intended = (Destination, Box<dyn Report + Send>);
 /// Makes them.
 pub struct Checkpoints {
     snapshots: SyncSender<Snapshot>,
-    worker: JoinHandle<Heir>,
+    heir: Heir,
     next: Instant,
 }
 
@@ -41,13 +41,14 @@ impl Checkpoints {
     /// Appoints the heir; `None` when there can be none, which is no reason not to record.
     pub fn begin(intended: Vec<Intended>) -> Option<Self> {
         let (destinations, reports): (Vec<_>, Vec<_>) = intended.into_iter().unzip();
-        let heir = Heir::appoint(&destinations).ok()?;
+        let (heir, legacy) = Heir::appoint(&destinations).ok()?;
         // Of two victims the memory's guardian shall choose this one, not the target; that it may not be asked is no harm.
         let _ = fs::write("/proc/self/oom_score_adj", "500");
         let (snapshots, received) = sync_channel(1);
         let worker = thread::Builder::new().name("checkpoint".to_owned());
-        let worker = worker.spawn(move || work(&received, heir, &reports)).ok()?;
-        Some(Self { snapshots, worker, next: Instant::now() + FIRST })
+        // It ends with the process, if not before: nobody waits for it.
+        drop(worker.spawn(move || work(&received, legacy, &reports)).ok()?);
+        Some(Self { snapshots, heir, next: Instant::now() + FIRST })
     }
 
     /// Takes a snapshot if one is due.
@@ -64,12 +65,7 @@ impl Checkpoints {
 
     /// The reports are written: there is nothing to inherit any more.
     pub fn end(self) {
-        drop(self.snapshots);
-        self.worker.thread().unpark();
-        // It can only have panicked; then the heir is left alone and writes what it has.
-        if let Ok(heir) = self.worker.join() {
-            heir.dismiss();
-        }
+        self.heir.dismiss();
     }
 }
 
@@ -79,18 +75,16 @@ impl fmt::Debug for Checkpoints {
     }
 }
 
-fn work(snapshots: &Receiver<Snapshot>, mut heir: Heir, reports: &[Box<dyn Report + Send>]) -> Heir {
+fn work(snapshots: &Receiver<Snapshot>, mut legacy: Legacy, reports: &[Box<dyn Report + Send>]) {
     priority::give_way();
     for snapshot in snapshots {
         let begun = Instant::now();
         let profile = snapshot();
         let rendered: Option<Vec<Vec<u8>>> = reports.iter().map(|report| rendered(&**report, &profile)).collect();
         // One that could not be made or handed over leaves the one before.
-        let _ = rendered.map(|rendered| heir.entrust(&rendered));
-        // Interrupted by the end of the recording.
-        thread::park_timeout(begun.elapsed() * REST);
+        let _ = rendered.map(|rendered| legacy.entrust(&rendered));
+        thread::sleep(begun.elapsed() * REST);
     }
-    heir
 }
 
 fn rendered(report: &dyn Report, profile: &Profile) -> Option<Vec<u8>> {

@@ -12,10 +12,10 @@ use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read, Write},
     os::{
-        fd::{AsRawFd, FromRawFd, RawFd},
+        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::{fs::FileExt, process::CommandExt},
     },
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use crate::{
@@ -26,13 +26,19 @@ use crate::{
 /// The hidden subcommand under which [`inherit`] is to be run.
 pub const SUBCOMMAND: &str = "__heir";
 /// What gilscope says when there is nothing to inherit.
-const FAREWELL: &str = "done";
+const FAREWELL: &str = "done\n";
 
 /// The process that waits.
 #[derive(Debug)]
 pub struct Heir {
     process: Child,
-    pipe: ChildStdin,
+    pipe: File,
+}
+
+/// What it will inherit; may be kept up in another thread.
+#[derive(Debug)]
+pub struct Legacy {
+    pipe: File,
     files: [File; 2],
     /// The file that does not hold the last reports.
     spare: usize,
@@ -40,7 +46,7 @@ pub struct Heir {
 
 impl Heir {
     /// Starts the heir to reports that are to go to `destinations`.
-    pub fn appoint(destinations: &[Destination]) -> io::Result<Self> {
+    pub fn appoint(destinations: &[Destination]) -> io::Result<(Self, Legacy)> {
         let files = [file::create(c"gilscope-heir")?, file::create(c"gilscope-heir")?];
         let numbers = files.each_ref().map(AsRawFd::as_raw_fd);
         // Through /proc it works even when the file has been replaced or removed meanwhile.
@@ -62,9 +68,20 @@ impl Heir {
         unsafe { command.pre_exec(move || prepare(numbers)) };
         let mut process = command.spawn()?;
         let pipe = process.stdin.take().ok_or_else(|| io::Error::other("the heir has no pipe"))?;
-        Ok(Self { process, pipe, files, spare: 0 })
+        let pipe = File::from(OwnedFd::from(pipe));
+        let legacy = Legacy { pipe: pipe.try_clone()?, files, spare: 0 };
+        Ok((Self { process, pipe }, legacy))
     }
 
+    /// There is nothing to inherit: the reports are written. The heir reads no further, whatever may still be handed over.
+    pub fn dismiss(mut self) {
+        // A heir that is gone needs no farewell.
+        let _ = self.pipe.write_all(FAREWELL.as_bytes());
+        let _ended = self.process.wait();
+    }
+}
+
+impl Legacy {
     /// Hands over the reports as they are now, in the order of the destinations.
     pub fn entrust(&mut self, reports: &[Vec<u8>]) -> io::Result<()> {
         let file = &self.files[self.spare];
@@ -76,18 +93,12 @@ impl Heir {
             line += &format!(" {}", report.len());
         }
         file.set_len(at)?;
-        writeln!(self.pipe, "{line}")?;
+        line.push('\n');
+        // One write: it goes into the pipe whole or not at all.
+        self.pipe.write_all(line.as_bytes())?;
         self.spare = 1 - self.spare;
         // What the heir would not read any more need not take memory.
         self.files[self.spare].set_len(0)
-    }
-
-    /// There is nothing to inherit: the reports are written.
-    pub fn dismiss(mut self) {
-        // A heir that is gone needs no farewell.
-        let _ = writeln!(self.pipe, "{FAREWELL}");
-        drop(self.pipe);
-        let _ended = self.process.wait();
     }
 }
 
@@ -109,7 +120,7 @@ fn prepare(files: [RawFd; 2]) -> io::Result<()> {
 /// farewell; returns what there is to say about that. To be called by the hidden subcommand [`SUBCOMMAND`].
 pub fn inherit(files: [RawFd; 2], destinations: &[Destination]) -> io::Result<Option<String>> {
     let last = last_line(BufReader::new(io::stdin().lock()))?;
-    let Some(last) = last.filter(|last| last != FAREWELL) else { return Ok(None) };
+    let Some(last) = last else { return Ok(None) };
     let numbers: Vec<u64> = last.split(' ').map_while(|word| word.parse().ok()).collect();
     let Some((slot, lengths)) = numbers.split_first().filter(|(_, lengths)| lengths.len() == destinations.len()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("not a line of gilscope's: {last:?}")));
@@ -128,10 +139,13 @@ pub fn inherit(files: [RawFd; 2], destinations: &[Destination]) -> io::Result<Op
         .map(|first| format!("the recorder was killed; the report as of its last seconds is in {first}")))
 }
 
-/// The last whole line; what comes after it was cut off by gilscope's end.
+/// The last whole line, unless there is a farewell; what comes after it was cut off by gilscope's end.
 fn last_line(mut lines: impl BufRead) -> io::Result<Option<String>> {
     let (mut line, mut last) = (String::new(), None);
     while lines.read_line(&mut line)? > 0 {
+        if line == FAREWELL {
+            return Ok(None);
+        }
         if let Some(whole) = line.strip_suffix('\n') {
             last = Some(whole.to_owned());
         }
@@ -151,5 +165,12 @@ mod tests {
         assert_eq!(last("0 12"), None);
         assert_eq!(last("0 12\n1 3"), Some("0 12".to_owned()));
         assert_eq!(last("0 12\n1 3\n"), Some("1 3".to_owned()));
+    }
+
+    #[test]
+    fn nothing_is_inherited_after_a_farewell() {
+        assert_eq!(last_line("0 12\ndone\n".as_bytes()).unwrap(), None);
+        // A report that was on its way is out of date.
+        assert_eq!(last_line("done\n1 3\n".as_bytes()).unwrap(), None);
     }
 }

@@ -1,6 +1,6 @@
 //! When gilscope is killed outright, the program finishes as if nothing had happened and nothing stays in the kernel.
 
-use std::{fs::File, thread::sleep, time::Duration};
+use std::{fs, fs::File, thread::sleep, time::Duration};
 
 use crate::{
     live::{interpreters::usual, privilege::may_use_uprobes},
@@ -58,8 +58,16 @@ fn a_program_outlives_a_killed_gilscope_that_was_attached() {
     place.assert_nothing_left(gilscope.id());
 }
 
-/// Seconds after which a first report has been left to the heir.
-const LONG_ENOUGH: Duration = Duration::from_millis(1800);
+/// Before a first report is made for the heir.
+const FIRST: Duration = Duration::from_millis(1000);
+
+/// Bytes in the memory files that gilscope shares with its heir.
+fn left_to_the_heir(gilscope: u32) -> u64 {
+    let files = fs::read_dir(format!("/proc/{gilscope}/fd")).unwrap().filter_map(|file| Some(file.ok()?.path()));
+    let shared =
+        files.filter(|file| fs::read_link(file).is_ok_and(|name| name.to_string_lossy().contains("gilscope-heir")));
+    shared.filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum()
+}
 
 #[test]
 fn what_a_killed_gilscope_had_recorded_is_reported() {
@@ -70,7 +78,10 @@ fn what_a_killed_gilscope_had_recorded_is_reported() {
             gilscope.stdout(File::create(place.path("out")).unwrap()).stderr(File::create(place.path("said")).unwrap());
         let mut gilscope = gilscope.spawn().unwrap();
         wait_for("the program", || place.read("out").contains("ready"));
-        sleep(LONG_ENOUGH);
+        sleep(FIRST);
+        wait_for("a report for the heir", || left_to_the_heir(gilscope.id()) > 0);
+        // From writing it to saying so.
+        sleep(Duration::from_millis(100));
         kill("KILL", gilscope.id());
         gilscope.wait().unwrap();
         wait_for("the heir", || place.path("said").metadata().unwrap().len() > 0);

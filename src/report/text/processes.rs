@@ -20,6 +20,8 @@ use crate::{
 
 /// More processes than this make a summary unreadable; JSON has them all.
 const MOST: usize = 40;
+/// The same of those that have no lock, the longest-lived first: a shell starts dozens.
+const MOST_WITHOUT_LOCK: usize = 5;
 
 const COLUMNS: [(&str, Lean); 6] = [
     ("process", Lean::Left),
@@ -88,13 +90,22 @@ fn short(state: State) -> String {
 
 fn table(family: &Family, width: u16) -> String {
     let root = &family.root;
+    let lockless = |it: &&Relative| matches!(it.record, Record::NoInterpreter);
     let mut rows = vec![(business(root), root_row(root))];
-    rows.extend(family.relatives.iter().map(|it| (it.profile().map_or(Nanos::ZERO, business), row(it))));
+    let others = family.relatives.iter().filter(|it| !lockless(it));
+    rows.extend(others.map(|it| (it.profile().map_or(Nanos::ZERO, business), row(it))));
     rows.sort_by_key(|(business, _)| Reverse(*business));
+    let mut helpers: Vec<&Relative> = family.relatives.iter().filter(lockless).collect();
+    helpers.sort_by_key(|it| Reverse(it.lifetime));
     let total = rows.len();
-    let rows = rows.into_iter().take(MOST).map(|(_, row)| row).collect();
+    let rows = rows.into_iter().take(MOST).map(|(_, row)| row);
+    let rows = rows.chain(helpers.iter().take(MOST_WITHOUT_LOCK).map(|it| row(it))).collect();
     let heading = "Processes: the busiest first; shares of the lifetimes of each one's threads";
-    titled(heading, &COLUMNS, rows, width) + &omitted(total, MOST, "processe")
+    let left_out = match helpers.len().saturating_sub(MOST_WITHOUT_LOCK) {
+        0 => String::new(),
+        more => format!("\n… and {more} more that used no interpreter lock"),
+    };
+    titled(heading, &COLUMNS, rows, width) + &omitted(total, MOST, "processe") + &left_out
 }
 
 fn root_row(root: &Profile) -> Vec<String> {
