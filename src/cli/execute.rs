@@ -93,8 +93,8 @@ fn toy_vm(plan: ToyVmPlan) -> anyhow::Result<Exit> {
 fn options(plan: &RecordPlan) -> RecordOptions {
     let progress = if plan.verbosity == Verbosity::Quiet { ProgressLine::Hidden } else { ProgressLine::OnTerminal };
     let notes = if plan.verbosity == Verbosity::Verbose { NoteDetail::Full } else { NoteDetail::Brief };
-    let RecordPlan { duration, rate, long_hold, frames, backend, .. } = *plan;
-    RecordOptions { duration, rate, long_hold, frames, backend, progress, notes }
+    let RecordPlan { duration, rate, long_hold, budget, frames, backend, .. } = *plan;
+    RecordOptions { duration, rate, long_hold, budget, frames, backend, progress, notes }
 }
 
 /// Where the reports go; opened before anything starts, so that a bad path fails in the first second.

@@ -15,7 +15,7 @@ use crate::{
 
 pub use crate::{
     cli::error::PlanError,
-    session::options::{BackendChoice, FrameDetail},
+    session::options::{BackendChoice, Budget, FrameDetail},
 };
 
 /// What to do.
@@ -84,6 +84,8 @@ pub struct RecordPlan {
     pub rate: Option<NonZeroU32>,
     /// Holds at least this long are listed one by one.
     pub long_hold: Duration,
+    /// What observing may cost the program.
+    pub budget: Budget,
     /// Which frames stacks have.
     pub frames: FrameDetail,
     /// Where lock events are to come from.
@@ -180,6 +182,7 @@ fn record_plan(record: &RecordArgs) -> Result<RecordPlan, PlanError> {
         duration: record.duration,
         rate: NonZeroU32::new(record.rate),
         long_hold: record.long_hold,
+        budget: record.max_overhead,
         frames: frames_of(record)?,
         backend: record.backend,
         verbosity: verbosity(record),

@@ -6,6 +6,7 @@ use crate::{
         giving_way::GivingWay,
         lock::{Closed, LastStep, Owner},
         thread::{Relation, ThreadAccount, Wait},
+        windows::Extent,
     },
     model::{
         event::LockStep,
@@ -19,6 +20,10 @@ use crate::{
 impl Ledger {
     pub(super) fn on_lock_step(&mut self, tid: Tid, lock: LockId, step: LockStep) {
         self.lock(lock);
+        // It was on its way when the window ended.
+        if !self.windows.take_events() {
+            return;
+        }
         let first_relation = match step {
             LockStep::Released => Relation::Unknown,
             LockStep::Want | LockStep::Acquired | LockStep::Yielded => Relation::Outside,
@@ -45,7 +50,7 @@ impl Ledger {
             Relation::Waiting(wait) if wait.lock == lock => self.on_slice(tid, wait),
             Relation::Outside | Relation::Unknown => {
                 if !self.resume_wait(tid, lock) {
-                    self.begin_wait(tid, lock);
+                    self.begin_wait(tid, lock, Extent::Whole);
                 }
                 self.note_slice(tid);
             }
@@ -53,7 +58,7 @@ impl Ledger {
             Relation::Waiting(_) | Relation::Inside(_) => {
                 self.tally.unmatched += 1;
                 self.leave_relation(tid);
-                self.begin_wait(tid, lock);
+                self.begin_wait(tid, lock, Extent::Whole);
             }
         }
     }
@@ -135,7 +140,9 @@ impl Ledger {
         }
         self.charge_lock(lock);
         let now = self.now;
-        self.lock(lock).open_hold(tid, now);
+        let account = self.lock(lock);
+        account.open_hold((tid, now), Extent::Whole);
+        account.acquired += 1;
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.go_inside(lock);
         }
@@ -165,8 +172,8 @@ impl Ledger {
             return;
         }
         self.charge_lock(lock);
-        let now = self.now;
-        self.lock(lock).open_hold(tid, now);
+        let (now, extent) = (self.now, self.windows.extent_of_found());
+        self.lock(lock).open_hold((tid, now), extent);
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.go_inside(lock);
         }
@@ -180,7 +187,7 @@ impl Ledger {
         }
     }
 
-    pub(super) fn begin_wait(&mut self, tid: Tid, lock: LockId) {
+    pub(super) fn begin_wait(&mut self, tid: Tid, lock: LockId, extent: Extent) {
         self.charge_lock(lock);
         let account = self.lock(lock);
         account.add_waiter(tid);
@@ -188,7 +195,7 @@ impl Ledger {
         let began = self.now;
         if let Some(thread) = self.threads.get_mut(&tid) {
             let (queued, handoff) = (Nanos::ZERO, Nanos::ZERO);
-            let wait = Wait { lock, began, queued, handoff, seen, last_slice: None, stack: None };
+            let wait = Wait { lock, began, extent, queued, handoff, seen, last_slice: None, stack: None };
             thread.rule_out_giving_way();
             thread.relation = Relation::Waiting(wait);
         }
@@ -200,13 +207,13 @@ impl Ledger {
         let now = self.now;
         let lock = self.lock(wait.lock);
         lock.remove_waiter(tid);
-        lock.close_wait(now.saturating_since(wait.began));
+        lock.close_wait(now.saturating_since(wait.began), wait.extent);
         let Some(thread) = self.threads.get_mut(&tid) else {
             return;
         };
         // Charging just now may have lengthened the wait's parts.
         if let Relation::Waiting(wait) = thread.relation {
-            thread.close_wait(wait, now);
+            thread.close_wait(wait, now, wait.extent);
         }
         thread.relation = Relation::Outside;
     }
@@ -222,13 +229,13 @@ impl Ledger {
         self.lock(id).owner = self.owner_after_release();
         self.lock(id).givers.push(tid);
         if let Some(thread) = self.threads.get_mut(&tid) {
-            thread.holds += 1;
+            thread.holds += u64::from(closed.hold.extent == Extent::Whole);
             thread.giving_way = Some(GivingWay::new((id, now), closed.hold.request, closed.stack, limits));
         }
         self.set_outside(tid);
     }
 
-    fn list_if_long(&mut self, id: LockId, closed: &Closed) {
+    pub(super) fn list_if_long(&mut self, id: LockId, closed: &Closed) {
         let Closed { hold, length, stack } = closed;
         if *length < self.options.long_hold {
             return;

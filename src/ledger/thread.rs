@@ -9,6 +9,7 @@ use crate::{
     ledger::{
         giving_way::{Contention, GivingWay},
         run_delay::{RunDelayAccount, Sleeps},
+        windows::Extent,
     },
     model::{
         event::{OffCpu, SeenCpu},
@@ -37,6 +38,7 @@ pub(super) enum Relation {
 pub(super) struct Wait {
     pub(super) lock: LockId,
     pub(super) began: MonoNanos,
+    pub(super) extent: Extent,
     /// Parts charged so far.
     pub(super) queued: Nanos,
     pub(super) handoff: Nanos,
@@ -115,6 +117,9 @@ pub(super) struct ThreadAccount {
     pub(super) forced_releases: u64,
     /// Time on a CPU, as far as it is known.
     pub(super) ran: Nanos,
+    /// Time runnable without a CPU since it was first read, and what was read last.
+    pub(super) delayed: Nanos,
+    delay_read: Option<Nanos>,
     /// The time since a release that may turn out to have been forced.
     pub(super) giving_way: Option<GivingWay>,
     /// Stacks of ticks, by the state they fell in.
@@ -151,6 +156,8 @@ impl ThreadAccount {
             waits: 0,
             forced_releases: 0,
             ran: Nanos::ZERO,
+            delayed: Nanos::ZERO,
+            delay_read: None,
             giving_way: None,
             ticks: FxHashMap::default(),
             waited_at: FxHashMap::default(),
@@ -202,6 +209,11 @@ impl ThreadAccount {
             states.add(state, self.times.get(state).saturating_sub(before));
         }
         states
+    }
+
+    /// Time inside and outside whose CPU part awaits the next switch.
+    pub(super) fn unresolved(&self) -> [Nanos; 2] {
+        [self.unresolved.inside, self.unresolved.outside]
     }
 
     fn pass_time(&mut self, at: MonoNanos) -> Nanos {
@@ -287,6 +299,8 @@ impl ThreadAccount {
     /// The kernel's cumulative count of time runnable without a CPU: what exceeds the preemptions seen was wake-up
     /// latency at the end of sleeps, and moves from blocked to preempted.
     pub(super) fn on_run_delay(&mut self, cumulative: Nanos) {
+        let read = self.delay_read.replace(cumulative).unwrap_or(cumulative);
+        self.delayed += cumulative.saturating_sub(read);
         let suspended = self.giving_way.as_mut().map(GivingWay::take_sleeps).unwrap_or_default();
         let latency = self.run_delay.on_reading(cumulative, suspended);
         self.times.shift(State::HeldBlocked, State::HeldPreempted, latency.held);
@@ -315,6 +329,7 @@ impl ThreadAccount {
         Wait {
             lock: giving_way.lock,
             began: giving_way.since,
+            extent: Extent::Whole,
             queued: giving_way.waiting.get(State::WaitQueued),
             handoff: giving_way.waiting.get(State::WaitHandoff),
             seen: lock,
@@ -334,8 +349,8 @@ impl ThreadAccount {
     }
 
     /// The account of the wait that ends now goes to the stack that was read during it, if it was.
-    pub(super) fn close_wait(&mut self, wait: Wait, ended: MonoNanos) {
-        self.waits += 1;
+    pub(super) fn close_wait(&mut self, wait: Wait, ended: MonoNanos, extent: Extent) {
+        self.waits += u64::from(extent == Extent::Whole);
         let Some((stack, _)) = wait.stack.filter(|(_, read_until)| *read_until <= ended) else {
             return;
         };

@@ -12,6 +12,7 @@ pub mod limits;
 pub mod lineage;
 mod machine;
 pub mod open;
+pub mod own_cpu;
 pub mod record;
 pub mod ring;
 pub mod sampling;

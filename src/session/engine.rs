@@ -1,6 +1,6 @@
 //! The crank: drain every source, order the events, book them, read stacks; again until told to end.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use crate::{
     ledger::{Attribution, GivingWayLimits, Ledger, LedgerOptions, LockStart},
@@ -15,7 +15,8 @@ use crate::{
         sampler::{Activity, Sampler, Scene},
         stacks::{SharedStacks, no_stack},
     },
-    source::{Source, Tally, calls::SharedTranslator, order::Merger},
+    source::{Pausing, Source, Tally, calls::SharedTranslator, order::Merger},
+    target::lock::LockSeat,
 };
 
 /// Computing: two system calls, a wake-up's way back through libc, and two hits of uprobes. A step: a wake-up, two mutexes
@@ -121,17 +122,44 @@ impl Engine {
         }
     }
 
-    /// Rests until the next turn is due, or something wants to be looked at at once.
-    pub(super) fn rest(&self) {
+    /// Rests until the next turn is due, at the latest in `due`, or something wants to be looked at at once.
+    pub(super) fn rest(&self, due: Option<Nanos>) {
         let alarms: Vec<_> = self.sources.iter().flat_map(|source| source.alarms()).collect();
-        alarm::rest(&alarms, self.pause());
+        alarm::rest(&alarms, self.pause(due));
     }
 
-    fn pause(&self) -> Duration {
-        let until_tick =
-            self.sampler.as_ref().map(|sampler| Duration::from_nanos(sampler.until_next_tick().as_nanos()));
+    fn pause(&self, due: Option<Nanos>) -> Duration {
+        let until_tick = self.sampler.as_ref().map(Sampler::until_next_tick);
         let pace = if self.quiet < QUIET_TURNS { PACE } else { QUIET_PACE };
-        until_tick.unwrap_or(pace).min(pace)
+        let due = [until_tick, due].into_iter().flatten().map(|time| Duration::from_nanos(time.as_nanos()));
+        due.fold(pace, Duration::min)
+    }
+
+    /// The locks found so far.
+    pub(super) fn seats(&self) -> Vec<(LockId, LockSeat)> {
+        (0..).map(LockId::from_index).zip(self.translator.borrow().seats().iter().cloned()).collect()
+    }
+
+    /// Has the sources take no lock events from now on; says whether any can do that.
+    pub(super) fn pause_sources(&mut self) -> Pausing {
+        let answers = self.sources.iter_mut().map(|source| source.pause()).collect::<Vec<_>>();
+        if answers.contains(&Pausing::Paused) { Pausing::Paused } else { Pausing::Unable }
+    }
+
+    /// Has them take lock events again.
+    pub(super) fn resume_sources(&mut self) -> io::Result<()> {
+        let waited = self.translator.borrow_mut().forget_waits();
+        self.sources.iter_mut().try_for_each(|source| source.resume(&waited))
+    }
+
+    /// The time that the target has spent in probes so far; `None` when that is not measured.
+    pub(super) fn spent(&self) -> Option<Nanos> {
+        self.tally().cost()
+    }
+
+    /// How long the threads alive have run so far, and how long they were runnable without a CPU.
+    pub(super) fn ran_and_delayed(&self) -> (Nanos, Nanos) {
+        self.ledger.ran_and_delayed()
     }
 
     /// Time since the recording began, threads alive, lock events so far: for the progress line.
@@ -197,6 +225,8 @@ impl Engine {
         for tally in self.sources.iter().map(|source| source.tally()) {
             total.lock_events += tally.lock_events;
             total.unmatched += tally.unmatched;
+            total.counted += tally.counted;
+            total.cost_per_count = total.cost_per_count.or(tally.cost_per_count);
             total.cost_per_event = total.cost_per_event.or(tally.cost_per_event);
             let costs = [total.cost_of_stacks, tally.cost_of_stacks].into_iter().flatten();
             total.cost_of_stacks = costs.reduce(|one, other| one + other);

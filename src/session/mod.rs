@@ -4,10 +4,13 @@
 //! program under observation, [`attach`] observes one that is running.
 
 pub mod attach;
+mod budget;
+mod delay;
 mod detail;
 mod engine;
 pub mod error;
 mod finder;
+mod governor;
 mod intervals;
 mod joiner;
 mod namer;

@@ -7,12 +7,13 @@ use crate::{
     model::{
         event::{Event, SeenCpu, SeenRelation, Sighting, What},
         ids::Tid,
-        profile::{Backend, Profile},
+        profile::{Backend, Overhead, Profile},
         time::{MonoNanos, Nanos},
     },
     perf::clock,
     session::{
         engine::{Engine, Parts},
+        governor::Governor,
         intervals::SwitchIntervals,
         joiner::SharedJoiner,
         options::{FrameDetail, RecordOptions},
@@ -45,6 +46,7 @@ pub(super) struct Recording {
     backend: Backend,
     joiner: Option<SharedJoiner>,
     intervals: SwitchIntervals,
+    governor: Governor,
     notes: Vec<String>,
     started: MonoNanos,
     duration: Option<Duration>,
@@ -75,9 +77,10 @@ impl Recording {
         let sampler = sampler(&target, (options.rate, beginning.readings, joiner.clone()), &mut notes);
         let long_hold = nanos(options.long_hold);
         let intervals = SwitchIntervals::of(ProcessMemory::open(target.pid).ok(), Rc::clone(&translator));
+        let governor = Governor::new(options.budget, &target, clock::now());
         let engine = Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start, long_hold });
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
-        Self { engine, progress, target, backend, joiner, intervals, notes, started: start, duration }
+        Self { engine, progress, target, backend, joiner, intervals, governor, notes, started: start, duration }
     }
 
     pub(super) fn engine(&mut self) -> &mut Engine {
@@ -87,6 +90,7 @@ impl Recording {
     /// One turn: take what there is, book it, read stacks.
     pub(super) fn turn(&mut self) {
         self.engine.turn(self.limit());
+        self.governor.look(&mut self.engine);
         self.intervals.look();
         let (elapsed, threads, lock_events) = self.engine.progress();
         self.progress.show(elapsed, threads, lock_events);
@@ -94,7 +98,7 @@ impl Recording {
 
     /// Rests until something is due.
     pub(super) fn pause(&self) {
-        self.engine.rest();
+        self.engine.rest(self.governor.until_next());
     }
 
     /// Whether the wanted duration is over.
@@ -115,10 +119,11 @@ impl Recording {
             End::Now => self.engine.finish_at(limit.map_or_else(clock::now, |limit| limit.min(clock::now()))),
         };
         self.progress.end();
-        let mut notes = self.notes;
+        let (mut overhead, mut notes) = (Overhead::default(), self.notes);
+        self.governor.finish(&mut overhead, &mut notes);
         notes.extend(self.joiner.as_ref().and_then(|joiner| joiner.borrow().tally().words()));
         let frames = if self.joiner.is_some() { FrameDetail::ScriptAndNative } else { FrameDetail::Script };
-        let mut profile = summary::profile(recorded, &self.target, (self.backend, frames), notes);
+        let mut profile = summary::profile(recorded, &self.target, (self.backend, frames), overhead, notes);
         self.intervals.enter(&mut profile.locks);
         profile
     }

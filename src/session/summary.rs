@@ -1,16 +1,12 @@
 //! From what was recorded to the profile: the ledger's numbers, the target's name, and notes on how they came about.
 
 use crate::{
-    model::{
-        profile::{Backend, Profile, Quality},
-        time::Nanos,
-    },
+    model::profile::{Backend, Overhead, Profile, Quality},
     session::{
         detail::{self, Collections},
         engine::Recorded,
         options::FrameDetail,
     },
-    source::Tally,
     target::discover::Target,
 };
 
@@ -19,6 +15,7 @@ pub(super) fn profile(
     recorded: Recorded,
     target: &Target,
     (backend, frames): (Backend, FrameDetail),
+    overhead: Overhead,
     mut notes: Vec<String>,
 ) -> Profile {
     let Recorded { attribution, stacks, tally, late } = recorded;
@@ -37,7 +34,8 @@ pub(super) fn profile(
         unknown: attribution.unknown,
         stack_samples: attribution.tally.stack_samples,
         stack_failures: attribution.tally.stack_failures,
-        probe_cost: cost(tally),
+        overhead,
+        probe_cost: tally.cost(),
         invariants_broken: attribution.invariants_broken,
         notes,
     };
@@ -45,7 +43,7 @@ pub(super) fn profile(
         target: summary,
         window: attribution.window,
         backend,
-        exact: true,
+        exact: attribution.estimates.is_none(),
         native: frames == FrameDetail::ScriptAndNative,
         locks: attribution.locks,
         threads: attribution.threads,
@@ -53,7 +51,7 @@ pub(super) fn profile(
         hold_sites: attribution.hold_sites,
         long_hold_threshold: attribution.long_hold_threshold,
         long_holds: attribution.long_holds,
-        estimates: None,
+        estimates: attribution.estimates,
         quality,
         stacks,
     };
@@ -61,10 +59,4 @@ pub(super) fn profile(
     let collections = if backend == Backend::Preload { Collections::Unnoted } else { Collections::Noted };
     detail::complete(&mut profile, collections);
     profile
-}
-
-/// What events and stacks have cost the target; unknown if either is.
-fn cost(tally: Tally) -> Option<Nanos> {
-    let events = tally.cost_per_event?.as_nanos().saturating_mul(tally.lock_events);
-    Some(Nanos::from_nanos(events.saturating_add(tally.cost_of_stacks?.as_nanos())))
 }

@@ -118,6 +118,11 @@ impl Translator {
         self.refresh();
     }
 
+    /// Forgets who waits, since what they did meanwhile has not been seen; returns them.
+    pub fn forget_waits(&mut self) -> Vec<Tid> {
+        self.in_timed_wait.drain().map(|(tid, _)| tid).collect()
+    }
+
     /// The locks found so far, in the order of their ids.
     pub fn seats(&self) -> &[LockSeat] {
         &self.seats

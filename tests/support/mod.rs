@@ -252,6 +252,7 @@ fn lock(threads: &[ThreadProfile], blame: &[Blame], sites: &[HoldSite]) -> LockP
             forced: threads.iter().map(|thread| thread.forced_releases).sum::<u64>() - seen.forced,
         },
         hold_spread: Spread { p50: micros(62), p90: micros(340), p99: micros(5_080), max: micros(48_700) },
+        counted: None,
         wait_spread: Spread { p50: micros(101), p90: micros(5_060), p99: micros(10_120), max: micros(52_300) },
     }
 }

@@ -13,7 +13,7 @@ mod newcomers;
 mod programs;
 mod record;
 
-use std::{fmt, num::NonZeroU32};
+use std::{fmt, io, num::NonZeroU32};
 
 use crate::{
     bpf::ring::{Reading, Ring},
@@ -28,7 +28,7 @@ use crate::{
     },
     perf::{limits::online_cpus, sampling::Taken, stream::threads_of},
     source::{
-        Source, Tally,
+        Pausing, Source, Tally,
         bpf::{
             config::Config,
             error::BpfSourceError,
@@ -286,11 +286,27 @@ impl Source for BpfSource {
                 _ => {}
             }
         }
+        self.tally.cost_of_stacks = self.programs.spent().ok().or(self.tally.cost_of_stacks);
         let _refused = self.programs.enter_locks(self.translator.borrow().seats());
         if let Some(newcomers) = &mut self.newcomers {
             newcomers.introduce(&self.programs, now);
         }
         watermark.min(self.read_until)
+    }
+
+    fn pause(&mut self) -> Pausing {
+        if self.newcomers.is_some() {
+            return Pausing::Unable;
+        }
+        self.programs.leave_sites();
+        Pausing::Paused
+    }
+
+    fn resume(&mut self, waited: &[Tid]) -> io::Result<()> {
+        if self.newcomers.is_none() {
+            self.programs.return_to_sites(waited).map_err(io::Error::other)?;
+        }
+        Ok(())
     }
 
     fn finish(&mut self, out: &mut Vec<Event>) {

@@ -1,0 +1,143 @@
+//! Carries out what the pacer orders: opens and closes windows, and looks at all threads when one begins.
+
+use crate::{
+    model::{
+        event::{Event, SeenRelation, Sighting, What, WindowStep},
+        ids::Tid,
+        profile::Overhead,
+        time::{MonoNanos, Nanos},
+    },
+    perf::{clock, own_cpu},
+    session::{
+        budget::{Order, Pacer},
+        delay::Delay,
+        engine::Engine,
+        options::Budget,
+    },
+    source::Pausing,
+    target::{discover::Target, memory::ProcessMemory},
+};
+
+/// Keeps a recording within its budget.
+#[derive(Debug)]
+pub(super) struct Governor {
+    budget: Budget,
+    pacer: Option<Pacer>,
+    target: Target,
+    memory: Option<ProcessMemory>,
+    /// Whether lock events are being taken.
+    taking: Taking,
+    delay: Delay,
+    notes: Vec<String>,
+}
+
+/// What is being done about lock events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taking {
+    /// All of them, and no other choice has been tried.
+    All,
+    /// Those in windows, of which one is under way.
+    Within,
+    /// Those in windows, of which none is under way.
+    Outside,
+    /// All, since the source cannot pause; or none any more, since it could not go on.
+    Fixed,
+}
+
+impl Governor {
+    pub(super) fn new(budget: Budget, target: &Target, start: MonoNanos) -> Self {
+        let pacer = match budget {
+            Budget::Unlimited => None,
+            // The time is as good as any number: it only must not be the same in every run.
+            Budget::Millionths(part) => Some(Pacer::new(f64::from(part) / 1e6, start, clock::now().as_nanos())),
+        };
+        // A target without memory has just ended.
+        let memory = ProcessMemory::open(target.pid).ok();
+        Self { budget, pacer, target: target.clone(), memory, taking: Taking::All, delay: Delay::since(start), notes: Vec::new() }
+    }
+
+    /// Does what is due.
+    pub(super) fn look(&mut self, engine: &mut Engine) {
+        let Some(spent) = engine.spent() else { return };
+        let spent = self.delay.caused_by(spent, (clock::now(), engine.ran_and_delayed()));
+        while self.taking != Taking::Fixed
+            && let Some(order) = self.pacer.as_mut().and_then(|pacer| pacer.order(clock::now(), spent))
+        {
+            match order {
+                Order::BeginCell => self.tell(engine, WindowStep::Cell),
+                Order::Open => self.open(engine),
+                Order::Close => self.close(engine),
+            }
+        }
+    }
+
+    /// How long until something is due.
+    pub(super) fn until_next(&self) -> Option<Nanos> {
+        let pacer = self.pacer.as_ref().filter(|_| self.taking != Taking::Fixed)?;
+        pacer.until_next(clock::now())
+    }
+
+    /// What is to be said about it in the end.
+    pub(super) fn finish(self, overhead: &mut Overhead, notes: &mut Vec<String>) {
+        overhead.budget = match self.budget {
+            Budget::Unlimited => None,
+            Budget::Millionths(part) => Some(part),
+        };
+        overhead.own_cpu = own_cpu::used();
+        notes.extend(self.notes);
+    }
+
+    fn tell(&self, engine: &mut Engine, step: WindowStep) {
+        engine.add([self.event(What::Window(step))]);
+    }
+
+    fn event(&self, what: What) -> Event {
+        Event { at: clock::now(), tid: self.target.pid.main_thread(), what }
+    }
+
+    fn close(&mut self, engine: &mut Engine) {
+        let ended = self.event(What::Window(WindowStep::Ended));
+        match engine.pause_sources() {
+            Pausing::Paused => {
+                self.taking = Taking::Outside;
+                engine.add([ended]);
+            }
+            Pausing::Unable => {
+                self.taking = Taking::Fixed;
+                self.notes.push(
+                    "events cost more than --max-overhead allows, but this way of taking them cannot pause".to_owned(),
+                );
+            }
+        }
+    }
+
+    fn open(&mut self, engine: &mut Engine) {
+        let armed = self.event(What::Window(WindowStep::Armed));
+        if let Err(why) = engine.resume_sources() {
+            self.taking = Taking::Fixed;
+            self.notes.push(format!("after a pause lock events could not be taken again: {why}"));
+            return;
+        }
+        self.taking = Taking::Within;
+        engine.add([armed]);
+        self.look_at_threads(engine);
+        self.tell(engine, WindowStep::Began);
+    }
+
+    /// Whatever happens since events are taken again is newer than what is seen, and wins.
+    fn look_at_threads(&self, engine: &mut Engine) {
+        let Some(memory) = &self.memory else { return };
+        let (seen, free) = self.target.glance(memory, &engine.seats());
+        let at = clock::now();
+        let sighting = |(tid, sighting): (Tid, Sighting)| {
+            // Where a thread is with respect to the CPUs has been known all the while.
+            Event { at, tid, what: What::Seen(Sighting { cpu: None, ..sighting }) }
+        };
+        // An owner first: whoever waits for it is charged to it.
+        let (owners, others): (Vec<_>, Vec<_>) =
+            seen.into_iter().partition(|(_, seen)| matches!(seen.relation, Some(SeenRelation::Inside(_))));
+        engine.add(owners.into_iter().chain(others).map(sighting));
+        let tid = self.target.pid.main_thread();
+        engine.add(free.into_iter().map(|lock| Event { at, tid, what: What::SeenFree(lock) }));
+    }
+}
