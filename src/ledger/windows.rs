@@ -64,7 +64,7 @@ pub(super) struct Windows {
     ended: u64,
     /// Cells of which a part was observed.
     cells: u64,
-    /// Since when the present window or certain stretch has been observed.
+    /// Since when everything has been observed; `None` while nothing is.
     since: Option<MonoNanos>,
     observed: Nanos,
     threads: FxHashMap<Tid, Account<OF_THREAD>>,
@@ -174,9 +174,7 @@ impl<const N: usize> Account<N> {
             return;
         }
         for (parts, amount) in self.parts.iter_mut().zip(amounts) {
-            let amount = u128::from(u64::try_from(amount).unwrap_or(0));
-            let scaled = amount * u128::from(length.as_nanos()) / u128::from(known.as_nanos());
-            parts.add(length, u64::try_from(scaled).unwrap_or(u64::MAX));
+            parts.add_sampled(length, known, u64::try_from(amount).unwrap_or(0));
         }
     }
 
@@ -185,13 +183,13 @@ impl<const N: usize> Account<N> {
         self.unknown.share_of(self.seen) <= MOST_UNKNOWN
     }
 
-    fn time(&self, index: usize, whole: Nanos) -> Option<Estimate<Nanos>> {
+    fn time(&self, index: usize, whole: Nanos, of_rest: fn(&Parts, Nanos) -> Option<Estimate<Nanos>>) -> Option<Estimate<Nanos>> {
         let rest = whole.saturating_sub(self.certain);
         let exact = Nanos::from_nanos(u64::try_from(self.exact[index]).unwrap_or(0));
         if rest == Nanos::ZERO {
             return Some(Estimate { value: exact, low: exact, high: exact });
         }
-        let Estimate { value, low, high } = self.parts[index].time_in(rest)?;
+        let Estimate { value, low, high } = of_rest(&self.parts[index], rest)?;
         Some(Estimate { value: exact + value, low: exact + low, high: exact + high })
     }
 
@@ -218,14 +216,14 @@ impl Account<OF_THREAD> {
 
     fn classes(&self, lifetime: Nanos) -> Vec<ClassEstimate> {
         let of = |(index, class): (usize, &StateClass)| {
-            Some(ClassEstimate { class: *class, time: self.time(STATES + index, lifetime)? })
+            Some(ClassEstimate { class: *class, time: self.time(STATES + index, lifetime, Parts::time_in)? })
         };
         CLASSES.iter().enumerate().filter_map(of).collect()
     }
 
     fn states(&self, lifetime: Nanos) -> Vec<StateEstimate> {
         let of = |(index, state): (usize, &State)| {
-            Some(StateEstimate { state: *state, time: self.time(index, lifetime)? })
+            Some(StateEstimate { state: *state, time: self.time(index, lifetime, Parts::time_in)? })
         };
         State::ALL.iter().take(STATES).enumerate().filter_map(of).collect()
     }
@@ -291,15 +289,17 @@ impl Windows {
     }
 
     /// The first cell begins: all that was before is exact.
-    fn begin_cells(&mut self) {
+    fn begin_cells(&mut self, start: MonoNanos) {
         for account in self.threads.values_mut() {
             account.certain = account.last.seen;
             account.cell_seen = account.last.seen;
             account.exact = std::mem::take(&mut account.in_cell).amounts;
         }
         self.all.exact = std::mem::take(&mut self.all.in_cell).amounts;
+        self.since = Some(start);
         self.all.certain = self.threads.values().map(|account| account.certain).sum();
         for account in self.locks.values_mut() {
+            account.born = Nanos::ZERO;
             account.certain = account.last.seen;
             account.exact = std::mem::take(&mut account.in_cell).amounts;
         }
@@ -314,7 +314,7 @@ impl Account<OF_LOCK> {
 
     fn estimate(&self, lock: LockId, whole: Nanos) -> LockEstimate {
         let whole = whole.saturating_sub(self.born);
-        let (time, count) = (|index| self.time(index, whole), |index| self.count(index, whole));
+        let (time, count) = (|index| self.time(index, whole, Parts::time_in), |index| self.count(index, whole));
         let nothing = LockEstimate { lock, held: None, contended: None, waited: None, holds: None, waits: None };
         if !self.is_estimable() {
             return nothing;
@@ -322,12 +322,7 @@ impl Account<OF_LOCK> {
         LockEstimate {
             held: time(0),
             contended: time(1),
-            // Several may wait at once: no share of the time.
-            waited: self.count(2, whole).map(|waited| Estimate {
-                value: Nanos::from_nanos(waited.value),
-                low: Nanos::from_nanos(waited.low),
-                high: Nanos::from_nanos(waited.high),
-            }),
+            waited: self.time(2, whole, Parts::times_in),
             holds: count(3),
             waits: count(4),
             ..nothing
@@ -346,12 +341,7 @@ impl Ledger {
                     Some(_) => windows.close_cell(now),
                     None => self.begin_cells(),
                 }
-                let windows = &mut self.windows;
-                windows.cell = Some(now);
-                // Nothing is observed twice.
-                if let Some(since) = windows.since.replace(now).filter(|_| windows.phase == Phase::Within) {
-                    windows.observed += now.saturating_since(since);
-                }
+                self.windows.cell = Some(now);
             }
             WindowStep::Armed => windows.phase = Phase::Armed,
             WindowStep::Began => (windows.phase, windows.since) = (Phase::Within, Some(now)),
@@ -406,7 +396,7 @@ impl Ledger {
     }
 
     fn begin_cells(&mut self) {
-        self.windows.begin_cells();
+        self.windows.begin_cells(self.options.start);
         let all = &mut self.windows.all;
         all.certain += self.ended.lifetimes();
         for (sum, amount) in all.exact.iter_mut().zip(amounts(|state| self.ended.time_in(state), [Nanos::ZERO; 2])) {

@@ -218,3 +218,6 @@ fn wide(number: u64) -> f64 {
 fn whole(number: f64) -> u64 {
     number.ceil() as u64
 }
+
+#[cfg(test)]
+mod tests;
