@@ -11,6 +11,7 @@ use crate::{
     },
     model::{
         estimate::Estimates,
+        event::CountedSteps,
         ids::Tid,
         profile::{Blame, HoldSite, LockProfile, LongHold, StackTime, ThreadProfile},
         stack::StackId,
@@ -171,7 +172,9 @@ fn lock_profile(lock: LockAccount) -> LockProfile {
         forced_releases: lock.forced_releases,
         long_holds: lock.long_holds,
         unseen: lock.book.unseen,
-        counted: lock.counted,
+        counted: lock
+            .counted
+            .map(|counted| CountedSteps { holds: counted.holds + lock.acquired, waits: counted.waits + lock.wanted }),
         hold_spread: lock.hold_lengths.spread(),
         wait_spread: lock.wait_lengths.spread(),
     }

@@ -37,6 +37,8 @@ pub(super) struct LockAccount {
     pub(super) last_step: Option<LastStep>,
     pub(super) charged_until: MonoNanos,
     pub(super) ownerships: Ownerships,
+    /// What probes have taken of these times.
+    pub(super) probed: Probed,
     pub(super) contended: Nanos,
     pub(super) handoff: Nanos,
     pub(super) wait_unknown: Nanos,
@@ -54,6 +56,14 @@ pub(super) struct LockAccount {
     pub(super) long_holds: u64,
     pub(super) hold_lengths: Durations,
     pub(super) wait_lengths: Durations,
+}
+
+/// Time in probes while the lock was held, while that kept others waiting, and by which waits for it were longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Probed {
+    pub(super) held: Nanos,
+    pub(super) contended: Nanos,
+    pub(super) waited: Nanos,
 }
 
 /// A step with a lock.
@@ -115,6 +125,7 @@ impl LockAccount {
             last_step: None,
             charged_until: start,
             ownerships: Ownerships::default(),
+            probed: Probed::default(),
             contended: Nanos::ZERO,
             handoff: Nanos::ZERO,
             wait_unknown: Nanos::ZERO,
@@ -233,7 +244,6 @@ impl LockAccount {
     }
 
     pub(super) fn add_waiter(&mut self, tid: Tid) {
-        self.wanted += 1;
         self.waiters.push(Waiter { tid, blamed_until: self.ownerships.held });
         if let Owner::Held(hold) = &mut self.owner {
             hold.waiters = hold.waiters.saturating_add(1);

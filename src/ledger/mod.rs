@@ -84,6 +84,8 @@ pub struct Ledger {
     blame: BlameBook,
     long_holds: LongHolds,
     windows: Windows,
+    /// What a probe takes of a thread's time at each step with a lock; zero while that is not known.
+    event_cost: Nanos,
     tally: LedgerTally,
 }
 
@@ -113,6 +115,7 @@ impl Ledger {
             lossy: FxHashSet::default(),
             blame: BlameBook::default(),
             windows: Windows::default(),
+            event_cost: Nanos::ZERO,
             tally: LedgerTally::default(),
         }
     }
@@ -155,6 +158,11 @@ impl Ledger {
             What::Window(step) => self.on_window(*step),
             What::Counted(lock, steps) => self.on_counted(*lock, *steps),
         }
+    }
+
+    /// From now on each step with a lock costs its thread so much; only estimates take it off.
+    pub fn set_event_cost(&mut self, cost: Nanos) {
+        self.event_cost = cost;
     }
 
     /// The time up to which events have been booked.

@@ -31,14 +31,35 @@ impl Ledger {
         self.thread(tid, first_relation);
         self.charge_thread(tid);
         self.lossy.remove(&tid);
+        let before = self.relation(tid);
+        self.note_probe(lock, step);
         match step {
             LockStep::Want => self.on_want(tid, lock),
             LockStep::Acquired => self.on_acquired(tid, lock),
             LockStep::Released => self.on_released(tid, lock),
             LockStep::Yielded => self.on_yielded(tid, lock),
         }
-        let ran = self.threads.get(&tid).map_or(Nanos::ZERO, |thread| thread.ran);
+        let half = Nanos::from_nanos(self.event_cost.as_nanos() / 2);
+        let mut ran = Nanos::ZERO;
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.note_probe(before, half);
+            ran = thread.ran;
+        }
         self.lock(lock).last_step = Some(LastStep { by: tid, ran });
+    }
+
+    /// What the probe has taken of the lock's time: a hold has half of one at its beginning and half of one at its end, and so
+    /// does a wait.
+    fn note_probe(&mut self, id: LockId, step: LockStep) {
+        let cost = self.event_cost;
+        let lock = self.lock(id);
+        lock.ownerships.probed += cost;
+        let waiters = lock.waiters.len();
+        lock.probed.waited += cost.times(waiters);
+        if step == LockStep::Acquired {
+            lock.probed.held += cost;
+            lock.probed.contended += if waiters > 0 { cost } else { Nanos::ZERO };
+        }
     }
 
     fn relation(&self, tid: Tid) -> Relation {
@@ -114,6 +135,7 @@ impl Ledger {
         let account = self.lock(lock);
         giving_way.confirm(account);
         account.add_waiter(tid);
+        account.wanted += 1;
         true
     }
 
@@ -191,6 +213,7 @@ impl Ledger {
         self.charge_lock(lock);
         let account = self.lock(lock);
         account.add_waiter(tid);
+        account.wanted += u64::from(extent == Extent::Whole);
         let seen = account.ownerships;
         let began = self.now;
         if let Some(thread) = self.threads.get_mut(&tid) {

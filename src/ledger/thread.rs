@@ -33,6 +33,21 @@ pub(super) enum Relation {
     Inside(LockId),
 }
 
+/// In sums by class.
+const WAITING: usize = 1;
+
+impl Relation {
+    /// Its place in sums by class: inside, waiting, outside.
+    const fn place(self) -> Option<usize> {
+        match self {
+            Self::Inside(_) => Some(0),
+            Self::Waiting(_) => Some(WAITING),
+            Self::Outside => Some(2),
+            Self::Unknown => None,
+        }
+    }
+}
+
 /// A wait that is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wait {
@@ -75,6 +90,8 @@ pub(super) struct Ownerships {
     pub(super) held: Nanos,
     pub(super) free: Nanos,
     pub(super) unknown: Nanos,
+    /// Time that threads have spent in probes at steps with it.
+    pub(super) probed: Nanos,
 }
 
 impl Ownerships {
@@ -84,6 +101,7 @@ impl Ownerships {
             held: self.held.saturating_sub(earlier.held),
             free: self.free.saturating_sub(earlier.free),
             unknown: self.unknown.saturating_sub(earlier.unknown),
+            probed: self.probed.saturating_sub(earlier.probed),
         }
     }
 }
@@ -117,9 +135,10 @@ pub(super) struct ThreadAccount {
     pub(super) forced_releases: u64,
     /// Time on a CPU, as far as it is known.
     pub(super) ran: Nanos,
-    /// Time runnable without a CPU since it was first read, and what was read last.
+    /// Time runnable without a CPU, as far as it is known whatever the relation.
     pub(super) delayed: Nanos,
-    delay_read: Option<Nanos>,
+    /// What probes at steps with locks have taken of its time inside, waiting and outside.
+    pub(super) probed: [Nanos; 3],
     /// The time since a release that may turn out to have been forced.
     pub(super) giving_way: Option<GivingWay>,
     /// Stacks of ticks, by the state they fell in.
@@ -157,7 +176,7 @@ impl ThreadAccount {
             forced_releases: 0,
             ran: Nanos::ZERO,
             delayed: Nanos::ZERO,
-            delay_read: None,
+            probed: [Nanos::ZERO; 3],
             giving_way: None,
             ticks: FxHashMap::default(),
             waited_at: FxHashMap::default(),
@@ -188,7 +207,9 @@ impl ThreadAccount {
         let Relation::Waiting(wait) = &mut self.relation else {
             return;
         };
-        let Ownerships { held, free, unknown } = lock.since(std::mem::replace(&mut wait.seen, lock));
+        let Ownerships { held, free, unknown, probed } = lock.since(std::mem::replace(&mut wait.seen, lock));
+        // Whoever waits, waits for probes as well.
+        self.probed[WAITING] += probed;
         wait.queued += held;
         wait.handoff += free;
         for (state, time) in [(State::WaitQueued, held), (State::WaitHandoff, free), (State::Unknown, unknown)] {
@@ -216,11 +237,23 @@ impl ThreadAccount {
         [self.unresolved.inside, self.unresolved.outside]
     }
 
+    /// A probe has taken `half` before a step and as much after it, which ended this relation.
+    pub(super) fn note_probe(&mut self, before: Relation, half: Nanos) {
+        let parts = [before, self.relation].map(Relation::place);
+        // Within one wait the lock's account tells.
+        if parts != [Some(WAITING); 2] {
+            parts.into_iter().flatten().for_each(|place| self.probed[place] += half);
+        }
+    }
+
     fn pass_time(&mut self, at: MonoNanos) -> Nanos {
         let time = at.saturating_since(self.charged_until);
         self.charged_until = self.charged_until.max(at);
         match self.cpu {
-            Cpu::Off(_) => self.run_delay.stay_off(time),
+            Cpu::Off(why) => {
+                self.run_delay.stay_off(time);
+                self.delayed += if why == OffCpu::Preempted { time } else { Nanos::ZERO };
+            }
             Cpu::Running | Cpu::Unresolved(_) => self.ran += time,
             Cpu::Lost => {}
         }
@@ -299,10 +332,9 @@ impl ThreadAccount {
     /// The kernel's cumulative count of time runnable without a CPU: what exceeds the preemptions seen was wake-up
     /// latency at the end of sleeps, and moves from blocked to preempted.
     pub(super) fn on_run_delay(&mut self, cumulative: Nanos) {
-        let read = self.delay_read.replace(cumulative).unwrap_or(cumulative);
-        self.delayed += cumulative.saturating_sub(read);
         let suspended = self.giving_way.as_mut().map(GivingWay::take_sleeps).unwrap_or_default();
         let latency = self.run_delay.on_reading(cumulative, suspended);
+        self.delayed += latency.held + latency.outside + latency.giving_way;
         self.times.shift(State::HeldBlocked, State::HeldPreempted, latency.held);
         self.times.shift(State::OutsideBlocked, State::OutsidePreempted, latency.outside + latency.giving_way);
         if let Some(giving_way) = &mut self.giving_way {

@@ -39,6 +39,11 @@ const OF_THREAD: usize = STATES + CLASSES.len();
 const OF_LOCK: usize = 5;
 /// Of a thread of which more of the observed time is unknown than this, nothing is estimated.
 const MOST_UNKNOWN: f64 = 0.2;
+/// What an event may cost, as a share of what was measured on the machine, that first: in the program caches are as full of other
+/// things as they are.
+const COSTS: [f64; 3] = [1.0, 0.85, 1.15];
+/// At least one part of so many of the time that was observed was the program's own.
+const LEAST_LEFT: i64 = 20;
 /// Threads that have ended and lived longest, of which estimates are kept one by one.
 const MOST_ENDED: usize = 5000;
 
@@ -81,6 +86,9 @@ struct Reading<const N: usize> {
     seen: Nanos,
     /// How much of that is unknown.
     unknown: Nanos,
+    /// What probes have taken of each amount, and of the time.
+    probed: [i64; N],
+    probed_seen: i64,
 }
 
 /// What has come together of one thread or lock, or of all threads.
@@ -95,7 +103,7 @@ struct Account<const N: usize> {
     exact: [i64; N],
     certain: Nanos,
     /// The cells of which a part was observed.
-    parts: [Parts; N],
+    parts: [[Parts; N]; COSTS.len()],
     /// Time in windows, and how much of that is unknown.
     seen: Nanos,
     unknown: Nanos,
@@ -105,28 +113,47 @@ struct Account<const N: usize> {
 
 impl<const N: usize> Default for Reading<N> {
     fn default() -> Self {
-        Self { amounts: [0; N], seen: Nanos::ZERO, unknown: Nanos::ZERO }
+        Self { amounts: [0; N], seen: Nanos::ZERO, unknown: Nanos::ZERO, probed: [0; N], probed_seen: 0 }
     }
 }
 
 impl<const N: usize> Reading<N> {
     fn add(&mut self, other: &Self) {
-        self.add_amounts(other);
+        self.amounts = combined(self.amounts, other.amounts, |sum, more| sum + more);
+        self.probed = combined(self.probed, other.probed, |sum, more| sum + more);
+        self.probed_seen += other.probed_seen;
         self.seen += other.seen;
         self.unknown += other.unknown;
     }
 
-    fn add_amounts(&mut self, other: &Self) {
-        self.amounts.iter_mut().zip(other.amounts).for_each(|(sum, amount)| *sum += amount);
+    fn since(&self, earlier: &Self) -> Self {
+        Self {
+            amounts: combined(self.amounts, earlier.amounts, |now, before| now - before),
+            probed: combined(self.probed, earlier.probed, |now, before| now - before),
+            probed_seen: self.probed_seen - earlier.probed_seen,
+            seen: self.seen.saturating_sub(earlier.seen),
+            unknown: self.unknown.saturating_sub(earlier.unknown),
+        }
     }
 
-    fn since(&self, earlier: &Self) -> Self {
-        let mut amounts = self.amounts;
-        amounts.iter_mut().zip(earlier.amounts).for_each(|(now, before)| *now -= before);
-        let (seen, unknown) =
-            (self.seen.saturating_sub(earlier.seen), self.unknown.saturating_sub(earlier.unknown));
-        Self { amounts, seen, unknown }
+    /// The amounts, and the known time, without `share` of what probes have taken by measure.
+    fn without_probes(&self, share: f64) -> ([u64; N], Nanos) {
+        let known = self.seen.saturating_sub(self.unknown);
+        // Where probes have taken nearly all, nothing can be told.
+        let left = (signed(known) - part(self.probed_seen, share)).max(signed(known) / LEAST_LEFT);
+        let without = |amount, probed| amount - part(probed, share);
+        let amounts = combined(self.amounts, self.probed, without).map(|amount| u64::try_from(amount).unwrap_or(0));
+        (amounts, Nanos::from_nanos(u64::try_from(left).unwrap_or(0)))
     }
+}
+
+fn combined<const N: usize>(one: [i64; N], other: [i64; N], with: impl Fn(i64, i64) -> i64) -> [i64; N] {
+    std::array::from_fn(|index| with(one[index], other[index]))
+}
+
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a cost is known to some percent")]
+fn part(whole: i64, share: f64) -> i64 {
+    (whole as f64 * share) as i64
 }
 
 impl<const N: usize> Default for Account<N> {
@@ -137,7 +164,7 @@ impl<const N: usize> Default for Account<N> {
             in_cell: Reading::default(),
             exact: [0; N],
             certain: Nanos::ZERO,
-            parts: [Parts::default(); N],
+            parts: [[Parts::default(); N]; COSTS.len()],
             seen: Nanos::ZERO,
             unknown: Nanos::ZERO,
             born: Nanos::ZERO,
@@ -161,20 +188,21 @@ impl<const N: usize> Account<N> {
 
     /// The cell is over, of which this lasted for `length`.
     fn close_cell(&mut self, length: Nanos) {
-        let Reading { amounts, seen, unknown } = std::mem::take(&mut self.in_cell);
+        let in_cell = std::mem::take(&mut self.in_cell);
+        let Reading { amounts, seen, unknown, .. } = in_cell;
         if seen >= length {
-            self.exact.iter_mut().zip(amounts).for_each(|(sum, amount)| *sum += amount);
+            self.exact = combined(self.exact, amounts, |sum, amount| sum + amount);
             self.certain += length;
             return;
         }
         self.seen += seen;
         self.unknown += unknown;
-        let known = seen.saturating_sub(unknown);
-        if known == Nanos::ZERO {
+        if seen <= unknown {
             return;
         }
-        for (parts, amount) in self.parts.iter_mut().zip(amounts) {
-            parts.add_sampled(length, known, u64::try_from(amount).unwrap_or(0));
+        for (share, parts) in COSTS.iter().zip(&mut self.parts) {
+            let (amounts, known) = in_cell.without_probes(*share);
+            parts.iter_mut().zip(amounts).for_each(|(parts, amount)| parts.add_sampled(length, known, amount));
         }
     }
 
@@ -183,13 +211,18 @@ impl<const N: usize> Account<N> {
         self.unknown.share_of(self.seen) <= MOST_UNKNOWN
     }
 
-    fn time(&self, index: usize, whole: Nanos, of_rest: fn(&Parts, Nanos) -> Option<Estimate<Nanos>>) -> Option<Estimate<Nanos>> {
+    fn time(
+        &self,
+        index: usize,
+        whole: Nanos,
+        of_rest: fn(&Parts, Nanos) -> Option<Estimate<Nanos>>,
+    ) -> Option<Estimate<Nanos>> {
         let rest = whole.saturating_sub(self.certain);
         let exact = Nanos::from_nanos(u64::try_from(self.exact[index]).unwrap_or(0));
         if rest == Nanos::ZERO {
             return Some(Estimate { value: exact, low: exact, high: exact });
         }
-        let Estimate { value, low, high } = of_rest(&self.parts[index], rest)?;
+        let Estimate { value, low, high } = self.spanned(index, |parts| of_rest(parts, rest))?;
         Some(Estimate { value: exact + value, low: exact + low, high: exact + high })
     }
 
@@ -199,8 +232,15 @@ impl<const N: usize> Account<N> {
         if rest == Nanos::ZERO {
             return Some(Estimate { value: exact, low: exact, high: exact });
         }
-        let Estimate { value, low, high } = self.parts[index].count_in(rest)?;
+        let Estimate { value, low, high } = self.spanned(index, |parts| parts.count_in(rest))?;
         Some(Estimate { value: exact + value, low: exact + low, high: exact + high })
+    }
+
+    /// The estimate if probes cost what was measured, from the lowest to the highest if they cost a little less or more.
+    fn spanned<T: Ord + Copy>(&self, index: usize, of: impl Fn(&Parts) -> Option<Estimate<T>>) -> Option<Estimate<T>> {
+        let all = self.parts.iter().map(|parts| of(&parts[index])).collect::<Option<Vec<_>>>()?;
+        let (low, high) = (all.iter().map(|one| one.low).min()?, all.iter().map(|one| one.high).max()?);
+        all.first().map(|measured| Estimate { value: measured.value, low, high })
     }
 }
 
@@ -445,14 +485,31 @@ fn reading_of_lock(lock: &LockAccount, seen: Nanos) -> Reading<OF_LOCK> {
     let waited = lock.blamed + lock.handoff + lock.wait_unknown;
     let [held, contended, waited] = [lock.ownerships.held, lock.contended, waited].map(signed);
     let [acquired, wanted] = [lock.acquired, lock.wanted].map(|count| i64::try_from(count).unwrap_or(i64::MAX));
-    Reading { amounts: [held, contended, waited, acquired, wanted], seen, unknown: lock.ownerships.unknown }
+    let probed = [lock.probed.held, lock.probed.contended, lock.probed.waited, Nanos::ZERO, Nanos::ZERO];
+    Reading {
+        amounts: [held, contended, waited, acquired, wanted],
+        seen,
+        unknown: lock.ownerships.unknown,
+        probed: probed.map(signed),
+        probed_seen: signed(lock.ownerships.probed),
+    }
 }
 
 fn reading_of_thread(thread: &ThreadAccount) -> Reading<OF_THREAD> {
+    let [inside, waiting, outside] = thread.probed;
+    // A thread in a probe is on a CPU; whoever waits for it waits in a queue.
+    let probed_in = |state| match state {
+        State::HeldRunning => inside,
+        State::WaitQueued => waiting,
+        State::OutsideRunning => outside,
+        _ => Nanos::ZERO,
+    };
     Reading {
         amounts: amounts(|state| thread.times.get(state), thread.unresolved()),
         seen: thread.charged_until.saturating_since(thread.first_seen),
         unknown: thread.times.get(State::Unknown),
+        probed: amounts(probed_in, [Nanos::ZERO; 2]),
+        probed_seen: thread.probed.into_iter().map(signed).sum(),
     }
 }
 

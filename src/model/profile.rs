@@ -113,8 +113,8 @@ pub struct LockProfile {
     pub long_holds: u64,
     /// The holds during which no stack was seen. With the `hold_sites` of this lock they are all its holds.
     pub unseen: HoldTally,
-    /// Acquisitions and waits that the source only counted, in the time in which it took no events; `None` when it does not
-    /// count, or took all events.
+    /// All acquisitions, and all waits that began, exact though most were only counted; `None` when the source does not count,
+    /// or took all events.
     pub counted: Option<CountedSteps>,
     /// Lengths of holds.
     pub hold_spread: Spread,
@@ -270,8 +270,6 @@ pub struct Quality {
 pub struct Overhead {
     /// The largest part of the elapsed time that probes may take from the target, in millionths; `None`: any.
     pub budget: Option<u32>,
-    /// The time in which every lock event was taken.
-    pub observed: Option<Nanos>,
     /// CPU time of gilscope itself, in another process than the target.
     pub own_cpu: Option<Nanos>,
 }

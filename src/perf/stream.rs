@@ -6,6 +6,7 @@
 
 use std::{fs, io, os::fd::RawFd, thread, time::Duration};
 
+use perf_event::Counter;
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
         error::PerfError,
         limits::{RingSize, allow_more_files},
         lineage::{Lineage, RootId},
-        open::{CodeSampled, Manner, Subject},
+        open::{CodeSampled, Manner, Subject, keeper},
         record::{Body, EventId, Naming, RawRecord, Records},
     },
 };
@@ -71,6 +72,10 @@ pub struct PerfStream {
     watermark: MonoNanos,
     bytes: Vec<u8>,
     samples: Vec<MachineSample>,
+    /// By CPU, what events that are closed have lost.
+    lost: Vec<u64>,
+    /// While probes are removed.
+    keepers: Vec<Counter>,
     malformed: u64,
 }
 
@@ -81,6 +86,18 @@ struct Family {
     lineage: Lineage,
     /// Each with the place of its CPU in [`PerfStream::cpus`].
     events: Vec<(usize, OpenEvent)>,
+    /// Since when there are none any more; records of before may still be waiting.
+    closed: Option<MonoNanos>,
+}
+
+impl Family {
+    fn of(subjects: Vec<(Subject, Option<usize>)>) -> Self {
+        Self { subjects, lineage: Lineage::default(), events: Vec::new(), closed: None }
+    }
+
+    fn is_of_probes(&self) -> bool {
+        self.closed.is_none() && self.subjects.iter().all(|(_, probe)| probe.is_some())
+    }
 }
 
 /// What an event id stands for.
@@ -112,10 +129,14 @@ impl PerfStream {
             watermark: MonoNanos::from_monotonic(0),
             bytes: Vec::new(),
             samples: Vec::new(),
+            lost: Vec::new(),
+            keepers: Vec::new(),
             malformed: 0,
         };
-        let scheduling = (Subject::Scheduling, None);
-        stream.watch_family(std::iter::once(scheduling).chain(probes.iter().map(subject)).collect())?;
+        stream.lost.resize(stream.cpus.len(), 0);
+        // Apart from the probes, which may come and go.
+        stream.watch_family(vec![(Subject::Scheduling, None)])?;
+        stream.add_probes(probes)?;
         Ok(stream)
     }
 
@@ -125,6 +146,24 @@ impl PerfStream {
             return Ok(());
         }
         self.watch_family(probes.iter().map(subject).collect())
+    }
+
+    /// Watches for no hits of probes any more, so that they cost nothing; those until now will be delivered.
+    pub fn remove_probes(&mut self) {
+        let probes = self.families.iter().filter(|family| family.is_of_probes()).flat_map(|family| &family.subjects);
+        // Without them it only takes longer.
+        let keepers: Vec<Counter> = probes.filter_map(|(subject, _)| keeper(*subject).ok()).collect();
+        // Room first, as at the end.
+        self.read_rings();
+        for family in self.families.iter_mut().filter(|family| family.is_of_probes()) {
+            for (place, event) in &mut family.events {
+                self.lost[*place] += event.stop();
+            }
+            family.events.clear();
+            family.closed = Some(clock::now());
+        }
+        self.keepers = keepers;
+        self.read_rings();
     }
 
     /// Looks at what the threads' processors do, once in `period` of each thread's CPU time; see
@@ -163,7 +202,7 @@ impl PerfStream {
     pub fn stop(&mut self, out: &mut Vec<Record>) {
         // Room first: a record of a loss is written only when a later record finds room.
         self.read_rings();
-        let mut lost = vec![0; self.cpus.len()];
+        let mut lost = std::mem::take(&mut self.lost);
         for (place, event) in self.families.iter_mut().flat_map(|family| &mut family.events) {
             lost[*place] += event.stop();
         }
@@ -172,6 +211,7 @@ impl PerfStream {
         self.release(MonoNanos::from_monotonic(u64::MAX));
         out.append(&mut self.ready);
         self.families.clear();
+        self.keepers.clear();
         self.roles.clear();
     }
 
@@ -186,8 +226,7 @@ impl PerfStream {
     }
 
     fn watch_family(&mut self, subjects: Vec<(Subject, Option<usize>)>) -> Result<(), PerfError> {
-        let family = self.families.len();
-        self.families.push(Family { subjects, lineage: Lineage::default(), events: Vec::new() });
+        let family = self.place_for(Family::of(subjects));
         for listing in 0..LISTINGS {
             let listed = threads_of(self.pid)?;
             if listing > 0 {
@@ -206,6 +245,19 @@ impl PerfStream {
             return Err(PerfError::ProcessGone { pid: self.pid });
         }
         Ok(())
+    }
+
+    /// Puts the family where one was that is closed and of which no record is left, or else behind all others.
+    fn place_for(&mut self, new: Family) -> usize {
+        let watermark = self.watermark;
+        let is_over = |family: &Family| family.closed.is_some_and(|closed| closed < watermark);
+        let Some(place) = self.families.iter().position(is_over) else {
+            self.families.push(new);
+            return self.families.len() - 1;
+        };
+        self.roles.retain(|_, role| role.family != place);
+        self.families[place] = new;
+        place
     }
 
     fn open_threads(&mut self, family: usize, tids: &[Tid]) -> Result<(), PerfError> {

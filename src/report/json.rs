@@ -6,6 +6,7 @@ use std::io;
 
 use crate::{
     model::{
+        estimate::{Estimates, Method},
         ids::Tid,
         profile::{
             Blame, HoldSite, HoldTally, LockProfile, LongHold, Profile, Quality, Spread, TargetSummary, ThreadProfile,
@@ -20,6 +21,7 @@ use crate::{
         kind::HoldKind,
         kinds::{KindCost, Kinds},
         matrix::Matrix,
+        scaled::scaled,
         schema,
         verdict::{Finding, findings},
     },
@@ -62,9 +64,9 @@ fn document(profile: &Profile) -> schema::Document<'_> {
             .collect(),
         holds_by_kind: kinds.costs().iter().map(held_for).collect(),
         functions: function_costs(profile).iter().map(function).collect(),
-        findings: findings(profile).into_iter().map(finding).collect(),
+        findings: findings(&scaled(profile)).into_iter().map(finding).collect(),
         estimates: profile.estimates.as_ref().map(estimates::document),
-        quality: quality(&profile.quality),
+        quality: quality(profile),
     }
 }
 
@@ -96,6 +98,7 @@ fn lock(lock: &LockProfile) -> schema::Lock<'_> {
         forced_releases: lock.forced_releases,
         long_holds: lock.long_holds,
         switch_interval_ns: lock.switch_interval.map(Nanos::as_nanos),
+        counted: lock.counted.map(|counted| schema::Counted { holds: counted.holds, waits: counted.waits }),
         unseen: tally(lock.unseen),
         hold_ns: spread(lock.holds, lock.hold_spread),
         wait_ns: spread(lock.waits, lock.wait_spread),
@@ -219,7 +222,8 @@ fn finding(finding: Finding) -> schema::Finding {
     schema::Finding { id, words, remedy, figures: schema::Figures(figures) }
 }
 
-fn quality(quality: &Quality) -> schema::Quality<'_> {
+fn quality(profile: &Profile) -> schema::Quality<'_> {
+    let quality = &profile.quality;
     schema::Quality {
         lost_events: quality.lost_events,
         unmatched_events: quality.unmatched_events,
@@ -227,9 +231,29 @@ fn quality(quality: &Quality) -> schema::Quality<'_> {
         stack_samples: quality.stack_samples,
         stack_failures: quality.stack_failures,
         probe_cost_ns: quality.probe_cost.map(Nanos::as_nanos),
+        overhead: overhead(profile),
         invariants_broken: &quality.invariants_broken,
         notes: &quality.notes,
     }
+}
+
+fn overhead(profile: &Profile) -> schema::Overhead {
+    let Quality { overhead, probe_cost, .. } = &profile.quality;
+    let observed = match &profile.estimates {
+        Some(Estimates { method: Method::Windows, observed, .. }) => Some(*observed),
+        Some(_) => None,
+        None => profile.exact.then_some(profile.window),
+    };
+    schema::Overhead {
+        budget: overhead.budget.map(|part| f64::from(part) / 1e6),
+        share: probe_cost.map(|cost| rounded(cost.share_of(profile.window))),
+        duty: observed.map(|observed| rounded(observed.share_of(profile.window))),
+        own_cpu_ns: overhead.own_cpu.map(Nanos::as_nanos),
+    }
+}
+
+fn rounded(share: f64) -> f64 {
+    (share * 1e6).round() / 1e6
 }
 
 fn known(text: &str) -> Option<&str> {

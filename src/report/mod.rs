@@ -17,6 +17,7 @@ mod kinds;
 mod matrix;
 mod names;
 mod native;
+mod scaled;
 mod schema;
 mod verdict;
 

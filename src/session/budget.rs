@@ -63,6 +63,7 @@ pub(super) struct Pacer {
     cell: Option<Cell>,
     cells: u32,
     open: bool,
+    dearest: f64,
     random: Random,
 }
 
@@ -122,6 +123,7 @@ impl Pacer {
             cell: None,
             cells: 0,
             open: true,
+            dearest: 0.0,
             random: Random(seed),
         }
     }
@@ -141,6 +143,11 @@ impl Pacer {
             self.open = open;
             if open { Order::Open } else { Order::Close }
         })
+    }
+
+    /// The part of the time that taking all events would have taken when it was dearest.
+    pub(super) fn dearest(&self) -> f64 {
+        self.dearest
     }
 
     /// How long until there is something to be done.
@@ -186,7 +193,9 @@ impl Pacer {
         if everything {
             self.costs.clear();
         }
-        self.costs.push_back((observed, wide(self.spent.saturating_sub(before).as_nanos())));
+        let cost = wide(self.spent.saturating_sub(before).as_nanos());
+        self.costs.push_back((observed, cost));
+        self.dearest = self.dearest.max(if observed > 0.0 { cost / observed } else { 0.0 });
         if self.costs.len() > MEMORY {
             self.costs.pop_front();
         }
@@ -194,8 +203,7 @@ impl Pacer {
 
     /// The length of the next cell and of its window.
     fn plan(&self) -> (f64, f64) {
-        let (observed, spent) =
-            self.costs.iter().fold((0.0, 0.0), |(time, cost), part| (time + part.0, cost + part.1));
+        let (observed, spent) = self.costs.iter().fold((0.0, 0.0), |(time, cost), part| (time + part.0, cost + part.1));
         let dear = if observed > 0.0 { spent / observed } else { 0.0 };
         if dear <= CALM * self.budget && self.credit >= 0.0 {
             return (LONGEST_CELL, LONGEST_CELL);

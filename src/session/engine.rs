@@ -208,6 +208,7 @@ impl Engine {
 
     fn book(&mut self, until: MonoNanos) {
         self.declare_locks(LockStart::Free);
+        self.ledger.set_event_cost(self.tally().cost_per_event.unwrap_or_default());
         let ledger = &mut self.ledger;
         self.merger.release(until, |event| ledger.apply(event));
     }

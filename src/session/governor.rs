@@ -28,6 +28,8 @@ pub(super) struct Governor {
     /// Whether lock events are being taken.
     taking: Taking,
     delay: Delay,
+    /// Whether events have ever been left out.
+    closed: bool,
     notes: Vec<String>,
 }
 
@@ -53,7 +55,16 @@ impl Governor {
         };
         // A target without memory has just ended.
         let memory = ProcessMemory::open(target.pid).ok();
-        Self { budget, pacer, target: target.clone(), memory, taking: Taking::All, delay: Delay::since(start), notes: Vec::new() }
+        Self {
+            budget,
+            pacer,
+            target: target.clone(),
+            memory,
+            taking: Taking::All,
+            delay: Delay::since(start),
+            closed: false,
+            notes: Vec::new(),
+        }
     }
 
     /// Does what is due.
@@ -84,6 +95,13 @@ impl Governor {
             Budget::Millionths(part) => Some(part),
         };
         overhead.own_cpu = own_cpu::used();
+        if let (Some(pacer), true) = (&self.pacer, self.closed) {
+            let dear = (pacer.dearest() * 100.0).min(100.0);
+            notes.push(format!(
+                "taking every lock event would have slowed the program by up to {dear:.1} %, so they were taken in windows; \
+                 --max-overhead none takes all of them"
+            ));
+        }
         notes.extend(self.notes);
     }
 
@@ -100,6 +118,7 @@ impl Governor {
         match engine.pause_sources() {
             Pausing::Paused => {
                 self.taking = Taking::Outside;
+                self.closed = true;
                 engine.add([ended]);
             }
             Pausing::Unable => {

@@ -22,6 +22,9 @@ pub(super) fn profile(
     if late > 0 {
         notes.push(format!("{late} events arrived after later ones had been booked; they count as of their arrival"));
     }
+    if attribution.estimates.as_ref().is_some_and(|estimates| estimates.total.is_empty()) {
+        notes.push("too few windows for estimates: what is unknown stays unknown; record for longer".to_owned());
+    }
     let summary = target.summary();
     if summary.free_threaded {
         notes.push(

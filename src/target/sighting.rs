@@ -92,7 +92,8 @@ pub fn glance(
     let owns = |words: LockWords| states.get(&words.last_holder).copied();
     let before: Vec<Option<LockWords>> = locks.iter().map(|(_, seat)| seat.read(memory).ok()).collect();
     let tids = process::threads(pid).unwrap_or_default();
-    let looked: Vec<_> = tids.into_iter().filter_map(|tid| Some((tid, cpu(pid, tid)?, process::pause(pid, tid).ok()))).collect();
+    let looked: Vec<_> =
+        tids.into_iter().filter_map(|tid| Some((tid, cpu(pid, tid)?, process::pause(pid, tid).ok()))).collect();
     let watched: Vec<Watched<'_>> = locks
         .iter()
         .zip(&before)
@@ -116,7 +117,9 @@ pub fn glance(
     };
     let see = |(tid, cpu, pause): (Tid, SeenCpu, Option<Pause>)| {
         let relation = match relation_to(tid, pause, &watched) {
-            None if pause.is_some_and(|pause| !has_mutex(pause, &watched)) && !may_own(tid) => Some(SeenRelation::Outside),
+            None if pause.is_some_and(|pause| !has_mutex(pause, &watched)) && !may_own(tid) => {
+                Some(SeenRelation::Outside)
+            }
             relation => relation,
         };
         (tid, Sighting { relation, cpu: Some(cpu) })

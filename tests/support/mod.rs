@@ -4,8 +4,8 @@
 use gilscope::model::{
     ids::{LockId, Pid, Tid},
     profile::{
-        Backend, Blame, HoldSite, HoldTally, LockProfile, LongHold, Profile, Quality, Spread, StackTime, TargetSummary,
-        ThreadProfile,
+        Backend, Blame, HoldSite, HoldTally, LockProfile, LongHold, Overhead, Profile, Quality, Spread, StackTime,
+        TargetSummary, ThreadProfile,
     },
     stack::{Frame, FrameKind, StackId, StackTable},
     state::{State, StateTimes},
@@ -306,6 +306,7 @@ fn quality() -> Quality {
         unknown: micros(26_170),
         stack_samples: 3_988,
         stack_failures: 17,
+        overhead: Overhead { budget: Some(30_000), own_cpu: Some(micros(2_150_000)) },
         probe_cost: Some(micros(31_200)),
         invariants_broken: Vec::new(),
         notes: vec!["thread names are known from the moment a thread is seen".to_owned()],

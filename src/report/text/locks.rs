@@ -38,8 +38,12 @@ pub(super) fn section(profile: &Profile, width: u16) -> String {
     }
     let shares = profile.locks.iter().map(|lock| shares_row(lock, profile)).collect();
     let spreads = profile.locks.iter().flat_map(spread_rows).collect();
-    let first = titled("Locks: share of the window", &COLUMNS, shares, width);
-    let second = titled("Length of one hold and of one wait", &SPREAD_COLUMNS, spreads, width);
+    let (estimated, whole) = match profile.estimates {
+        Some(_) => (", estimated", ", of those seen from beginning to end"),
+        None => ("", ""),
+    };
+    let first = titled(&format!("Locks: share of the window{estimated}"), &COLUMNS, shares, width);
+    let second = titled(&format!("Length of one hold and of one wait{whole}"), &SPREAD_COLUMNS, spreads, width);
     format!("{first}\n\n{second}")
 }
 

@@ -251,8 +251,9 @@ impl Source for PreloadSource {
         self.wait_for_rest();
         let now = self.timeline.advance();
         self.poll(now);
+        // The target may have ended long ago.
+        self.deliver_counts(self.watermark, out);
         self.deliver(now, out);
-        self.deliver_counts(now, out);
         let count = self.ring.header().lost_without_slot.swap(0, Ordering::Relaxed);
         if count > 0 {
             let what = What::LostLock(LostEvents { count });
