@@ -30,7 +30,7 @@ mod windows;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{
-    event::{CountedSteps, Event, LostEvents, OffCpu, SeenRelation, Sighting, What},
+    event::{CountedSteps, Event, LostEvents, OffCpu, SeenCpu, SeenRelation, Sighting, What},
     ids::{LockId, Tid},
     stack::StackId,
     time::{MonoNanos, Nanos},
@@ -343,8 +343,11 @@ impl Ledger {
         if thread.cpu == Cpu::Unresolved(None) {
             thread.cpu = unresolved;
         }
+        // It has been woken and has not run since. Asleep it may have waited for a lock.
+        let woken = sighting.cpu == Some(SeenCpu::Runnable) && thread.cpu == Cpu::Off(OffCpu::Blocked);
         if thread.relation == Relation::Unknown && self.windows.take_events() {
             match sighting.relation {
+                Some(SeenRelation::Outside) if woken => {}
                 Some(SeenRelation::Inside(lock)) => self.seed_owner(tid, lock),
                 Some(SeenRelation::Waiting(lock)) => self.begin_wait(tid, lock, self.windows.extent_of_found()),
                 Some(SeenRelation::Outside) => thread.relation = Relation::Outside,

@@ -148,10 +148,7 @@ impl Governor {
         let Some(memory) = &self.memory else { return };
         let (seen, free) = self.target.glance(memory, &engine.seats());
         let at = clock::now();
-        let sighting = |(tid, sighting): (Tid, Sighting)| {
-            // Where a thread is with respect to the CPUs has been known all the while.
-            Event { at, tid, what: What::Seen(Sighting { cpu: None, ..sighting }) }
-        };
+        let sighting = |(tid, sighting): (Tid, Sighting)| Event { at, tid, what: What::Seen(sighting) };
         // An owner first: whoever waits for it is charged to it.
         let (owners, others): (Vec<_>, Vec<_>) =
             seen.into_iter().partition(|(_, seen)| matches!(seen.relation, Some(SeenRelation::Inside(_))));
