@@ -31,18 +31,25 @@ const LARGEST_PART: f64 = 0.9;
 const CALM: f64 = 0.7;
 /// The cells from which the cost of taking everything is known.
 const MEMORY: usize = 8;
+/// How long before a window events are taken again, at first, at least and at most.
+const FIRST_LEAD: f64 = 2e6;
+const SHORTEST_LEAD: f64 = 0.2e6;
+const LONGEST_LEAD: f64 = 10e6;
+/// If we get a CPU later than that after a cell's end, the next one begins only then.
+const MOST_LATE: Nanos = Nanos::from_millis(50);
 /// How much of what was spent beyond the budget is saved in one cell.
 const REPAID: f64 = 0.25;
 
-/// What to do now.
+/// What to do now. Moments are those that were planned, whenever we got a CPU: what the program did while we had none must not
+/// decide what is observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
-    /// A cell begins.
-    BeginCell,
-    /// Take lock events.
-    Open,
-    /// Take none.
-    Close,
+    /// A cell begins at this moment.
+    BeginCell(MonoNanos),
+    /// Take lock events: the window begins at the first moment, or as soon as that is possible, and ends at the second.
+    Open(MonoNanos, MonoNanos),
+    /// Take none: the window ended at this moment.
+    Close(MonoNanos),
 }
 
 /// Keeps what is spent below what may be.
@@ -63,6 +70,10 @@ pub(super) struct Pacer {
     cell: Option<Cell>,
     cells: u32,
     open: bool,
+    /// When the present window is to begin; before that it is not over.
+    opening: MonoNanos,
+    /// How long before its window begins events must be taken again.
+    lead: f64,
     dearest: f64,
     random: Random,
 }
@@ -101,11 +112,30 @@ impl Cell {
         self.window >= self.length
     }
 
+    /// How far into the cell `now` is.
+    fn position(&self, now: MonoNanos) -> f64 {
+        wide(now.saturating_since(self.began).as_nanos())
+    }
+
+    fn moment(&self, position: f64) -> MonoNanos {
+        self.began.later_by(Nanos::from_nanos(whole(position)))
+    }
+
+    /// The last moment up to `at` at which something changed.
+    fn last_change(&self, at: f64) -> f64 {
+        self.edges().into_iter().filter(|edge| *edge <= at).fold(0.0, f64::max)
+    }
+
     /// The next moment after `at` at which something changes.
     fn next_change(&self, at: f64) -> f64 {
-        let wrapped = self.offset + self.window - self.length;
-        let edges = [self.offset, self.offset + self.window, wrapped, self.length];
-        edges.into_iter().filter(|edge| *edge > at).fold(self.length, f64::min)
+        self.edges().into_iter().filter(|edge| *edge > at).fold(self.length, f64::min)
+    }
+}
+
+impl Cell {
+    fn edges(&self) -> [f64; 4] {
+        let end = self.offset + self.window;
+        [self.offset, end, end - self.length, self.length]
     }
 }
 
@@ -123,6 +153,8 @@ impl Pacer {
             cell: None,
             cells: 0,
             open: true,
+            opening: now,
+            lead: FIRST_LEAD,
             dearest: 0.0,
             random: Random(seed),
         }
@@ -134,15 +166,37 @@ impl Pacer {
         let Some(cell) = self.cell else {
             return self.is_too_much(now).then(|| self.begin_cell(now));
         };
-        let at = wide(now.saturating_since(cell.began).as_nanos());
-        if at >= cell.length || (cell.is_whole() && self.is_too_much(now)) {
+        let end = cell.moment(cell.length);
+        // Also of a cell that is over by now.
+        let at = cell.position(now).min(cell.length - 1.0);
+        if self.open && now >= self.opening && !cell.is_open(at) {
+            self.open = false;
+            return Some(Order::Close(cell.moment(cell.last_change(at))));
+        }
+        if now >= end {
+            let late = now.saturating_since(end) > MOST_LATE;
+            return Some(self.begin_cell(if late { now } else { end }));
+        }
+        if cell.is_whole() && self.is_too_much(now) {
             return Some(self.begin_cell(now));
         }
-        let open = cell.is_open(at);
-        (open != self.open).then(|| {
-            self.open = open;
-            if open { Order::Open } else { Order::Close }
+        let begins = if cell.is_open(at) { at } else { cell.next_change(at) };
+        let due = cell.is_open(begins) && begins - at <= self.lead;
+        (due && !self.open).then(|| {
+            (self.open, self.opening) = (true, cell.moment(begins));
+            Order::Open(self.opening, cell.moment(cell.next_change(begins)))
         })
+    }
+
+    /// Until the window could begin, it took so long.
+    pub(super) fn opened_in(&mut self, time: Nanos) {
+        self.lead = (self.lead * 0.75 + wide(time.as_nanos()) * 0.5).clamp(SHORTEST_LEAD, LONGEST_LEAD);
+    }
+
+    /// The next moment at which something changes: what comes from there on can be booked only then.
+    pub(super) fn next_edge(&self) -> Option<MonoNanos> {
+        let cell = self.cell?;
+        Some(cell.moment(cell.next_change(cell.position(self.looked))))
     }
 
     /// The part of the time that taking all events would have taken when it was dearest.
@@ -153,8 +207,11 @@ impl Pacer {
     /// How long until there is something to be done.
     pub(super) fn until_next(&self, now: MonoNanos) -> Option<Nanos> {
         let cell = self.cell?;
-        let at = wide(now.saturating_since(cell.began).as_nanos());
-        Some(Nanos::from_nanos(whole(cell.next_change(at) - at)))
+        let at = cell.position(now);
+        let change = cell.next_change(at) - at;
+        // Events must be taken again some time before.
+        let due = if self.open || change <= self.lead { change } else { change - self.lead };
+        Some(Nanos::from_nanos(whole(due)))
     }
 
     fn account(&mut self, now: MonoNanos, spent: Nanos) {
@@ -180,7 +237,7 @@ impl Pacer {
         self.cell = Some(Cell { began: now, length, offset, window });
         self.cells = self.cells.saturating_add(1);
         self.since = (now, self.spent);
-        Order::BeginCell
+        Order::BeginCell(now)
     }
 
     /// Notes what the cell that is over has cost, or all that was before the first.

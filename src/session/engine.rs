@@ -111,13 +111,15 @@ impl Engine {
         self.ledger.seed_free(lock);
     }
 
-    /// One turn of the crank. Nothing that happened at `limit` or later is booked: the recording ends there.
+    /// One turn of the crank. Nothing that happened at `limit` or later is booked: the recording ends there, or
+    /// what comes there is not yet known.
     pub(super) fn turn(&mut self, limit: Option<MonoNanos>) {
         let watermark = self.drain();
-        self.book(limit.map_or(watermark, |limit| watermark.min(limit)));
+        let until = limit.map_or(watermark, |limit| watermark.min(limit));
+        self.book(until);
         if let Some(sampler) = &mut self.sampler {
             let activity = if self.quiet < QUIET_TURNS { Activity::Lively } else { Activity::Quiet };
-            let scene = Scene { ledger: &self.ledger, booked: watermark, activity };
+            let scene = Scene { ledger: &self.ledger, booked: until, activity };
             sampler.sample(scene, &mut self.stacks.borrow_mut(), self.merger.inbox());
         }
     }

@@ -75,9 +75,9 @@ impl Governor {
             && let Some(order) = self.pacer.as_mut().and_then(|pacer| pacer.order(clock::now(), spent))
         {
             match order {
-                Order::BeginCell => self.tell(engine, WindowStep::Cell),
-                Order::Open => self.open(engine),
-                Order::Close => self.close(engine),
+                Order::BeginCell(at) => self.tell(engine, at, WindowStep::Cell),
+                Order::Open(begin, end) => self.open(engine, (begin, end)),
+                Order::Close(at) => self.close(engine, at),
             }
         }
     }
@@ -105,21 +105,21 @@ impl Governor {
         notes.extend(self.notes);
     }
 
-    fn tell(&self, engine: &mut Engine, step: WindowStep) {
-        engine.add([self.event(What::Window(step))]);
+    /// The next moment at which something changes.
+    pub(super) fn next_edge(&self) -> Option<MonoNanos> {
+        self.pacer.as_ref().filter(|_| self.taking != Taking::Fixed)?.next_edge()
     }
 
-    fn event(&self, what: What) -> Event {
-        Event { at: clock::now(), tid: self.target.pid.main_thread(), what }
+    fn tell(&self, engine: &mut Engine, at: MonoNanos, step: WindowStep) {
+        engine.add([Event { at, tid: self.target.pid.main_thread(), what: What::Window(step) }]);
     }
 
-    fn close(&mut self, engine: &mut Engine) {
-        let ended = self.event(What::Window(WindowStep::Ended));
+    fn close(&mut self, engine: &mut Engine, at: MonoNanos) {
         match engine.pause_sources() {
             Pausing::Paused => {
                 self.taking = Taking::Outside;
                 self.closed = true;
-                engine.add([ended]);
+                self.tell(engine, at, WindowStep::Ended);
             }
             Pausing::Unable => {
                 self.taking = Taking::Fixed;
@@ -130,17 +130,24 @@ impl Governor {
         }
     }
 
-    fn open(&mut self, engine: &mut Engine) {
-        let armed = self.event(What::Window(WindowStep::Armed));
+    fn open(&mut self, engine: &mut Engine, (begin, end): (MonoNanos, MonoNanos)) {
+        let armed = clock::now();
         if let Err(why) = engine.resume_sources() {
             self.taking = Taking::Fixed;
             self.notes.push(format!("after a pause lock events could not be taken again: {why}"));
             return;
         }
         self.taking = Taking::Within;
-        engine.add([armed]);
+        self.tell(engine, armed, WindowStep::Armed);
         self.look_at_threads(engine);
-        self.tell(engine, WindowStep::Began);
+        let ready = clock::now();
+        if let Some(pacer) = &mut self.pacer {
+            pacer.opened_in(ready.saturating_since(armed));
+        }
+        // One that is over before it could begin is none.
+        if ready < end {
+            self.tell(engine, begin.max(ready), WindowStep::Began);
+        }
     }
 
     /// Whatever happens since events are taken again is newer than what is seen, and wins.

@@ -89,7 +89,8 @@ impl Recording {
 
     /// One turn: take what there is, book it, read stacks.
     pub(super) fn turn(&mut self) {
-        self.engine.turn(self.limit());
+        let limits = [self.limit(), self.governor.next_edge()];
+        self.engine.turn(limits.into_iter().flatten().min());
         self.governor.look(&mut self.engine);
         self.intervals.look();
         let (elapsed, threads, lock_events) = self.engine.progress();

@@ -1,6 +1,8 @@
 //! Programs whose every nanosecond is known, observed in windows: are estimates right on average, do intervals contain the
 //! truth as often as they say, and does it cost no more than it may?
 
+use std::iter::Peekable;
+
 use super::{Order, Pacer, Random};
 use crate::{
     ledger::{GivingWayLimits, Ledger, LedgerOptions, LockStart},
@@ -142,6 +144,8 @@ struct Observed {
     relations: [SeenRelation; 2],
     taking: bool,
     spent: u64,
+    /// Windows that have been ordered and not begun.
+    later: Vec<(u64, WindowStep)>,
 }
 
 impl Observed {
@@ -153,7 +157,8 @@ impl Observed {
             no_stack: StackTable::default().intern(&[Frame::marker("no stack read")]),
         });
         ledger.declare_lock(LOCK, "GIL", None, LockStart::Free);
-        let mut this = Self { ledger, relations: [SeenRelation::Outside; 2], taking: true, spent: 0 };
+        let mut this =
+            Self { ledger, relations: [SeenRelation::Outside; 2], taking: true, spent: 0, later: Vec::new() };
         for index in 0..2 {
             this.tell(0, index, What::Created);
             this.tell(0, index, What::SwitchedIn);
@@ -165,7 +170,14 @@ impl Observed {
         self.ledger.apply(&Event { at: at(now), tid: thread(index), what });
     }
 
+    fn until(&mut self, steps: &mut Peekable<impl Iterator<Item = Step>>, now: u64) {
+        while let Some(step) = steps.next_if(|step| step.0 < now) {
+            self.step(step);
+        }
+    }
+
     fn step(&mut self, (now, index, step): Step) {
+        self.due(now);
         self.relations[index] = relation_after(step);
         if self.taking {
             self.spent += COST;
@@ -174,17 +186,31 @@ impl Observed {
     }
 
     fn obey(&mut self, now: u64, order: Order) {
-        let steps = match order {
-            Order::BeginCell => [WindowStep::Cell].as_slice(),
-            Order::Open => &[WindowStep::Armed, WindowStep::Began],
-            Order::Close => &[WindowStep::Ended],
-        };
-        self.taking = if order == Order::BeginCell { self.taking } else { order == Order::Open };
-        for step in steps {
-            if *step == WindowStep::Began {
+        match order {
+            Order::BeginCell(at) => self.window(at.as_nanos(), WindowStep::Cell),
+            Order::Open(begin, _) => {
+                self.taking = true;
+                self.window(now, WindowStep::Armed);
                 self.look(now);
+                self.later.push((begin.as_nanos().max(now), WindowStep::Began));
             }
-            self.tell(now, 0, What::Window(*step));
+            Order::Close(at) => {
+                self.taking = false;
+                self.window(at.as_nanos(), WindowStep::Ended);
+            }
+        }
+    }
+
+    fn window(&mut self, at: u64, step: WindowStep) {
+        self.due(at);
+        self.tell(at, 0, What::Window(step));
+    }
+
+    /// Tells of windows that begin by `now`.
+    fn due(&mut self, now: u64) {
+        while let Some((at, step)) = self.later.first().copied().filter(|(at, _)| *at <= now) {
+            self.later.remove(0);
+            self.tell(at, 0, What::Window(step));
         }
     }
 
@@ -209,9 +235,13 @@ fn observe(program: &Program, seed: u64) -> Outcome {
     let mut observed = Observed::begin();
     let mut steps = program.steps.iter().copied().peekable();
     for now in (0..LENGTH).step_by(TURN as usize) {
-        while let Some(step) = steps.next_if(|step| step.0 < now) {
-            observed.step(step);
+        // Nothing is booked beyond an edge before it is known what comes there.
+        while let Some(edge) = pacer.next_edge().filter(|edge| edge.as_nanos() <= now) {
+            observed.until(&mut steps, edge.as_nanos());
+            let Some(order) = pacer.order(edge, Nanos::from_nanos(observed.spent)) else { break };
+            observed.obey(edge.as_nanos(), order);
         }
+        observed.until(&mut steps, now);
         while let Some(order) = pacer.order(at(now), Nanos::from_nanos(observed.spent)) {
             observed.obey(now, order);
         }
