@@ -78,7 +78,10 @@ impl Tool {
             Self::Nobody => return Command::new(&bench.python),
             Self::Gilscope(options) => {
                 let mut gilscope = Command::new(env!("CARGO_BIN_EXE_gilscope"));
-                gilscope.args(["run", "-q", "--max-overhead", "none", "-o"]).arg(bench.file("out.json")).args(*options);
+                gilscope.args(["run", "-q", "-o"]).arg(bench.file("out.json")).args(*options);
+                if !options.contains(&"--max-overhead") {
+                    gilscope.args(["--max-overhead", "none"]);
+                }
                 gilscope
             }
             Self::PySpy(options) => {

@@ -166,10 +166,10 @@ fn relation_to(tid: Tid, pause: Option<Pause>, locks: &[Watched<'_>]) -> Option<
     if let Some(lock) = locks.iter().find(|lock| lock.owner == Owner::Thread(tid)) {
         return Some(SeenRelation::Inside(lock.id));
     }
-    if let Some(Pause::Futex(word)) = pause {
-        if let Some(lock) = locks.iter().find(|lock| lock.is_waited_for_at(word)) {
-            return Some(SeenRelation::Waiting(lock.id));
-        }
+    if let Some(Pause::Futex(word)) = pause
+        && let Some(lock) = locks.iter().find(|lock| lock.is_waited_for_at(word))
+    {
+        return Some(SeenRelation::Waiting(lock.id));
     }
     // Either is possible.
     if pause.is_some_and(|pause| has_mutex(pause, locks)) {
