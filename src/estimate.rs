@@ -6,6 +6,9 @@
 //! A share of time is bounded by 0 and 1, and near them the usual interval lies; there Wilson's is used, with as many
 //! independent looks as the variance stands for, never more than there are parts when the variance tells nothing.
 
+pub mod book;
+pub mod looks;
+
 use crate::model::{estimate::Estimate, time::Nanos};
 
 /// Observed parts, in order of time.

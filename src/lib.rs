@@ -15,6 +15,9 @@
 pub mod bpf;
 pub mod cli;
 pub mod estimate;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ledger;
 pub mod model;
 pub mod native;

@@ -13,10 +13,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ledger", &["model", "estimate"]),
     ("report", &["model"]),
     ("stack", &["model", "target"]),
-    ("source", &["model", "target", "perf", "bpf"]),
+    ("source", &["model", "estimate", "target", "perf", "bpf"]),
     ("toyvm", &[]),
     ("session", &["model", "estimate", "target", "perf", "bpf", "native", "source", "stack", "ledger", "report"]),
     ("cli", &["model", "report", "session", "toyvm"]),
+    // For fuzz targets and properties alone: it feeds every parser.
+    ("fuzzing", &["model", "target", "perf", "bpf", "native", "source", "stack", "ledger", "toyvm"]),
 ];
 
 #[test]

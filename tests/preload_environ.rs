@@ -60,3 +60,17 @@ fn numbers_are_decimal_or_nothing() {
     assert_eq!([number("FD="), number("FD=7x"), number("FD=-1"), number("XFD=1")], [None; 4]);
     assert_eq!(number("FD=99999999999999999999999"), None);
 }
+
+#[test]
+fn the_way_to_the_family_is_read_and_removed_with_the_path_of_the_probe() {
+    let entries = ["GILSCOPE_FAMILY=12.700.34.", "LD_PRELOAD=X.so:/proc/12/fd/9:/proc/13/fd/9", "A=1"];
+    let left = changed(&entries, |environment| {
+        assert_eq!(environment.numbers(b"GILSCOPE_FAMILY="), Some([12, 700, 34]));
+        environment.remove(b"GILSCOPE_FAMILY=");
+        environment.remove_observed(b"LD_PRELOAD=", 12);
+    });
+    assert_eq!(left, ["LD_PRELOAD=X.so:/proc/13/fd/9", "A=1"]);
+    for damaged in ["GILSCOPE_FAMILY=", "GILSCOPE_FAMILY=1.2", "GILSCOPE_FAMILY=1.x.3."] {
+        changed(&[damaged], |environment| assert_eq!(environment.numbers(b"GILSCOPE_FAMILY="), None, "{damaged}"));
+    }
+}

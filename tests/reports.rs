@@ -162,7 +162,12 @@ fn hostile_names_change_neither_widths_nor_structure() {
         let frame = Frame { kind: FrameKind::Script, function: name.to_owned(), file: String::new(), line: None };
         let time = Nanos::from_nanos(weight);
         thread.states.add(State::HeldRunning, time);
-        thread.stacks.push(StackTime { state: State::HeldRunning, stack: profile.stacks.intern(&[frame]), time });
+        thread.stacks.push(StackTime {
+            state: State::HeldRunning,
+            lock: None,
+            stack: profile.stacks.intern(&[frame]),
+            time,
+        });
     }
     profile.threads = vec![thread];
     let bars = bars(&render_only(&profile, Format::Svg, View::Held));
@@ -213,9 +218,9 @@ fn the_json_profile_has_exactly_the_documented_fields() {
     let expected = [
         (
             "",
-            "backend blame estimates exact findings functions hold_sites holds_by_kind locks long_hold_threshold_ns long_holds matrix native quality schema target threads window_ns",
+            "backend blame estimates exact findings functions hold_sites holds_by_kind locks long_hold_threshold_ns long_holds matrix native processes quality schema subprocesses target threads window_ns",
         ),
-        ("/target", "command free_threaded pid runtime runtime_version"),
+        ("/target", "command free_threaded inner_pid namespaces pid root runtime runtime_version"),
         (
             "/locks/0",
             "blamed_ns contended_ns counted forced_releases free_ns handoff_ns held_ns hold_ns holds id interpreter long_holds name switch_interval_ns \
@@ -223,7 +228,7 @@ fn the_json_profile_has_exactly_the_documented_fields() {
         ),
         ("/locks/0/hold_ns", "max p50 p90 p99"),
         ("/locks/0/wait_ns", "max p50 p90 p99"),
-        ("/threads/0", "counters forced_releases holds lifetime_ns name states_ns tid waits"),
+        ("/threads/0", "counters forced_releases holds inner_tid lifetime_ns name start_ns states_ns tid waits"),
         ("/threads/0/states_ns", states),
         ("/blame/0", "holder_tid lock stack wait_ns waiter_tid"),
         ("/blame/0/stack/0", "file function kind line"),

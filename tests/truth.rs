@@ -7,25 +7,25 @@ use std::{
     ffi::OsString,
     fs,
     io::{BufRead, BufReader, Write},
-    ops::RangeInclusive,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
+use gilscope::source::watchpoint::cost::measure_cost;
 use serde_json::Value;
 
 #[path = "support/live.rs"]
 mod live;
 
 use live::{
-    attached::attached,
-    interpreters::{Interpreter, interpreters},
+    attached::attached_with,
+    compare::{TOLERANCE, assert_sound, compare},
+    interpreters::{Interpreter, interpreters, usual},
+    outcome::skipped,
     privilege::may_use_uprobes,
     stolen::stolen,
 };
 
-/// How far a state may be off, as a share of the thread's lifetime.
-const TOLERANCE: f64 = 0.01;
 const ATTEMPTS: u32 = 3;
 
 struct Twins {
@@ -55,7 +55,12 @@ impl Twins {
     }
 
     /// Starts the twins, attaches before they begin to work, and returns the profile and the truth.
-    fn profile_attached(&self, interpreter: &Interpreter, (threads, rounds): (u32, u32)) -> (Value, Value) {
+    fn profile_attached(
+        &self,
+        interpreter: &Interpreter,
+        options: &[&str],
+        (threads, rounds): (u32, u32),
+    ) -> (Value, Value) {
         let json = self.folder.path().join("profile.json");
         let words = self.words(interpreter, threads, rounds);
         let mut twins = Command::new(&words[0]);
@@ -65,7 +70,7 @@ impl Twins {
         let mut ready = String::new();
         output.read_line(&mut ready).unwrap();
         let pid = ready.trim().strip_prefix("ready ").expect("the twins announce themselves").to_owned();
-        let mut gilscope = attached(pid.parse().unwrap(), &json);
+        let mut gilscope = attached_with(pid.parse().unwrap(), &json, options);
         twins.stdin.take().unwrap().write_all(b"\n").unwrap();
         let mut truth = String::new();
         output.read_line(&mut truth).unwrap();
@@ -110,8 +115,21 @@ fn attaching_is_as_exact_as_launching() {
     let twins = Twins::build();
     for interpreter in interpreters() {
         let case = format!("attached to {}", interpreter.name);
-        assert_true(&case, || twins.profile_attached(&interpreter, (4, 6)));
+        assert_true(&case, || twins.profile_attached(&interpreter, &[], (4, 6)));
     }
+}
+
+/// One interpreter is enough: `tests/watchpoint_live.rs` counts events on all.
+#[test]
+fn watchpoints_are_as_exact() {
+    if let Err(why) = measure_cost() {
+        skipped(&format!("watchpoints: {why}"));
+        return;
+    }
+    let (twins, interpreter) = (Twins::build(), usual());
+    assert_true("launched, watchpoints", || twins.profile(&interpreter, "watchpoint", (2, 6)));
+    let options = ["--backend", "watchpoint"];
+    assert_true("attached, watchpoints", || twins.profile_attached(&interpreter, &options, (4, 6)));
 }
 
 /// Spins and sleeps, and says how much processor time it has used, holding the GIL all the while but for the sleeps.
@@ -178,12 +196,6 @@ fn backends() -> Vec<&'static str> {
     ["preload", "uprobe"].into_iter().filter(|backend| uprobe || *backend == "preload").collect()
 }
 
-fn assert_sound(profile: &Value, case: &str) {
-    assert_eq!(profile["quality"]["invariants_broken"], Value::Array(Vec::new()), "{case}");
-    assert_eq!(profile["quality"]["lost_events"], 0, "{case}");
-    assert_eq!(profile["exact"], true, "{case}");
-}
-
 /// Fails unless one of a few runs is within the tolerance. On a crowded machine the profiler itself waits for a CPU, and what
 /// it then infers (how run-queue latency is shared among sleeps) can be off; but not again and again.
 fn assert_true(case: &str, run: impl Fn() -> (Value, Value)) {
@@ -200,47 +212,4 @@ fn assert_true(case: &str, run: impl Fn() -> (Value, Value)) {
         println!("{case}:\n    {}", faults.join("\n    "));
     }
     panic!("{case}, {ATTEMPTS} times, last: {}", faults.join("; "));
-}
-
-/// The calls' own measures against the thread's states. What lies between the calls is waiting, except that there, too, a
-/// thread may be preempted while it still owns the lock or no longer does: `between.delay` says how much at the most, which
-/// is next to nothing on a machine with a CPU to spare. And on a busy one, some of the run-queue delay is found in the wrong
-/// sleep (docs/method.md): a tenth of the thread's own is allowed to be.
-/// Nor does the CPU clock know what a hypervisor has `stolen`.
-fn compare(profile: &Value, truth: &Value, stolen: f64) -> Vec<String> {
-    let tid = &truth["tid"];
-    let Some(thread) = thread(profile, tid) else { return vec![format!("there is no thread {tid}")] };
-    let state = |name: &str| thread["states_ns"][name].as_f64().unwrap();
-    let measure = |kind: &str, field: &str| truth[kind][field].as_f64().unwrap();
-    let blocked = |kind| measure(kind, "wall") - measure(kind, "cpu") - measure(kind, "delay");
-    let lifetime = thread["lifetime_ns"].as_f64().unwrap();
-    let waiting = lifetime - measure("held", "wall") - measure("released", "wall");
-    let between = measure("between", "delay");
-    let misplaced = 0.1 * (measure("held", "delay") + measure("released", "delay") + between);
-    let expected = [
-        ("held_running", state("held_running"), measure("held", "cpu"), 0.0..=0.0),
-        ("held_preempted", state("held_preempted"), measure("held", "delay"), -misplaced..=between + misplaced),
-        ("held_blocked", state("held_blocked"), blocked("held"), -misplaced..=misplaced),
-        ("waiting", state("wait_queued") + state("wait_handoff"), waiting, -between..=0.0),
-        ("outside_running", state("outside_running"), measure("released", "cpu"), 0.0..=0.0),
-        (
-            "outside_preempted",
-            state("outside_preempted"),
-            measure("released", "delay"),
-            -misplaced..=between + misplaced,
-        ),
-        ("outside_blocked", state("outside_blocked"), blocked("released"), -misplaced..=misplaced),
-    ];
-    let fault = |(name, found, expected, extra): (&str, f64, f64, RangeInclusive<f64>)| {
-        let (least, most) = (expected + extra.start() - stolen, expected + extra.end() + stolen);
-        let off = (found - found.clamp(least, most.max(least))) / lifetime;
-        let percent = off * 100.0;
-        let text = format!("{tid}: {name} is {found}, not {least} to {most}: {percent:.2} % of the life");
-        (off.abs() >= TOLERANCE).then_some(text)
-    };
-    expected.into_iter().filter_map(fault).collect()
-}
-
-fn thread<'a>(profile: &'a Value, tid: &Value) -> Option<&'a Value> {
-    profile["threads"].as_array()?.iter().find(|thread| thread["tid"] == *tid)
 }

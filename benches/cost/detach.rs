@@ -28,7 +28,7 @@ pub fn report(bench: &Bench) {
     let out = program.stdout.take().expect("it is a pipe");
     BufReader::new(out).read_line(&mut String::new()).expect("the program says that it is ready");
     let rounds: Vec<_> =
-        (0..bench.rounds).map(|_| SETTINGS.map(|(_, options)| leave(bench, program.id(), options))).collect();
+        (0..bench.rounds).map(|_| SETTINGS.map(|(_, options)| leave_after(bench, program.id(), options))).collect();
     program.kill().expect("a child can be ended");
     program.wait().expect("a child can be waited for");
     println!("\nLeaving 64 threads: ms from the signal to the end, report written");
@@ -41,7 +41,16 @@ pub fn report(bench: &Bench) {
 }
 
 /// Milliseconds; `None` when the recording does not begin.
-fn leave(bench: &Bench, pid: u32, options: &[&str]) -> Option<f64> {
+fn leave_after(bench: &Bench, pid: u32, options: &[&str]) -> Option<f64> {
+    let mut gilscope = attached(bench, pid, options)?;
+    sleep(WATCHED);
+    let asked = Instant::now();
+    leave(&mut gilscope);
+    Some(asked.elapsed().as_secs_f64() * 1e3)
+}
+
+/// gilscope attached to `pid`; `None` when the recording does not begin.
+pub fn attached(bench: &Bench, pid: u32, options: &[&str]) -> Option<Child> {
     let said = bench.file("said");
     let mut command = Command::new(env!("CARGO_BIN_EXE_gilscope"));
     command
@@ -58,11 +67,13 @@ fn leave(bench: &Bench, pid: u32, options: &[&str]) -> Option<f64> {
         }
         sleep(Duration::from_millis(5));
     }
-    sleep(WATCHED);
-    let asked = Instant::now();
+    Some(gilscope)
+}
+
+/// Ends the recording and waits for the report.
+pub fn leave(gilscope: &mut Child) {
     Command::new("kill").args(["-INT", &gilscope.id().to_string()]).status().expect("there is a kill");
     gilscope.wait().expect("a child can be waited for");
-    Some(asked.elapsed().as_secs_f64() * 1e3)
 }
 
 fn end(child: &mut Child) {

@@ -37,6 +37,21 @@ struct map SEC("maps") ticking = { BPF_MAP_TYPE_PERCPU_ARRAY, sizeof(u32), sizeo
 
 char SEC("license") terms[] = "Dual MIT/GPL";
 
+/*
+ * The running process and, in the lower half, thread, as user space numbers them; 0 if it does not. Outside of containers
+ * that is one comparison more than the kernel's own numbers.
+ */
+inlined u64 current_ids(const struct config *c)
+{
+	struct bpf_pidns_info ids;
+
+	if (!c->home_inode)
+		return current_id();
+	if (ids_within(c->home_device, c->home_inode, &ids, sizeof(ids)))
+		return 0;
+	return (u64)ids.tgid << 32 | ids.pid;
+}
+
 inlined void add_to(void *map, u64 number)
 {
 	u32 zero = 0;
@@ -272,10 +287,17 @@ inlined void change_holder(struct book *book, struct thread *thread, u32 tid, u3
 	book->state = 0;
 }
 
+inlined void end_want(struct book *book, struct thread *thread)
+{
+	thread->wants = 0;
+	if (book->waiters)
+		book->waiters--;
+}
+
 /* A call on a known lock. */
 inlined void on_step(const struct config *c, const struct role *role, u64 cookie, u64 address)
 {
-	u32 tid = current_id(), number = role->number;
+	u32 tid = current_ids(c), number = role->number;
 	u64 lock = role->lock;
 	int step = step_of(cookie, role->part);
 	u8 stack = 0;
@@ -296,8 +318,11 @@ inlined void on_step(const struct config *c, const struct role *role, u64 cookie
 	}
 	if (step == RELEASED) {
 		/* From inside a timed wait: libc passes on a signal that it has not used. Nobody releases. */
-		if (thread->wants == lock)
+		if (thread->wants == lock && !c->switchable)
 			return;
+		/* Or the lock has been turned off meanwhile. */
+		if (thread->wants == lock)
+			end_want(book, thread);
 		if ((book->waiters || (book->since && book->since != kernel_ticks())) && is_due(&book->noted_at))
 			stack = AT_RELEASE;
 	} else if (step == WANT) {
@@ -324,11 +349,8 @@ inlined void on_step(const struct config *c, const struct role *role, u64 cookie
 		if (book->holder != tid)
 			change_holder(book, thread, tid, number);
 		book->since = kernel_ticks();
-		if (thread->wants == lock) {
-			thread->wants = 0;
-			if (book->waiters)
-				book->waiters--;
-		}
+		if (thread->wants == lock)
+			end_want(book, thread);
 		if (c->runtime)
 			learn_state(c, book, tid, lock);
 	}
@@ -358,8 +380,9 @@ int on_call(struct pt_regs *registers)
 	role = is_first(seat, address, &of_first) ? &of_first : map_lookup(&roles, &address);
 	if (role)
 		on_step(c, role, cookie, address);
-	else if (!map_lookup(&foreign, &address))
-		report(current_id(), cookie, address);
+	/* A foreign one that is made anew may be a lock's. */
+	else if (cookie == INIT || !map_lookup(&foreign, &address))
+		report(current_ids(c), cookie, address);
 	return 0;
 }
 
@@ -381,14 +404,18 @@ SEC("perf_event")
 int on_tick(void *context)
 {
 	u32 zero = 0;
-	u64 id = current_id();
-	u32 tid = id;
 	struct config *c = map_lookup(&config, &zero);
 	struct thread *thread;
 	struct stack *stack;
 	u8 kind = TICK;
+	u64 id;
+	u32 tid;
 
-	if (!c || !c->runtime || id >> 32 != c->process)
+	if (!c || !c->runtime)
+		return 0;
+	id = current_ids(c);
+	tid = id;
+	if (id >> 32 != c->process)
 		return 0;
 	thread = map_lookup(&threads, &tid);
 	if (random_number() & 1) {

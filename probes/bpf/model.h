@@ -18,6 +18,9 @@ static u64 (*now)(void) = (void *)BPF_FUNC_ktime_get_ns;
 /* Ticks of the kernel's own clock, one every few milliseconds: next to free. */
 static u64 (*kernel_ticks)(void) = (void *)BPF_FUNC_jiffies64;
 static u64 (*current_id)(void) = (void *)BPF_FUNC_get_current_pid_tgid;
+/* The same as another pid namespace numbers them, if it is the thread's own. */
+static long (*ids_within)(u64 device, u64 inode, struct bpf_pidns_info *ids, u32 size) =
+	(void *)BPF_FUNC_get_ns_current_pid_tgid;
 static u64 (*cookie_of)(void *context) = (void *)BPF_FUNC_get_attach_cookie;
 static u32 (*random_number)(void) = (void *)BPF_FUNC_get_prandom_u32;
 static long (*read_user)(void *into, u64 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
@@ -43,7 +46,7 @@ static long (*ring_output)(void *ring, void *data, u64 size, u64 flags) = (void 
 #define OUTERMOST (1ULL << 63)
 
 /* What the cookie of a probe says: the libc function, or the step that the runtime itself reports. */
-enum { SIGNAL, TIMED_WAIT, WAIT, STEPS = 4 };
+enum { SIGNAL, TIMED_WAIT, WAIT, INIT, STEPS };
 /* What a call means, as far as it matters here. */
 enum { WANT, ACQUIRED, RELEASED, YIELDED, OTHER };
 /* What an address is to a lock. */
@@ -60,9 +63,14 @@ struct config {
 	u64 runtime;
 	/* The process whose ticks count. */
 	u64 process;
+	/* The pid namespace in which user space numbers threads, a file; no inode where it is the kernel's own. */
+	u64 home_device;
+	u64 home_inode;
 	/* In the lock: the state of the thread that took it last, and 32 bits that are 1 while it is held. */
 	u64 last_holder;
 	u64 locked;
+	/* Whether the lock can be turned off: then who waits for it may come away without it. */
+	u64 switchable;
 	/* In a thread's state: the word by which its thread is recognised. */
 	u64 owner_word;
 	/* In a thread's state: pointer to the innermost frame, or to a C frame with that pointer at `top_inner`. */

@@ -8,6 +8,8 @@ use core::{
     sync::atomic::{AtomicPtr, Ordering, compiler_fence},
 };
 
+#[cfg(family)]
+use crate::family;
 use crate::{
     follow::{Call, Place, count, follow},
     gate,
@@ -28,7 +30,11 @@ const CHUNK_MASK: usize = size_of::<Chunk>() - 1;
 /// Records a call of kind `kind` on the condition variable at `cond`.
 #[inline(always)]
 pub fn emit(kind: u64, cond: usize) {
-    let Some(ring) = gate::ring() else { return };
+    let Some(ring) = gate::ring() else {
+        #[cfg(family)]
+        family::on_silent_call(kind, cond);
+        return;
+    };
     let cond = cond as u64;
     match ring.header.mode.load(Ordering::Relaxed) {
         RECORDING if is_filtered(ring, cond) => {}
@@ -38,8 +44,22 @@ pub fn emit(kind: u64, cond: usize) {
     }
 }
 
+/// The same whatever is kept from being recorded: what lay there before is gone.
+pub fn emit_always(kind: u64, cond: usize) {
+    let Some(ring) = gate::ring() else { return };
+    if ring.header.mode.load(Ordering::Relaxed) != PASSING {
+        record(ring, Local::of_this_thread(), kind, cond as u64);
+    }
+}
+
 /// An address that is no condition variable but, unlike 0, passes the empty filter.
 const REHEARSED: usize = 8;
+
+/// Nobody has recorded here yet: this process has just been forked.
+#[cfg(family)]
+pub fn forget_writers() {
+    LAST_WRITER.0.store(null_mut(), Ordering::Relaxed);
+}
 
 /// Records that are written to be timed and then taken back.
 pub struct Rehearsal {

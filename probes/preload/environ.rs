@@ -35,6 +35,21 @@ impl<'memory> Environment<'memory> {
         decimal(self.value(prefix)?)
     }
 
+    /// The three decimal numbers that the entry starting with `prefix` holds, each with a full stop behind it.
+    #[allow(dead_code, reason = "only the variant for families uses it")]
+    pub fn numbers(self, prefix: &[u8]) -> Option<[u64; 3]> {
+        let mut parts = self.value(prefix)?.split(|byte| byte.get() == b'.');
+        let mut next = || parts.next().and_then(decimal).map(|number| number as u64);
+        Some([next()?, next()?, next()?])
+    }
+
+    /// Removes the files of the process `observer` from the list of paths that the entry starting with `prefix` holds, and
+    /// the whole entry when nothing else is in the list.
+    #[allow(dead_code, reason = "only the variant for families uses it")]
+    pub fn remove_observed(self, prefix: &[u8], observer: u64) {
+        self.remove_paths(prefix, |path| is_observed(path, observer));
+    }
+
     /// Removes every entry that starts with `prefix`.
     pub fn remove(self, prefix: &[u8]) {
         let mut places = self.entries.iter();
@@ -49,12 +64,16 @@ impl<'memory> Environment<'memory> {
     /// Removes our file number `file` from the list of paths that the entry starting with `prefix` holds, and the
     /// whole entry when nothing else is in the list.
     pub fn remove_path(self, prefix: &[u8], file: usize) {
+        self.remove_paths(prefix, |path| is_own(path, file));
+    }
+
+    fn remove_paths(self, prefix: &[u8], is_ours: impl Fn(&[Cell<u8>]) -> bool) {
         let Some(list) = self.value(prefix) else { return };
         // What is kept moves towards the start, never past what is still to be read.
         let mut places = list.iter();
         let mut keep = |byte| places.next().into_iter().for_each(|place| place.set(byte));
         let is_separator = |byte: &Cell<u8>| matches!(byte.get(), b':' | b' ');
-        for (before, path) in list.split(is_separator).filter(|path| !is_own(path, file)).enumerate() {
+        for (before, path) in list.split(is_separator).filter(|path| !is_ours(path)).enumerate() {
             if before > 0 {
                 keep(b':');
             }
@@ -115,4 +134,11 @@ fn decimal(digits: &[Cell<u8>]) -> Option<usize> {
 
 fn is_own(path: &[Cell<u8>], file: usize) -> bool {
     after(path, OWN_FILES).and_then(decimal) == Some(file)
+}
+
+#[allow(dead_code, reason = "only the variant for families uses it")]
+fn is_observed(path: &[Cell<u8>], observer: u64) -> bool {
+    let Some(rest) = after(path, b"/proc/") else { return false };
+    let mut parts = rest.split(|byte| byte.get() == b'/');
+    parts.next().and_then(decimal) == usize::try_from(observer).ok()
 }

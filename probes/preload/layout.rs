@@ -11,7 +11,7 @@ use core::{
 /// First word of the memory.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"gilscope");
 /// Number of this layout; the probe stays passive when it finds another.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Size of the whole, sealed into the memory file. Pages that were never used cost nothing.
 pub const RING_BYTES: usize = 32 << 20;
 /// How many threads can have events at the same time.
@@ -22,6 +22,18 @@ pub const CHUNKS: usize = (RING_BYTES - size_of::<Header>() - SLOTS * size_of::<
 pub const RECORDS: usize = 255;
 /// Entries of the filter.
 pub const FILTER_ENTRIES: usize = 256;
+/// How many other processes of the program can be recorded at the same time.
+pub const POOL: usize = 128;
+/// Size of the pool: a directory, and room for so many processes. Pages that were never used cost nothing.
+#[allow(dead_code, reason = "not every side uses it")]
+pub const POOL_BYTES: usize = size_of::<Directory>() + POOL * RING_BYTES;
+
+/// [`Header::origin`]: the process was forked from one that had the interpreter already.
+#[allow(dead_code, reason = "not every side uses it")]
+pub const ORIGIN_FORK: u32 = 1;
+/// [`Header::origin`]: the process executed the interpreter.
+#[allow(dead_code, reason = "not every side uses it")]
+pub const ORIGIN_EXEC: u32 = 2;
 
 /// [`Header::clock`]: times are raw time stamp counter values.
 pub const CLOCK_TSC: u32 = 1;
@@ -52,6 +64,9 @@ pub const KIND_LOST: u64 = 3;
 pub const KIND_STACK: u64 = 4;
 /// Kind of a record that means nothing, at the end of a chunk whose rest was too short.
 pub const KIND_FILLER: u64 = 5;
+
+/// Kind of a record: entry of `pthread_cond_init`.
+pub const KIND_INIT: u64 = 6;
 
 /// In the operand of a stack: the thread's own as it began to wait.
 pub const STACK_OF_WAITER: u64 = 0;
@@ -129,12 +144,54 @@ pub struct Header {
     pub lost_without_slot: AtomicU64,
     /// Clock ticks that threads have spent with stacks so far.
     pub spent: AtomicU64,
+    /// Where other processes of the program find room; zero unless they are to be recorded, too.
+    pub family: Family,
+    /// The process that this one was forked from, or whose child it is; for those in the pool.
+    pub parent: AtomicI32,
+    /// One of `ORIGIN_...`; for processes in the pool.
+    pub origin: AtomicU32,
+    /// When the process took its room, on the clock of the records; for those in the pool.
+    pub begun: AtomicU64,
     /// How stacks are read.
     pub walk: Walk,
     /// The locks that are known, each at the same place for good; those with no address are not known.
     pub locks: [Lock; LOCKS],
     /// Condition variables that belong to no lock, each at [`filter_index`]; their calls are not recorded.
     pub filter: [AtomicU64; FILTER_ENTRIES],
+}
+
+/// How a process of the program reaches the pool and, for those that it starts, the probe.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Family {
+    /// gilscope's process; 0 when other processes are not recorded.
+    pub observer: AtomicI32,
+    /// The number under which it has the pool open.
+    pub pool_file: AtomicI32,
+    /// The number under which it has the probe open.
+    pub probe_file: AtomicI32,
+    /// Tells this recording from others.
+    pub nonce: AtomicU64,
+}
+
+/// What the pool begins with.
+#[repr(C, align(4096))]
+#[derive(Debug)]
+pub struct Directory {
+    /// [`MAGIC`].
+    pub magic: AtomicU64,
+    /// [`VERSION`].
+    pub version: AtomicU32,
+    /// As in the header.
+    pub clock: AtomicU32,
+    /// Not zero while processes may take room.
+    pub open: AtomicU32,
+    /// How many processes found no room.
+    pub refused: AtomicU32,
+    /// As in the header of the first process.
+    pub family: Family,
+    /// For each room the process that took it, as it numbers itself; 0 while it is free, and then all of it is zero.
+    pub claims: [AtomicI32; POOL],
 }
 
 /// How a thread's frames are reached, written by gilscope before the first lock is. Offsets in bytes, or [`ABSENT`].
@@ -255,7 +312,12 @@ pub struct Record {
 }
 
 const _: () = assert!(size_of::<Ring>() == RING_BYTES);
-const _: () = assert!(size_of::<Header>() == 4096 && size_of::<Slot>() == 64 && size_of::<Chunk>() == 4096);
+const _: () = assert!(
+    size_of::<Directory>() == 4096
+        && size_of::<Header>() == 4096
+        && size_of::<Slot>() == 64
+        && size_of::<Chunk>() == 4096
+);
 
 /// The place of a stack with this fingerprint among those remembered.
 #[inline]

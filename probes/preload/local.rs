@@ -87,6 +87,19 @@ impl Local {
         unsafe { self.slot.load(Ordering::Relaxed).as_ref() }
     }
 
+    /// Makes it that of a thread that has never recorded.
+    #[cfg(family)]
+    pub fn reset(&self) {
+        self.slot.store(core::ptr::null_mut(), Ordering::Relaxed);
+        self.cursor.store(0, Ordering::Relaxed);
+        for word in [&self.pending, &self.claiming, &self.waits, &self.told] {
+            word.store(0, Ordering::Relaxed);
+        }
+        for word in [&self.acquired, &self.state, &self.told_at].into_iter().chain(&self.stacks) {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Keeps the slot that was claimed for this thread.
     pub fn set_slot(&self, slot: &'static Slot) {
         self.slot.store(from_ref(slot).cast_mut(), Ordering::Relaxed);

@@ -1,15 +1,20 @@
-//! The in-target probe: interposes three condition-variable functions of libc and writes each call to shared memory.
+//! The in-target probe: interposes four condition-variable functions of libc and writes each call to shared memory.
 //!
 //! It is loaded with `LD_PRELOAD` into whatever gilscope launches, stays passive unless it finds an interpreter, and
 //! must never crash, block, allocate or change what the program sees. It needs no library and no symbol version, so
-//! that it loads into any libc. The calls themselves are passed on unchanged; the three functions below are its whole
-//! outer face.
+//! that it loads into any libc. The calls themselves are passed on unchanged; the four functions below are its whole
+//! outer face, unless it is compiled with `--cfg family`, to follow the program into the processes that it starts: then
+//! those of `execute.rs` belong to it.
 
 #![no_std]
 #![no_builtins]
 
 mod emit;
 mod environ;
+#[cfg(family)]
+mod execute;
+#[cfg(family)]
+mod family;
 mod follow;
 mod gate;
 mod layout;
@@ -25,7 +30,7 @@ use core::{
     mem::transmute,
 };
 
-use crate::layout::{KIND_SIGNAL, KIND_TIMED_WAIT, KIND_WAIT};
+use crate::layout::{KIND_INIT, KIND_SIGNAL, KIND_TIMED_WAIT, KIND_WAIT};
 
 type OneArgument = unsafe extern "C" fn(*mut c_void) -> c_int;
 type TwoArguments = unsafe extern "C" fn(*mut c_void, *mut c_void) -> c_int;
@@ -83,6 +88,23 @@ pub unsafe extern "C" fn pthread_cond_timedwait(cond: *mut c_void, mutex: *mut c
     let real = unsafe { transmute::<*mut c_void, ThreeArguments>(real) };
     // SAFETY: the caller's arguments, unchanged.
     unsafe { real(cond, mutex, until) }
+}
+
+/// Records the call and passes it on.
+///
+/// # Safety
+/// As libc demands.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pthread_cond_init(cond: *mut c_void, attributes: *mut c_void) -> c_int {
+    emit::emit_always(KIND_INIT, cond.addr());
+    let real = real::INIT.get();
+    if real.is_null() {
+        return NOT_FOUND;
+    }
+    // SAFETY: `real` is libc's function of this name and type.
+    let real = unsafe { transmute::<*mut c_void, TwoArguments>(real) };
+    // SAFETY: the caller's arguments, unchanged.
+    unsafe { real(cond, attributes) }
 }
 
 #[panic_handler]

@@ -20,6 +20,12 @@ type Dlsym = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
 type Dlvsym = unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) -> *mut c_void;
 type Dlerror = unsafe extern "C" fn() -> *const c_char;
 type ErrnoLocation = unsafe extern "C" fn() -> *mut c_int;
+#[cfg(family)]
+type Handler = Option<extern "C" fn()>;
+#[cfg(family)]
+type RegisterAtfork = unsafe extern "C" fn(Handler, Handler, Handler, *const c_void) -> c_int;
+#[cfg(family)]
+type PthreadAtfork = unsafe extern "C" fn(Handler, Handler, Handler) -> c_int;
 
 /// What the loader fills in: a null entry for each name that no loaded library has.
 #[repr(C)]
@@ -60,6 +66,7 @@ unsafe extern "C" {
 /// A function of libc that is looked up once.
 pub struct Real {
     name: &'static CStr,
+    version: &'static CStr,
     address: AtomicPtr<c_void>,
 }
 
@@ -69,10 +76,17 @@ pub static SIGNAL: Real = Real::named(c"pthread_cond_signal");
 pub static TIMED_WAIT: Real = Real::named(c"pthread_cond_timedwait");
 /// `pthread_cond_wait`.
 pub static WAIT: Real = Real::named(c"pthread_cond_wait");
+/// `pthread_cond_init`.
+pub static INIT: Real = Real::named(c"pthread_cond_init");
 
 impl Real {
     const fn named(name: &'static CStr) -> Self {
-        Self { name, address: AtomicPtr::new(null_mut()) }
+        Self::versioned(name, VERSION)
+    }
+
+    /// The function `name`, of `version` where libc has such.
+    pub const fn versioned(name: &'static CStr, version: &'static CStr) -> Self {
+        Self { name, version, address: AtomicPtr::new(null_mut()) }
     }
 
     /// The function's address; null when there is none.
@@ -87,7 +101,8 @@ impl Real {
     #[cold]
     #[inline(never)]
     pub fn find(&self) -> *mut c_void {
-        let found = keeping_errno(|| next_versioned(self.name).unwrap_or_else(|| symbol(RTLD_NEXT, self.name)));
+        let found =
+            keeping_errno(|| next_versioned(self.name, self.version).unwrap_or_else(|| symbol(RTLD_NEXT, self.name)));
         self.address.store(found, Ordering::Relaxed);
         found
     }
@@ -98,15 +113,33 @@ pub fn global(name: &CStr) -> *mut c_void {
     keeping_errno(|| symbol(RTLD_DEFAULT, name))
 }
 
+/// Has `child` called in every process that this one forks, by the thread that forks it. `owner` stands for this object.
+#[cfg(family)]
+pub fn call_in_children(child: extern "C" fn(), owner: *const c_void) {
+    let glibcs = global(c"__register_atfork");
+    let everybodys = global(c"pthread_atfork");
+    if !glibcs.is_null() {
+        // SAFETY: glibc's function of this name and type.
+        let register = unsafe { core::mem::transmute::<*mut c_void, RegisterAtfork>(glibcs) };
+        // SAFETY: the handler lives as long as the process: the probe is never unloaded.
+        unsafe { register(None, None, Some(child), owner) };
+    } else if !everybodys.is_null() {
+        // SAFETY: the function that POSIX describes.
+        let register = unsafe { core::mem::transmute::<*mut c_void, PthreadAtfork>(everybodys) };
+        // SAFETY: as above.
+        unsafe { register(None, None, Some(child)) };
+    }
+}
+
 /// libc's variable `environ`; null when there is none.
 pub fn environ() -> *mut *mut *mut u8 {
     imports().environ
 }
 
-fn next_versioned(name: &CStr) -> Option<*mut c_void> {
+fn next_versioned(name: &CStr, version: &CStr) -> Option<*mut c_void> {
     let dlvsym = imports().dlvsym?;
     // SAFETY: both strings end in NUL; the loader finds our object by this call's return address.
-    let found = unsafe { dlvsym(RTLD_NEXT, name.as_ptr(), VERSION.as_ptr()) };
+    let found = unsafe { dlvsym(RTLD_NEXT, name.as_ptr(), version.as_ptr()) };
     (!found.is_null()).then_some(found)
 }
 

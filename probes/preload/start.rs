@@ -10,7 +10,14 @@ use crate::{
     environ::Environment,
     gate,
     layout::{CLOCK_MONOTONIC, CLOCK_TSC, COST_EMISSIONS, COUNTING, MAGIC, RECORDING, RING_BYTES, Ring, VERSION},
-    real, system,
+    real,
+    system::{self, Part},
+};
+#[cfg(family)]
+use crate::{
+    execute,
+    family::{self, Door},
+    layout::ORIGIN_EXEC,
 };
 
 const RING_VARIABLE: &[u8] = b"GILSCOPE_RING_FD=";
@@ -25,10 +32,16 @@ const COST_ROUNDS: u32 = 5;
 static CONSTRUCTOR: extern "C" fn() = start;
 
 extern "C" fn start() {
-    for function in [&real::SIGNAL, &real::TIMED_WAIT, &real::WAIT] {
+    for function in [&real::SIGNAL, &real::TIMED_WAIT, &real::WAIT, &real::INIT] {
         function.find();
     }
+    #[cfg(family)]
+    execute::find_functions();
     let Some(environment) = environment() else { return };
+    #[cfg(family)]
+    if start_as_relative(environment) {
+        return;
+    }
     let Some(ring_file) = environment.number(RING_VARIABLE) else { return };
     if !is_interpreter() {
         return;
@@ -47,6 +60,28 @@ extern "C" fn start() {
     [RING_VARIABLE, PROBE_VARIABLE].into_iter().for_each(|variable| environment.remove(variable));
 }
 
+/// What a process does that another one of the family has started: it hides the traces whatever it is, since the programs
+/// that it executes get them again. `false` when this is no such process.
+#[cfg(family)]
+fn start_as_relative(environment: Environment<'_>) -> bool {
+    let Some([observer, pool, nonce]) = environment.numbers(execute::FAMILY_VARIABLE) else { return false };
+    environment.remove(execute::FAMILY_VARIABLE);
+    environment.remove_observed(PRELOAD_VARIABLE, observer);
+    let door = Door { observer: observer as i32, pool: pool as i32, nonce };
+    let Some(directory) = family::join(door) else { return true };
+    if !is_interpreter() {
+        return true;
+    }
+    let Some(ring) = family::take_room(directory, ORIGIN_EXEC) else { return true };
+    ring.header.parent.store(system::parent_id(), Ordering::Relaxed);
+    if !(choose_clock(ring) && gate::prepare()) {
+        unmap(ring);
+        return true;
+    }
+    open(ring);
+    true
+}
+
 fn environment() -> Option<Environment<'static>> {
     let variable = real::environ();
     // SAFETY: null or libc's variable.
@@ -62,7 +97,7 @@ fn is_interpreter() -> bool {
 
 /// Maps the shared memory in `file`; `None` when it is no such memory.
 fn map(file: usize) -> Option<&'static Ring> {
-    let start = system::map_sealed(file, RING_BYTES)?.cast::<Ring>();
+    let start = system::map_sealed(file, Part { whole: RING_BYTES, start: 0, bytes: RING_BYTES })?.cast::<Ring>();
     // SAFETY: a mapping of exactly this size, aligned to pages; the type is valid for any bytes, and the memory file
     // cannot shrink.
     let ring = unsafe { &*start };
@@ -76,9 +111,27 @@ fn map(file: usize) -> Option<&'static Ring> {
 
 /// Takes the session and opens the gate, unless another process was first or this kernel or libc lacks what we need.
 fn begin(ring: &'static Ring) {
+    #[cfg(family)]
+    let directory = Door::of(&ring.header).and_then(family::join);
     if !(choose_clock(ring) && gate::prepare() && claim(ring)) {
-        return unmap(ring);
+        unmap(ring);
+        #[cfg(family)]
+        if let Some(ring) = directory.and_then(|directory| family::take_room(directory, ORIGIN_EXEC)) {
+            // Another program of the same wrapper was first.
+            ring.header.parent.store(system::parent_id(), Ordering::Relaxed);
+            if choose_clock(ring) && gate::prepare() {
+                open(ring);
+            }
+        }
+        return;
     }
+    open(ring);
+}
+
+/// From now on calls are recorded into `ring`.
+fn open(ring: &'static Ring) {
+    #[cfg(family)]
+    family::recording_into(ring);
     gate::open(ring);
     measure_cost(ring);
     // Release: whoever sees the process ready sees its cost and its emptied first chunk.

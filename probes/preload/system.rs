@@ -17,6 +17,14 @@ const GETPID: usize = 39;
 const FCNTL: usize = 72;
 const GETTID: usize = 186;
 const PROCESS_VM_READV: usize = 310;
+#[cfg(family)]
+const GETPPID: usize = 110;
+#[cfg(family)]
+const OPEN: usize = 2;
+#[cfg(family)]
+const READLINK: usize = 89;
+#[cfg(family)]
+const READ_WRITE_CLOSED_ON_EXEC: usize = 0o2_000_002;
 
 const PAGE: usize = 4096;
 const READ_WRITE: usize = 3;
@@ -103,16 +111,46 @@ pub fn wipe_on_fork(page: *mut c_void) -> bool {
     call(MADVISE, [page.addr(), PAGE, WIPE_ON_FORK, 0, 0, 0]) == 0
 }
 
-/// Maps `bytes` of `file`, provided it is a memory file of exactly that size that can never shrink: reading beyond
+/// A part of a memory file.
+#[derive(Clone, Copy)]
+pub struct Part {
+    /// Bytes of the whole file.
+    pub whole: usize,
+    /// Where the part begins.
+    pub start: usize,
+    /// Its bytes.
+    pub bytes: usize,
+}
+
+/// Maps a part of `file`, provided it is a memory file of exactly that size that can never shrink: reading beyond
 /// the end of any other kind of file would kill the process.
-pub fn map_sealed(file: usize, bytes: usize) -> Option<*mut c_void> {
+pub fn map_sealed(file: usize, Part { whole, start, bytes }: Part) -> Option<*mut c_void> {
     let seals = call(FCNTL, [file, GET_SEALS, 0, 0, 0, 0]);
     let sealed = seals >= 0 && seals & SEAL_SHRINK != 0;
     let size = call(LSEEK, [file, 0, SEEK_END, 0, 0, 0]);
-    if !sealed || size as usize != bytes {
+    if !sealed || size as usize != whole {
         return None;
     }
-    mapped(call(MMAP, [0, bytes, READ_WRITE, SHARED, file, 0]))
+    mapped(call(MMAP, [0, bytes, READ_WRITE, SHARED, file, start]))
+}
+
+/// The process whose child the calling one is.
+#[cfg(family)]
+pub fn parent_id() -> i32 {
+    call(GETPPID, [0; 6]) as i32
+}
+
+/// Opens the file at `path`, which ends in NUL, for reading and writing.
+#[cfg(family)]
+pub fn open(path: *const u8) -> Option<usize> {
+    usize::try_from(call(OPEN, [path.addr(), READ_WRITE_CLOSED_ON_EXEC, 0, 0, 0, 0])).ok()
+}
+
+/// Writes what the link at `path`, which ends in NUL, says to `to`, as far as `bytes` go, and returns how many were
+/// written; 0 when there is no such link or it may not be followed.
+#[cfg(family)]
+pub fn read_link(path: *const u8, to: *mut u8, bytes: usize) -> usize {
+    usize::try_from(call(READLINK, [path.addr(), to.addr(), bytes, 0, 0, 0])).unwrap_or(0)
 }
 
 /// Undoes [`map_sealed`].

@@ -17,9 +17,9 @@ pub enum BpfError {
     /// The kernel is too old.
     #[error("programs on the probes of one process need Linux 6.10, and this is {0}")]
     OldKernel(String),
-    /// The thread ids that programs see are not those that we see.
-    #[error("this process lives in a pid namespace of its own, where programs see other thread ids")]
-    OtherThreadIds,
+    /// The pid namespace of this process cannot be looked at.
+    #[error("the pid namespace of this process cannot be looked at")]
+    Home(#[source] io::Error),
     /// A map could not be created.
     #[error("the kernel refuses the map {name}")]
     Map {
@@ -76,6 +76,20 @@ pub enum BpfError {
 }
 
 impl BpfError {
+    /// Whether the kernel will not let this process, though it could.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Map { source, .. }
+            | Self::Access { source, .. }
+            | Self::Program { source, .. }
+            | Self::Link { source, .. }
+            | Self::Clock { source, .. } => {
+                source.kind() == io::ErrorKind::PermissionDenied || source.raw_os_error() == Some(libc::ENOSYS)
+            }
+            _ => false,
+        }
+    }
+
     /// What the verifier said about a program, if it was asked.
     pub fn verifier_log(&self) -> Option<&str> {
         match self {

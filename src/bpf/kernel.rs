@@ -1,35 +1,62 @@
-//! Whether this kernel, and this process's place in it, suit programs on the probes of one process.
+//! Whether this kernel suits programs on the probes of one process, and how this process's place in it numbers threads.
 
-use std::fs;
+use std::{fs, io, os::unix::fs::MetadataExt};
 
-use crate::bpf::error::BpfError;
+use crate::bpf::{error::BpfError, syscall};
 
 /// Before that, a link for one process missed the calls of all its threads but one.
-const OLDEST: (u32, u32) = (6, 10);
+pub const OLDEST: (u32, u32) = (6, 10);
 
-/// Refuses a kernel that is too old, and a pid namespace whose thread ids are not the kernel's own.
-pub fn check() -> Result<(), BpfError> {
+/// An error if something before the kernel's own code answers the system call `bpf`: a filter, or a kernel without it. Kernels
+/// before 5.19 ask for rights first, so that their refusal looks the same.
+pub fn reaches_kernel() -> io::Result<()> {
+    syscall::reaches_kernel()
+}
+
+/// The pid namespace by which this process numbers others, as programs know it: by its file. All zero for the kernel's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Home {
+    /// The device, as the kernel writes it inside.
+    pub device: u64,
+    /// The inode; 0 for the kernel's own namespace.
+    pub inode: u64,
+}
+
+/// Refuses a kernel that is too old, and says how threads are numbered here.
+pub fn check() -> Result<Home, BpfError> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     if version(&release).is_none_or(|version| version < OLDEST) {
         return Err(BpfError::OldKernel(release.trim().to_owned()));
     }
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    if is_nested(&status) { Err(BpfError::OtherThreadIds) } else { Ok(()) }
+    Home::own()
 }
 
-fn version(release: &str) -> Option<(u32, u32)> {
+impl Home {
+    /// This process's own.
+    fn own() -> Result<Self, BpfError> {
+        /// `PROC_PID_INIT_INO`, the first pid namespace.
+        const FIRST: u64 = 0xeffffffc;
+        let file = fs::metadata("/proc/self/ns/pid").map_err(BpfError::Home)?;
+        // User space writes a device's number otherwise than the kernel does.
+        let [major, minor] = [libc::major(file.dev()), libc::minor(file.dev())].map(u64::from);
+        Ok(if file.ino() == FIRST { Self::default() } else { Self { device: major << 20 | minor, inode: file.ino() } })
+    }
+
+    /// Whether it is the kernel's own, which sees every thread.
+    pub fn is_first(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// Whether this process lives in another pid namespace than the kernel's own.
+pub fn in_pid_namespace() -> bool {
+    Home::own().is_ok_and(|home| !home.is_first())
+}
+
+/// The two numbers that a release begins with.
+pub fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-}
-
-/// `NSpid` lists a process's id in its namespace and in those nested in it. Its own, seen from inside, is the only one
-/// there is; that the namespace is not the first one shows by its number.
-fn is_nested(status: &str) -> bool {
-    /// `PROC_PID_INIT_INO`, the first pid namespace.
-    const FIRST: &str = "pid:[4026531836]";
-    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).map(|ids| ids.split_whitespace().count());
-    let own = fs::read_link("/proc/self/ns/pid");
-    ids.is_some_and(|ids| ids > 1) || own.is_ok_and(|own| own.as_os_str() != FIRST)
 }
 
 #[cfg(test)]

@@ -181,6 +181,16 @@ pub(super) fn link_event(program: BorrowedFd<'_>, event: &impl AsRawFd) -> io::R
     descriptor(LINK_CREATE, &attributes)
 }
 
+/// An error if something before the kernel's own code answers. The kernel reads the attributes before it asks for any right.
+pub(super) fn reaches_kernel() -> io::Result<()> {
+    // SAFETY: the kernel checks the address, finds nothing there and says so.
+    unsafe {
+        libc::syscall(libc::SYS_bpf, MAP_CREATE, std::ptr::null::<u8>(), size_of::<Element>());
+    }
+    let answer = io::Error::last_os_error();
+    if answer.raw_os_error() == Some(libc::EFAULT) { Ok(()) } else { Err(answer) }
+}
+
 fn descriptor<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
     let number = call(command, attributes)?;
     // SAFETY: the command has just opened this descriptor for us, and nobody else knows it.

@@ -1,6 +1,6 @@
 //! The command line as it was typed. No file is touched and nothing is resolved here; `plan` does that.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, os::fd::RawFd, path::PathBuf, time::Duration};
 
 use clap::{
     Parser, Subcommand,
@@ -24,6 +24,7 @@ EXAMPLES:
   gilscope run -- gunicorn shop:app         profile any command that runs Python
   gilscope attach -d 10 4242                profile a running process
   gilscope attach --json gil.json 4242      and keep the numbers for scripts
+  gilscope doctor 4242                      which ways of looking at it work, and what opens the others
 
 EXIT CODES:
   0 report written, 1 failed, 2 wrong usage, 3 not permitted;
@@ -43,6 +44,16 @@ EXAMPLES:
 
 The program keeps its standard input and output, its signals and its exit code.
 gilscope speaks on standard error.";
+
+const DOCTOR_EXAMPLES: &str = "\
+EXAMPLES:
+  gilscope doctor                           what works here, tried on a program of gilscope's own
+  gilscope doctor 4242                      what works on this process, and who it is
+  gilscope doctor --json 4242               the same for programs
+
+Everything is tried and ended again; the process goes on untouched.
+Ends with 0 if a way works (for PID: one that attaches), 3 if none is permitted,
+and 1 if the process has no lock to look at.";
 
 const ATTACH_EXAMPLES: &str = "\
 EXAMPLES:
@@ -71,6 +82,9 @@ pub enum Command {
     /// Profile a program that is already running
     #[command(after_help = ATTACH_EXAMPLES)]
     Attach(AttachArgs),
+    /// Say what works here, what does not and why, and what would make it work
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
     /// Run a program in the bundled toy VM, without profiling it
     #[command(name = "toyvm")]
     ToyVm(ToyVmArgs),
@@ -79,6 +93,16 @@ pub enum Command {
     Sweep {
         /// The group of probes to remove.
         group: String,
+    },
+    /// Write the last reports of a recorder that was killed.
+    #[command(name = "__heir", hide = true)]
+    Heir {
+        /// Numbers of the files that hold them.
+        #[arg(num_args = 2, value_parser = clap::value_parser!(RawFd).range(3..))]
+        files: Vec<RawFd>,
+        /// Where they go; `-`: standard output.
+        #[arg(last = true)]
+        destinations: Vec<PathBuf>,
     },
 }
 
@@ -123,6 +147,17 @@ pub struct AttachArgs {
     pub pid: Pid,
 }
 
+/// `gilscope doctor`.
+#[derive(Debug, clap::Args)]
+pub struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The process that is to be looked at; without it, a program of gilscope's own
+    #[arg(value_name = "PID", value_parser = pid)]
+    pub pid: Option<Pid>,
+}
+
 /// What `run` and `attach` have in common.
 #[derive(Debug, clap::Args)]
 pub struct RecordArgs {
@@ -148,6 +183,9 @@ pub struct RecordArgs {
     /// windows at random moments and totals are estimated; `none`: take all events, whatever it costs
     #[arg(long, value_name = "PERCENT", default_value = "3%", value_parser = budget::parse)]
     pub max_overhead: Budget,
+    /// Record the processes that the program starts as well, each by itself
+    #[arg(short, long)]
+    pub subprocesses: bool,
     /// Where lock events come from
     #[arg(long, default_value = "auto", value_parser = backend_words())]
     pub backend: BackendChoice,

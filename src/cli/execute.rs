@@ -1,20 +1,31 @@
 //! Carrying out a plan: open the outputs, record, write the reports, end with the right code.
 
-use std::os::unix::process::ExitStatusExt;
+use std::{
+    io::{self, Write},
+    os::unix::process::ExitStatusExt,
+};
 
 use anyhow::Context;
 
 use crate::{
     cli::{
         exit::Exit,
-        messages::{Messages, Verbosity, columns},
-        plan::{AttachPlan, Plan, RecordPlan, RunPlan, ToyVmPlan},
+        messages::{Messages, Verbosity, columns, stdout_columns},
+        plan::{AttachPlan, DoctorPlan, Plan, Reader, RecordPlan, RunPlan, ToyVmPlan},
     },
-    model::profile::Profile,
-    report::{Report, json::Json, outlet::Outlet, text::Text},
+    model::family::Family,
+    report::{
+        Report, diagnosis,
+        json::Json,
+        outlet::{Outlet, OutletError},
+        text::Text,
+    },
     session::{
         attach::AttachSession,
-        options::{Chosen, NoteDetail, ProgressLine, RecordOptions},
+        checkpoint::{Checkpoints, Intended},
+        doctor::examine,
+        heir::inherit,
+        options::{NoteDetail, ProgressLine, RecordOptions},
         run::{Command, RunSession},
         signals::Signals,
         sweep,
@@ -27,7 +38,13 @@ pub fn execute(plan: Plan, messages: Messages) -> anyhow::Result<Exit> {
     match plan {
         Plan::Run(plan) => run(plan, messages),
         Plan::Attach(plan) => attach(plan, messages),
+        Plan::Doctor(plan) => doctor(&plan),
         Plan::ToyVm(plan) => toy_vm(plan),
+        Plan::Inherit { files, destinations } => {
+            let said = inherit(files, &destinations).context("the recorder was killed, and its last report is lost")?;
+            said.iter().for_each(|said| messages.say(said));
+            Ok(Exit::Done)
+        }
         Plan::Sweep { group } => sweep(&group).map(|()| Exit::Done).context("cannot clear the probes away"),
     }
 }
@@ -36,11 +53,15 @@ fn run(plan: RunPlan, messages: Messages) -> anyhow::Result<Exit> {
     let outlets = Outlets::open(&plan.record)?;
     let signals = Signals::collect().context("cannot handle signals")?;
     messages.detail(&started(&plan));
-    messages.detail(&source(plan.record.backend.for_launch()));
     let command = Command { executable: plan.program.into(), arguments: plan.arguments };
     let mut session = RunSession::start(command, options(&plan.record), signals)?;
-    let recorded = session.record();
-    let written = recorded.map_err(anyhow::Error::from).and_then(|profile| outlets.fill(&profile, messages));
+    messages.detail(&session.taken());
+    let mut checkpoints = Checkpoints::begin(intended(&plan.record));
+    let recorded = session.record(&mut checkpoints);
+    let written = recorded.map_err(anyhow::Error::from).and_then(|family| outlets.fill(&family, messages));
+    if let Some(checkpoints) = checkpoints {
+        checkpoints.end();
+    }
     let exit = match &written {
         Ok(()) => Exit::Done,
         Err(error) => {
@@ -67,19 +88,31 @@ fn started(plan: &RunPlan) -> String {
     format!("starting {}", words.join(" "))
 }
 
-fn source(chosen: Chosen) -> String {
-    format!("lock events come from {}: {}", chosen.backend.name(), chosen.why)
-}
-
 fn attach(plan: AttachPlan, messages: Messages) -> anyhow::Result<Exit> {
     let outlets = Outlets::open(&plan.record)?;
     let signals = Signals::collect().context("cannot handle signals")?;
     messages.detail(&format!("looking at process {}", plan.pid));
-    messages.detail(&source(plan.record.backend.for_attach()));
     let session = AttachSession::start(plan.pid, options(&plan.record), signals)?;
+    messages.detail(session.taken());
     messages.detail(&format!("recording process {}", plan.pid));
-    outlets.fill(&session.record(), messages)?;
-    Ok(Exit::Done)
+    let mut checkpoints = Checkpoints::begin(intended(&plan.record));
+    let written = outlets.fill(&session.record(&mut checkpoints), messages);
+    if let Some(checkpoints) = checkpoints {
+        checkpoints.end();
+    }
+    written.map(|()| Exit::Done)
+}
+
+fn doctor(plan: &DoctorPlan) -> anyhow::Result<Exit> {
+    let diagnosis = examine(plan.pid);
+    let text = match plan.reader {
+        Reader::Person => diagnosis::text(&diagnosis, stdout_columns()),
+        Reader::Program => diagnosis::json(&diagnosis),
+    };
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot print the diagnosis"),
+        _ => Ok(Exit::of_diagnosis(&diagnosis)),
+    }
 }
 
 fn toy_vm(plan: ToyVmPlan) -> anyhow::Result<Exit> {
@@ -93,13 +126,20 @@ fn toy_vm(plan: ToyVmPlan) -> anyhow::Result<Exit> {
 fn options(plan: &RecordPlan) -> RecordOptions {
     let progress = if plan.verbosity == Verbosity::Quiet { ProgressLine::Hidden } else { ProgressLine::OnTerminal };
     let notes = if plan.verbosity == Verbosity::Verbose { NoteDetail::Full } else { NoteDetail::Brief };
-    let RecordPlan { duration, rate, long_hold, budget, frames, backend, .. } = *plan;
-    RecordOptions { duration, rate, long_hold, budget, frames, backend, progress, notes }
+    let RecordPlan { duration, rate, long_hold, budget, frames, reach, backend, .. } = *plan;
+    RecordOptions { duration, rate, long_hold, budget, frames, backend, reach, progress, notes }
+}
+
+/// The reports that are to be written.
+fn intended(plan: &RecordPlan) -> Vec<Intended> {
+    let main = (plan.output.clone(), plan.report());
+    let json = plan.json.clone().map(|json| (json, Box::new(Json) as Box<dyn Report + Send>));
+    std::iter::once(main).chain(json).collect()
 }
 
 /// Where the reports go; opened before anything starts, so that a bad path fails in the first second.
 struct Outlets {
-    main: (Outlet, Box<dyn Report>),
+    main: (Outlet, Box<dyn Report + Send>),
     json: Option<Outlet>,
     shown: String,
 }
@@ -110,16 +150,22 @@ impl Outlets {
         Ok(Self { main: (Outlet::open(&plan.output)?, plan.report()), json, shown: plan.output.to_string() })
     }
 
-    fn fill(self, profile: &Profile, messages: Messages) -> anyhow::Result<()> {
+    fn fill(self, family: &Family, messages: Messages) -> anyhow::Result<()> {
         let (outlet, report) = self.main;
-        outlet.fill(&*report, profile)?;
-        if let Some(json) = self.json {
-            json.fill(&Json, profile)?;
-        }
-        if messages.wants_summary() {
+        let filled =
+            [Some(outlet.fill_family(&*report, family)), self.json.map(|json| json.fill_family(&Json, family))];
+        // Each has its own place: that one is full says nothing of the others.
+        let failed: Vec<OutletError> = filled.into_iter().flatten().filter_map(Result::err).collect();
+        let lost = failed.iter().any(|error| matches!(error, OutletError::Write { kept: None, .. }));
+        if messages.wants_summary() || lost {
             let mut text = Vec::new();
-            Text::fitting(columns()).write(profile, &mut text)?;
+            Text::fitting(columns()).write_family(family, &mut text)?;
             messages.summary(&String::from_utf8_lossy(&text));
+        }
+        let mut failed = failed.into_iter().map(anyhow::Error::new);
+        if let Some(first) = failed.next() {
+            failed.for_each(|error| messages.error(&error));
+            return Err(first);
         }
         messages.say(&format!("wrote {}", self.shown));
         Ok(())

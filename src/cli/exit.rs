@@ -5,7 +5,12 @@ use std::{
     process::{ExitCode, ExitStatus},
 };
 
-use crate::{cli::error::PlanError, report::outlet::OutletError, session::error::SessionError};
+use crate::{
+    cli::error::PlanError,
+    model::diagnosis::{Diagnosis, Outcome, RungFinding},
+    report::outlet::OutletError,
+    session::error::SessionError,
+};
 
 /// How gilscope ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +54,18 @@ impl Exit {
             (true, _) => Self::NotPermitted,
             (_, true) => Self::Usage,
             _ => Self::Failed,
+        }
+    }
+
+    /// What to end with after an examination: whether anything works for whom it was about.
+    pub fn of_diagnosis(diagnosis: &Diagnosis) -> Self {
+        let matters = |rung: &&RungFinding| diagnosis.patient.is_none() || rung.attaches;
+        let rungs: Vec<&RungFinding> = diagnosis.rungs.iter().filter(matters).collect();
+        let refused = rungs.iter().any(|rung| matches!(rung.outcome, Outcome::Shut { permission: true, .. }));
+        match rungs.iter().any(|rung| rung.outcome.works()) {
+            true => Self::Done,
+            false if refused => Self::NotPermitted,
+            false => Self::Failed,
         }
     }
 

@@ -1,13 +1,20 @@
-//! The one place that prints. Everything goes to standard error, because standard output belongs to the launched
+//! The one place that prints, and where characters that could steer a terminal are taken out: messages name files and
+//! programs of others. Everything goes to standard error, because standard output belongs to the launched
 //! program or to the report; a reader that has gone away is no reason to fail.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    os::fd::AsFd,
+};
 
 use clap::error::ErrorKind;
 
 use crate::{
     cli::{error::PlanError, exit::Exit},
-    report::outlet::OutletError,
+    report::{
+        names::{clean, clean_lines},
+        outlet::OutletError,
+    },
     session::error::SessionError,
 };
 
@@ -43,11 +50,9 @@ impl Messages {
         self.verbosity >= Verbosity::Normal
     }
 
-    /// Prints a finished text as it stands, unless quiet.
+    /// Prints a finished text as it stands: somebody wants it, or it would be lost otherwise.
     pub fn summary(self, text: &str) {
-        if self.wants_summary() {
-            print(text);
-        }
+        print(text);
     }
 
     /// Says something worth knowing, unless quiet.
@@ -109,8 +114,17 @@ fn complaint(rendered: &str) -> String {
 
 /// The width of the terminal behind standard error: `COLUMNS`, else what the terminal says, else 100.
 pub fn columns() -> u16 {
+    columns_of(io::stderr())
+}
+
+/// The same of standard output.
+pub fn stdout_columns() -> u16 {
+    columns_of(io::stdout())
+}
+
+fn columns_of(stream: impl AsFd) -> u16 {
     let wished = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
-    let real = || terminal_size::terminal_size_of(io::stderr()).map(|(width, _)| width.0);
+    let real = || terminal_size::terminal_size_of(stream).map(|(width, _)| width.0);
     wished.or_else(real).unwrap_or(USUAL_COLUMNS)
 }
 
@@ -124,7 +138,8 @@ fn as_hint(line: &str) -> String {
 
 fn failure(error: &anyhow::Error, hints: &[String]) -> String {
     let hints: String = hints.iter().map(|hint| format!("hint: {hint}\n")).collect();
-    format!("gilscope: error: {error:#}\n{hints}")
+    let sentence = clean(&format!("{error:#}"));
+    format!("gilscope: error: {sentence}\n{hints}")
 }
 
 /// What to do about `error`, as far as this module knows its kind.
@@ -142,13 +157,17 @@ fn outlet_hint(error: &OutletError) -> Option<String> {
         }
         OutletError::NoFolder { folder, .. } => Some(format!("mkdir -p {}", folder.display())),
         OutletError::Open { .. } => Some("-o FILE puts the report elsewhere".to_owned()),
-        OutletError::Render { .. } | OutletError::Write { .. } => None,
+        OutletError::Write { kept: Some(path), .. } => Some(format!("the report is kept in {}", path.display())),
+        OutletError::Write { kept: None, .. } => {
+            Some("nor was there room for it in the folder for temporary files".into())
+        }
+        OutletError::Render { .. } => None,
     }
 }
 
 fn print(text: &str) {
     // There is nowhere left to complain when standard error is gone.
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+    let _ = io::stderr().lock().write_all(clean_lines(text).as_bytes());
 }
 
 #[cfg(test)]

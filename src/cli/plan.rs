@@ -1,15 +1,21 @@
 //! The command line as it was meant: every choice made, every path resolved, every contradiction refused. A plan that
 //! exists can be carried out as far as the command line is concerned.
 
-use std::{ffi::OsString, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    num::NonZeroU32,
+    os::fd::RawFd,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::{
     cli::{
-        args::{Args, AttachArgs, Command, RecordArgs, RunArgs, ToyVmArgs},
+        args::{Args, AttachArgs, Command, DoctorArgs, RecordArgs, RunArgs, ToyVmArgs},
         messages::Verbosity,
         program,
     },
-    model::{ids::Pid, profile::Backend},
+    model::{family::Reach, ids::Pid, profile::Backend},
     report::{Format, Report, outlet::Destination, view::View},
 };
 
@@ -25,12 +31,21 @@ pub enum Plan {
     Run(RunPlan),
     /// Profile a running process.
     Attach(AttachPlan),
+    /// Say what works.
+    Doctor(DoctorPlan),
     /// Be the toy VM.
     ToyVm(ToyVmPlan),
     /// Remove a group of probes from the kernel.
     Sweep {
         /// The group's name.
         group: String,
+    },
+    /// Wait for the recorder's end and write its last reports if it was killed.
+    Inherit {
+        /// Numbers of the files that hold them.
+        files: [RawFd; 2],
+        /// Where they go.
+        destinations: Vec<Destination>,
     },
 }
 
@@ -52,6 +67,24 @@ pub struct AttachPlan {
     pub pid: Pid,
     /// What to record and where to put it.
     pub record: RecordPlan,
+}
+
+/// Say what works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoctorPlan {
+    /// The process that is asked about.
+    pub pid: Option<Pid>,
+    /// For whom.
+    pub reader: Reader,
+}
+
+/// Who reads what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// People.
+    Person,
+    /// Programs.
+    Program,
 }
 
 /// Run a program in the toy VM.
@@ -88,6 +121,8 @@ pub struct RecordPlan {
     pub budget: Budget,
     /// Which frames stacks have.
     pub frames: FrameDetail,
+    /// Which processes are recorded.
+    pub reach: Reach,
     /// Where lock events are to come from.
     pub backend: BackendChoice,
     /// How much to say.
@@ -112,7 +147,7 @@ impl Surroundings {
 
 impl RecordPlan {
     /// The report that goes to `output`.
-    pub fn report(&self) -> Box<dyn Report> {
+    pub fn report(&self) -> Box<dyn Report + Send> {
         self.format.report(self.view)
     }
 }
@@ -123,7 +158,7 @@ impl Plan {
         match self {
             Self::Run(plan) => plan.record.verbosity,
             Self::Attach(plan) => plan.record.verbosity,
-            Self::ToyVm(_) | Self::Sweep { .. } => Verbosity::default(),
+            Self::Doctor(_) | Self::ToyVm(_) | Self::Sweep { .. } | Self::Inherit { .. } => Verbosity::default(),
         }
     }
 
@@ -132,10 +167,20 @@ impl Plan {
         match args.command {
             Command::Run(run) => run_plan(run, surroundings).map(Self::Run),
             Command::Attach(attach) => attach_plan(attach).map(Self::Attach),
+            Command::Doctor(doctor) => Ok(Self::Doctor(doctor_plan(&doctor))),
             Command::ToyVm(toy) => toy_plan(toy).map(Self::ToyVm),
             Command::Sweep { group } => Ok(Self::Sweep { group }),
+            Command::Heir { files, destinations } => Ok(inherit_plan(&files, destinations)),
         }
     }
+}
+
+/// What the recorder has typed: two numbers, and absolute paths.
+fn inherit_plan(files: &[RawFd], destinations: Vec<PathBuf>) -> Plan {
+    let destination =
+        |path: PathBuf| if path == Path::new("-") { Destination::Stdout } else { Destination::File(path) };
+    let files = [0, 1].map(|at| files.get(at).copied().unwrap_or(-1));
+    Plan::Inherit { files, destinations: destinations.into_iter().map(destination).collect() }
 }
 
 fn run_plan(run: RunArgs, surroundings: &Surroundings) -> Result<RunPlan, PlanError> {
@@ -149,6 +194,10 @@ fn attach_plan(attach: AttachArgs) -> Result<AttachPlan, PlanError> {
         return Err(PlanError::PreloadCannotAttach);
     }
     Ok(AttachPlan { pid: attach.pid, record: record_plan(&attach.record)? })
+}
+
+fn doctor_plan(doctor: &DoctorArgs) -> DoctorPlan {
+    DoctorPlan { pid: doctor.pid, reader: if doctor.json { Reader::Program } else { Reader::Person } }
 }
 
 fn toy_plan(toy: ToyVmArgs) -> Result<ToyVmPlan, PlanError> {
@@ -184,6 +233,7 @@ fn record_plan(record: &RecordArgs) -> Result<RecordPlan, PlanError> {
         long_hold: record.long_hold,
         budget: record.max_overhead,
         frames: frames_of(record)?,
+        reach: if record.subprocesses { Reach::Descendants } else { Reach::Root },
         backend: record.backend,
         verbosity: verbosity(record),
     })

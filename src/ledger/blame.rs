@@ -37,7 +37,7 @@ pub(super) struct Pair {
 }
 
 /// All blame so far.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct BlameBook {
     pairs: FxHashMap<Pair, Charged>,
     /// Stacks of a holder while anybody waited, for pairs without a sample of their own; `None`: of all holders that are
@@ -47,7 +47,7 @@ pub(super) struct BlameBook {
     samples: Option<usize>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Charged {
     time: Nanos,
     /// Nanoseconds by the readings of the holder's stack that they lie next to.

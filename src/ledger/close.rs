@@ -4,10 +4,9 @@ use crate::{
     ledger::{
         Ledger, LedgerTally,
         apportion::apportion,
-        blame::sorted,
         invariants::Sums,
         lock::LockAccount,
-        thread::{Relation, Samples, ThreadAccount},
+        thread::{Placed, Relation, Samples, ThreadAccount},
     },
     model::{
         estimate::Estimates,
@@ -21,7 +20,7 @@ use crate::{
 };
 
 /// What the ledger knows at the end of a recording.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Attribution {
     /// From the first to the last moment.
     pub window: Nanos,
@@ -48,7 +47,7 @@ pub struct Attribution {
 }
 
 /// A thread whose account is closed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ClosedThread {
     pub(super) profile: ThreadProfile,
     /// Its stacks while it owned a lock, for blame without samples of its own.
@@ -58,7 +57,7 @@ pub(super) struct ClosedThread {
 impl Ledger {
     /// Closes the books at `end`, the last moment of the window.
     pub fn finish(mut self, end: MonoNanos) -> Attribution {
-        self.now = self.now.max(end);
+        self.now = self.replaced.unwrap_or(self.now.max(end));
         for id in self.locks.iter().map(|lock| lock.id).collect::<Vec<_>>() {
             self.charge_lock(id);
         }
@@ -103,7 +102,7 @@ impl ClosedThread {
     /// Closes an account that has been charged and resolved.
     pub(super) fn new(thread: ThreadAccount, no_stack: StackId) -> Self {
         debug_assert!(matches!(thread.relation, Relation::Outside | Relation::Unknown), "its relation was ended");
-        let held = class_samples(&thread, StateClass::Inside);
+        let held = stacks_alone(class_samples(&thread, StateClass::Inside));
         let spread = |(state, time)| spread_state(&thread, state, time, no_stack);
         let stacks = thread.times.iter().flat_map(spread).collect();
         let profile = ThreadProfile {
@@ -115,6 +114,7 @@ impl ClosedThread {
             waits: thread.waits,
             forced_releases: thread.forced_releases,
             states: thread.times,
+            undivided: thread.undivided,
             stacks,
         };
         Self { profile, held }
@@ -131,23 +131,34 @@ fn spread_state(thread: &ThreadAccount, state: State, time: Nanos, no_stack: Sta
         thread.waited_at.get(&state).cloned().unwrap_or_default(),
         thread.ticks.get(&state).cloned().unwrap_or_default(),
         class_samples(thread, state.class()),
-        Samples::from_iter([(no_stack, 1)]),
+        Placed::from_iter([((no_stack, None), 1)]),
     ];
-    let weighty = |samples: &Samples| samples.values().any(|weight| *weight > 0);
-    let samples = sorted(candidates.into_iter().find(weighty).unwrap_or_default());
+    let weighty = |samples: &Placed| samples.values().any(|weight| *weight > 0);
+    let mut samples: Vec<_> = candidates.into_iter().find(weighty).unwrap_or_default().into_iter().collect();
+    // An order that does not depend on hashing.
+    samples.sort_unstable();
     let weights: Vec<u64> = samples.iter().map(|(_, weight)| *weight).collect();
-    let parts = samples.iter().zip(apportion(time, &weights)).map(|((stack, _), time)| (*stack, time));
-    parts.filter(|(_, time)| *time > Nanos::ZERO).map(|(stack, time)| StackTime { state, stack, time }).collect()
+    let parts = samples.iter().zip(apportion(time, &weights)).filter(|(_, time)| *time > Nanos::ZERO);
+    parts.map(|(((stack, lock), _), time)| StackTime { state, lock: *lock, stack: *stack, time }).collect()
 }
 
-fn class_samples(thread: &ThreadAccount, class: StateClass) -> Samples {
-    let mut samples = Samples::default();
+fn class_samples(thread: &ThreadAccount, class: StateClass) -> Placed {
+    let mut samples = Placed::default();
     if class == StateClass::Unknown {
         return samples;
     }
     let of_class = thread.ticks.iter().filter(|(state, _)| state.class() == class);
-    for (stack, weight) in of_class.flat_map(|(_, samples)| samples) {
-        *samples.entry(*stack).or_default() += weight;
+    for (place, weight) in of_class.flat_map(|(_, samples)| samples) {
+        *samples.entry(*place).or_default() += weight;
+    }
+    samples
+}
+
+/// The same of whatever lock.
+fn stacks_alone(placed: Placed) -> Samples {
+    let mut samples = Samples::default();
+    for ((stack, _), weight) in placed {
+        *samples.entry(stack).or_default() += weight;
     }
     samples
 }

@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use crate::{
     ledger::{close::ClosedThread, thread::Samples},
     model::{
-        ids::Tid,
+        ids::{LockId, Tid},
         profile::{StackTime, ThreadProfile},
         stack::StackId,
         state::State,
@@ -21,18 +21,18 @@ const MOST_KEPT: usize = 5000;
 const MOST_NAMES: usize = 64;
 
 /// The accounts of all threads that have ended.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct EndedThreads {
     kept: Vec<ClosedThread>,
     sums: FxHashMap<Box<str>, Sum>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Sum {
     threads: u64,
     /// Its stacks are kept below instead.
     profile: ThreadProfile,
-    stacks: FxHashMap<(State, StackId), Nanos>,
+    stacks: FxHashMap<(State, Option<LockId>, StackId), Nanos>,
 }
 
 impl EndedThreads {
@@ -94,7 +94,7 @@ impl EndedThreads {
 impl Sum {
     fn of(mut thread: ThreadProfile) -> Self {
         let stacks = std::mem::take(&mut thread.stacks);
-        let stacks = stacks.into_iter().map(|part| ((part.state, part.stack), part.time)).collect();
+        let stacks = stacks.into_iter().map(|part| ((part.state, part.lock, part.stack), part.time)).collect();
         Self { threads: 1, profile: thread, stacks }
     }
 
@@ -106,15 +106,20 @@ impl Sum {
         sum.waits += thread.waits;
         sum.forced_releases += thread.forced_releases;
         thread.states.iter().for_each(|(state, time)| sum.states.add(state, time));
+        sum.undivided.inside += thread.undivided.inside;
+        sum.undivided.outside += thread.undivided.outside;
         for part in thread.stacks {
-            *self.stacks.entry((part.state, part.stack)).or_default() += part.time;
+            *self.stacks.entry((part.state, part.lock, part.stack)).or_default() += part.time;
         }
     }
 
     fn into_profile(self, name: &str) -> ThreadProfile {
-        let mut stacks: Vec<_> =
-            self.stacks.into_iter().map(|((state, stack), time)| StackTime { state, stack, time }).collect();
-        stacks.sort_unstable_by_key(|part| (part.state, part.stack));
+        let mut stacks: Vec<_> = self
+            .stacks
+            .into_iter()
+            .map(|((state, lock, stack), time)| StackTime { state, lock, stack, time })
+            .collect();
+        stacks.sort_unstable_by_key(|part| (part.state, part.lock, part.stack));
         ThreadProfile { name: format!("{} ended threads '{name}'", self.threads), stacks, ..self.profile }
     }
 }

@@ -21,18 +21,23 @@
 
 use crate::{
     ledger::{
+        apportion::apportion,
         blame::Pair,
         lock::{InHold, LockAccount},
         run_delay::Sleeps,
         thread::Ownership,
     },
     model::{
+        event::{CpuSight, Pause},
         ids::{LockId, Tid},
         stack::StackId,
         state::{State, StateTimes},
         time::{MonoNanos, Nanos},
     },
 };
+
+/// Looks, one in 5 ms where nothing is in the way, of which one at the least hits a long sleep.
+const LOOKS: usize = 10;
 
 /// What giving way takes at the most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +51,7 @@ pub struct GivingWayLimits {
 }
 
 /// What may have been the beginning of a wait.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct GivingWay {
     pub(super) lock: LockId,
     pub(super) since: MonoNanos,
@@ -57,6 +62,14 @@ pub(super) struct GivingWay {
     /// As it was booked; `unresolved` for the part whose state is not known yet.
     pub(super) outside: StateTimes,
     pub(super) unresolved: Nanos,
+    /// Time on a CPU that switches have told.
+    computed: Nanos,
+    /// Time of which no switch has told anything, and how long another thread has owned the lock.
+    blind: Nanos,
+    taken: Nanos,
+    most_taken: Nanos,
+    /// Its CPU time at the first look since.
+    ran_before: Option<Nanos>,
     /// As it would be booked.
     pub(super) waiting: StateTimes,
     /// Sleeps during it of whose latency no reading has told yet.
@@ -121,6 +134,11 @@ impl GivingWay {
             progress,
             outside: StateTimes::default(),
             unresolved: Nanos::ZERO,
+            computed: Nanos::ZERO,
+            blind: Nanos::ZERO,
+            taken: Nanos::ZERO,
+            most_taken: limits.mutex_sleep,
+            ran_before: None,
             waiting: StateTimes::default(),
             sleeps: Sleeps::default(),
             for_a_mutex: false,
@@ -164,14 +182,18 @@ impl GivingWay {
     /// Notes a stretch that was booked as `outside` while the lock had this ownership.
     pub(super) fn note(&mut self, outside: Option<State>, ownership: Ownership, time: Nanos) {
         match outside {
-            Some(state) => self.outside.add(state, time),
-            None => self.unresolved += time,
+            Some(state) => self.book(state, time),
+            None => {
+                self.unresolved += time;
+                self.blind += time;
+            }
         }
         self.waiting.add(ownership.wait_state(), time);
         let Ownership::By(owner) = ownership else {
             self.in_present_hold = InHold::default();
             return;
         };
+        self.taken += time;
         match self.owners.last_mut().filter(|(last, _)| *last == owner) {
             Some((_, total)) => *total += time,
             None => self.owners.push((owner, time)),
@@ -188,12 +210,50 @@ impl GivingWay {
     /// The part whose state was not known has turned out to be `state`.
     pub(super) fn resolve(&mut self, state: State) {
         let time = std::mem::take(&mut self.unresolved);
-        self.outside.add(state, time);
+        self.blind = Nanos::ZERO;
+        self.book(state, time);
     }
 
-    /// Whether the release was forced, now that the thread asks for the lock again.
+    /// The part whose state was not known has been inferred together with other time outside: `whole` in each state.
+    pub(super) fn resolve_as(&mut self, whole: [(State, Nanos); 3]) {
+        let own = std::mem::take(&mut self.unresolved);
+        let parts = apportion(own, &whole.map(|(_, time)| time.as_nanos()));
+        for ((state, most), part) in whole.into_iter().zip(parts) {
+            self.outside.add(state, part.min(most));
+        }
+    }
+
+    fn book(&mut self, state: State, time: Nanos) {
+        self.outside.add(state, time);
+        if state == State::OutsideRunning {
+            self.computed += time;
+        }
+    }
+
+    /// The thread is looked at now and then: a sleep for something else that is long would be seen.
+    pub(super) fn looked_at(mut self) -> Self {
+        self.most_taken = self.limits.mutex_sleep.times(LOOKS);
+        self
+    }
+
+    /// The thread was looked at; `false` when that shows the release to have been its own wish.
+    pub(super) fn may_be_seen(&mut self, sight: CpuSight) -> bool {
+        let ran = sight.spent.map_or(Nanos::ZERO, |spent| spent.ran);
+        let since = ran.saturating_sub(*self.ran_before.get_or_insert(ran));
+        // The counter of a thread on a CPU lags behind by up to a tick.
+        let straight = sight.pause != Pause::Elsewhere && since <= self.limits.mutex_sleep;
+        if straight {
+            self.taken = Nanos::ZERO;
+        }
+        straight
+    }
+
+    /// Whether the release was forced, now that the thread asks for the lock again. Where no switch tells whether it slept
+    /// for something else, it has come straight from its yielding if no other thread has owned the lock for longer than
+    /// waking up takes, or not since it was last seen not to sleep for something else.
     pub(super) fn was_forced(&self) -> bool {
-        self.progress != Progress::Unasked && self.outside.get(State::OutsideRunning) <= self.limits.computing
+        let straight = self.blind == Nanos::ZERO || self.taken <= self.most_taken;
+        self.progress != Progress::Unasked && self.computed <= self.limits.computing && straight
     }
 
     /// The owners during it, each with the time it owned the lock.

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A hold that is going on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Hold {
     pub(super) tid: Tid,
     pub(super) began: MonoNanos,
@@ -65,7 +65,7 @@ impl Hold {
 }
 
 /// Stacks seen during one hold. Most holds see none, which costs nothing.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Sightings {
     by_stack: FxHashMap<StackId, Sighted>,
     count: u64,
@@ -93,7 +93,7 @@ impl Sightings {
 }
 
 /// The holds of one lock that are over, by stack.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct HoldBook {
     seen: FxHashMap<StackId, HoldTally>,
     /// Those during which no stack was seen.
@@ -138,7 +138,7 @@ impl HoldBook {
 }
 
 /// The longest holds, at most a fixed number of them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct LongHolds(Vec<LongHold>);
 
 /// How many long holds a profile lists.

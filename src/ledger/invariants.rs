@@ -73,7 +73,7 @@ fn of_thread(thread: &ThreadProfile) -> [Equation; 2] {
 }
 
 /// Two sums that must be the same.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Equation {
     what: String,
     unit: &'static str,

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The account of one lock.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct LockAccount {
     pub(super) id: LockId,
     pub(super) name: String,
@@ -84,7 +84,7 @@ pub(super) struct Waiter {
 }
 
 /// Who owns the lock.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Owner {
     /// No evidence yet, or none since events were lost.
     Unknown,
@@ -95,7 +95,7 @@ pub(super) enum Owner {
 }
 
 /// A hold that is over.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Closed {
     pub(super) hold: Hold,
     pub(super) length: Nanos,

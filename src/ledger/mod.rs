@@ -15,11 +15,13 @@
 mod apportion;
 mod blame;
 mod close;
+mod cpu_share;
 mod ended;
 mod giving_way;
 mod hold;
 mod invariants;
 mod lock;
+mod looked;
 mod run_delay;
 mod samples;
 mod spread;
@@ -72,7 +74,7 @@ pub enum LockStart {
 }
 
 /// The books of one recording.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ledger {
     options: LedgerOptions,
     now: MonoNanos,
@@ -87,6 +89,8 @@ pub struct Ledger {
     /// What a probe takes of a thread's time at each step with a lock; zero while that is not known.
     event_cost: Nanos,
     tally: LedgerTally,
+    /// When the process executed another program than the one whose locks were seen.
+    replaced: Option<MonoNanos>,
 }
 
 /// What the ledger counted about the quality of its input.
@@ -117,6 +121,7 @@ impl Ledger {
             windows: Windows::default(),
             event_cost: Nanos::ZERO,
             tally: LedgerTally::default(),
+            replaced: None,
         }
     }
 
@@ -136,6 +141,10 @@ impl Ledger {
 
     /// Books one event. Events must come in order of time; one that comes late counts as of now.
     pub fn apply(&mut self, event: &Event) {
+        if self.replaced.is_some() {
+            // It is another program's.
+            return;
+        }
         self.now = self.now.max(event.at);
         let tid = event.tid;
         match &event.what {
@@ -145,6 +154,9 @@ impl Ledger {
             What::RunDelay(cumulative) => self.with_thread(tid, |thread| thread.on_run_delay(*cumulative)),
             What::Created => self.on_created(tid),
             What::Seen(sighting) => self.on_seen(tid, *sighting),
+            What::CpuSeen(sight) => self.on_cpu_seen(tid, *sight),
+            What::RelationSeen(relation) => self.on_relation_seen(tid, *relation),
+            What::OwnerSeen(lock, owner) => self.on_owner_seen(*lock, *owner),
             What::Exited => self.on_exited(tid),
             What::Executed => self.on_executed(tid),
             What::Named(name) => self.with_thread(tid, |thread| thread.name.clone_from(name)),
@@ -173,6 +185,11 @@ impl Ledger {
     /// The counts so far.
     pub fn tally(&self) -> LedgerTally {
         self.tally
+    }
+
+    /// When the process executed another program, if it had done anything with a lock before: the books end there.
+    pub fn replaced(&self) -> Option<MonoNanos> {
+        self.replaced
     }
 
     /// The threads alive, in no particular order.
@@ -209,9 +226,10 @@ impl Ledger {
         }
     }
 
-    /// Whether the thread has been asleep since its last booked event: its stack does not move.
+    /// Whether the thread has been asleep since its last booked event, as far as is known: its stack does not move.
     pub fn is_asleep(&self, tid: Tid) -> bool {
-        self.threads.get(&tid).is_some_and(|thread| thread.cpu == Cpu::Off(OffCpu::Blocked))
+        let asleep = [Cpu::Off(OffCpu::Blocked), Cpu::Sampled(SeenCpu::Asleep)];
+        self.threads.get(&tid).is_some_and(|thread| asleep.contains(&thread.cpu))
     }
 
     /// Whether the thread got a CPU and has not been seen to lose it.
@@ -364,6 +382,9 @@ impl Ledger {
 
     /// What the thread did with locks of its old program is over; nobody owns them any more.
     fn on_executed(&mut self, tid: Tid) {
+        if self.locks.iter().any(|lock| lock.last_step.is_some()) {
+            self.replaced = Some(self.now);
+        }
         self.leave_relation(tid);
         let relation = self.without_locks();
         if let Some(thread) = self.threads.get_mut(&tid) {

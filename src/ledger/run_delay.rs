@@ -8,7 +8,7 @@
 use crate::{ledger::apportion::apportion, model::time::Nanos};
 
 /// What the kernel's counter is compared with.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct RunDelayAccount {
     last_reading: Option<Nanos>,
     /// What the counter contains too and is explained: preemptions that have ended since the last reading, and latency of

@@ -95,7 +95,8 @@ impl Ledger {
         };
         let ownership = lock.as_ref().map_or(Ownership::Unknown, |lock| lock.ownership());
         if let Some(state) = thread.state(ownership).or_else(|| thread.likely_state()) {
-            *thread.ticks.entry(state).or_default().entry(stack).or_default() += 1;
+            let of = lock.as_ref().map(|lock| lock.id);
+            *thread.ticks.entry(state).or_default().entry((stack, of)).or_default() += 1;
         }
         if let (Relation::Inside(_), Some(lock)) = (thread.relation, lock) {
             self.blame.sample(lock.id, tid, &lock.waiters, stack);

@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use crate::model::{profile::Spread, time::Nanos};
 
 /// Durations seen so far.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Durations {
     /// Three significant digits; grows with the longest duration, to 270 kB for an hour.
     histogram: Histogram<u64>,

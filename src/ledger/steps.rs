@@ -5,7 +5,7 @@ use crate::{
         Ledger,
         giving_way::GivingWay,
         lock::{Closed, LastStep, Owner},
-        thread::{Relation, ThreadAccount, Wait},
+        thread::{Cpu, Relation, ThreadAccount, Wait},
         windows::Extent,
     },
     model::{
@@ -253,7 +253,9 @@ impl Ledger {
         self.lock(id).givers.push(tid);
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.holds += u64::from(closed.hold.extent == Extent::Whole);
-            thread.giving_way = Some(GivingWay::new((id, now), closed.hold.request, closed.stack, limits));
+            let giving_way = GivingWay::new((id, now), closed.hold.request, closed.stack, limits);
+            let looked_at = matches!(thread.cpu, Cpu::Sampled(_));
+            thread.giving_way = Some(if looked_at { giving_way.looked_at() } else { giving_way });
         }
         self.set_outside(tid);
     }

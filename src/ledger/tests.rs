@@ -162,9 +162,9 @@ fn blame_is_cut_at_every_change_of_owner() {
     assert_eq!(result.long_holds[0].waiters, 1);
 }
 
-/// `exec` is called with the lock held, and nothing ever releases it.
+/// `exec` is called with the lock held, and nothing ever releases it. What comes is another program's.
 #[test]
-fn another_program_owns_no_lock_of_the_old_one() {
+fn the_books_end_where_another_program_is_executed() {
     let mut ledger = ledger(0);
     created_running(&mut ledger, 0, 1);
     created_running(&mut ledger, 0, 2);
@@ -172,12 +172,28 @@ fn another_program_owns_no_lock_of_the_old_one() {
     step(&mut ledger, 20, 2, LockStep::Want);
     apply(&mut ledger, 30, 2, What::Exited);
     apply(&mut ledger, 30, 1, What::Executed);
+    apply(&mut ledger, 40, 1, What::Named("sh".into()));
+    step(&mut ledger, 50, 1, LockStep::Acquired);
+    assert_eq!(ledger.replaced(), Some(at(30)));
     let result = ledger.finish(at(100));
     assert_sound(&result);
-    assert_eq!(states(&result, 1), BTreeMap::from([("held_running", 20), ("outside_running", 80)]));
+    assert_eq!(result.window.as_nanos(), 30);
+    assert_eq!(states(&result, 1), BTreeMap::from([("held_running", 20), ("outside_running", 10)]));
     let lock = &result.locks[0];
-    assert_eq!((lock.held.as_nanos(), lock.free.as_nanos(), lock.unknown.as_nanos()), (20, 80, 0));
+    assert_eq!((lock.held.as_nanos(), lock.free.as_nanos(), lock.unknown.as_nanos()), (20, 10, 0));
     assert_eq!(result.tally.unmatched, 0);
+}
+
+/// A launcher becomes the interpreter: nothing was done with a lock before.
+#[test]
+fn a_program_executed_before_any_lock_is_used_changes_nothing() {
+    let mut ledger = ledger(0);
+    created_running(&mut ledger, 0, 1);
+    apply(&mut ledger, 30, 1, What::Executed);
+    step(&mut ledger, 50, 1, LockStep::Acquired);
+    let result = ledger.finish(at(100));
+    assert_sound(&result);
+    assert_eq!(states(&result, 1), BTreeMap::from([("held_running", 50), ("outside_running", 50)]));
 }
 
 /// ```text

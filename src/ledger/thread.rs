@@ -7,13 +7,16 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     ledger::{
+        cpu_share::Place,
         giving_way::{Contention, GivingWay},
+        looked::OpenShare,
         run_delay::{RunDelayAccount, Sleeps},
         windows::Extent,
     },
     model::{
         event::{OffCpu, SeenCpu},
         ids::{LockId, Tid},
+        profile::Undivided,
         stack::StackId,
         state::{State, StateTimes},
         time::{MonoNanos, Nanos},
@@ -113,15 +116,19 @@ pub(super) enum Cpu {
     Off(OffCpu),
     /// Not yet known: the next switch tells, since there was none in between.
     Unresolved(Option<SeenCpu>),
+    /// Looked at now and then: what the kernel counts from reading to reading tells how the time divides.
+    Sampled(SeenCpu),
     /// Switches were lost: the next one tells nothing about the time before it.
     Lost,
 }
 
 /// Samples of one state: stacks with their weights.
 pub(super) type Samples = FxHashMap<StackId, u64>;
+/// The same by the lock that the thread owned or wanted, if any.
+pub(super) type Placed = FxHashMap<(StackId, Option<LockId>), u64>;
 
 /// The account of one thread.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ThreadAccount {
     pub(super) tid: Tid,
     pub(super) name: Box<str>,
@@ -142,23 +149,25 @@ pub(super) struct ThreadAccount {
     /// The time since a release that may turn out to have been forced.
     pub(super) giving_way: Option<GivingWay>,
     /// Stacks of ticks, by the state they fell in.
-    pub(super) ticks: FxHashMap<State, Samples>,
+    pub(super) ticks: FxHashMap<State, Placed>,
     /// Nanoseconds of waits whose own stack was read, by state.
-    pub(super) waited_at: FxHashMap<State, Samples>,
+    pub(super) waited_at: FxHashMap<State, Placed>,
     /// Time inside when the present hold began, by state.
     held_before: [Nanos; 3],
-    unresolved: Unresolved,
+    pub(super) unresolved: Unresolved,
+    pub(super) undivided: Undivided,
+    pub(super) cpu_share: OpenShare,
     run_delay: RunDelayAccount,
 }
 
 /// The states of one who owns a lock.
-const HELD: [State; 3] = [State::HeldRunning, State::HeldPreempted, State::HeldBlocked];
+pub(super) const HELD: [State; 3] = [State::HeldRunning, State::HeldPreempted, State::HeldBlocked];
 
-/// Time inside and outside whose CPU part awaits the next switch.
+/// Time inside and outside whose CPU part awaits the next switch, or the next reading of the kernel's counters.
 #[derive(Debug, Clone, Copy, Default)]
-struct Unresolved {
-    inside: Nanos,
-    outside: Nanos,
+pub(super) struct Unresolved {
+    pub(super) inside: Nanos,
+    pub(super) outside: Nanos,
 }
 
 impl ThreadAccount {
@@ -182,6 +191,8 @@ impl ThreadAccount {
             waited_at: FxHashMap::default(),
             held_before: [Nanos::ZERO; 3],
             unresolved: Unresolved::default(),
+            undivided: Undivided::default(),
+            cpu_share: None,
             run_delay: RunDelayAccount::default(),
         }
     }
@@ -192,7 +203,15 @@ impl ThreadAccount {
         let time = self.pass_time(at);
         let state = self.state(ownership);
         match state {
-            Some(state) => self.times.add(state, time),
+            Some(state) => {
+                self.times.add(state, time);
+                self.note_undivided(Place::Unknown, time);
+                match self.relation {
+                    Relation::Inside(_) if state == State::Unknown => self.undivided.inside += time,
+                    Relation::Outside if state == State::Unknown => self.undivided.outside += time,
+                    _ => {}
+                }
+            }
             None if matches!(self.relation, Relation::Inside(_)) => self.unresolved.inside += time,
             None => self.unresolved.outside += time,
         }
@@ -214,6 +233,7 @@ impl ThreadAccount {
         wait.handoff += free;
         for (state, time) in [(State::WaitQueued, held), (State::WaitHandoff, free), (State::Unknown, unknown)] {
             self.times.add(state, time);
+            self.note_undivided(Place::Waiting, time);
         }
     }
 
@@ -254,7 +274,7 @@ impl ThreadAccount {
                 self.run_delay.stay_off(time);
                 self.delayed += if why == OffCpu::Preempted { time } else { Nanos::ZERO };
             }
-            Cpu::Running | Cpu::Unresolved(_) => self.ran += time,
+            Cpu::Running | Cpu::Unresolved(_) | Cpu::Sampled(_) => self.ran += time,
             Cpu::Lost => {}
         }
         time
@@ -272,18 +292,23 @@ impl ThreadAccount {
             (Relation::Outside, Cpu::Off(OffCpu::Preempted)) => Some(State::OutsidePreempted),
             (Relation::Outside, Cpu::Off(OffCpu::Blocked)) => Some(State::OutsideBlocked),
             (Relation::Inside(_) | Relation::Outside, Cpu::Lost) => Some(State::Unknown),
-            (Relation::Inside(_) | Relation::Outside, Cpu::Unresolved(_)) => None,
+            (Relation::Inside(_) | Relation::Outside, Cpu::Unresolved(_) | Cpu::Sampled(_)) => None,
         }
     }
 
     /// What an unresolved state will most likely turn out to be; good enough to file a sample under.
     pub(super) fn likely_state(&self) -> Option<State> {
-        match (self.relation, self.cpu) {
-            (Relation::Inside(_), Cpu::Unresolved(Some(SeenCpu::Asleep))) => Some(State::HeldBlocked),
-            (Relation::Inside(_), Cpu::Unresolved(_)) => Some(State::HeldRunning),
-            (Relation::Outside, Cpu::Unresolved(Some(SeenCpu::Asleep))) => Some(State::OutsideBlocked),
-            (Relation::Outside, Cpu::Unresolved(_)) => Some(State::OutsideRunning),
-            _ => None,
+        let asleep = match self.cpu {
+            Cpu::Unresolved(seen) => seen == Some(SeenCpu::Asleep),
+            Cpu::Sampled(seen) => seen == SeenCpu::Asleep,
+            Cpu::Running | Cpu::Off(_) | Cpu::Lost => return None,
+        };
+        match (self.relation, asleep) {
+            (Relation::Inside(_), true) => Some(State::HeldBlocked),
+            (Relation::Inside(_), false) => Some(State::HeldRunning),
+            (Relation::Outside, true) => Some(State::OutsideBlocked),
+            (Relation::Outside, false) => Some(State::OutsideRunning),
+            (Relation::Waiting(_) | Relation::Unknown, _) => None,
         }
     }
 
@@ -300,6 +325,7 @@ impl ThreadAccount {
             Cpu::Unresolved(None) => self.resolve(Cpu::Lost),
             Cpu::Off(OffCpu::Blocked) => self.end_sleep(interval),
             Cpu::Off(OffCpu::Preempted) => self.run_delay.end_preemption(),
+            Cpu::Sampled(_) => self.settle_at_end(),
             Cpu::Running | Cpu::Lost => {}
         }
         self.cpu = Cpu::Running;
@@ -352,6 +378,7 @@ impl ThreadAccount {
         for (state, time) in giving_way.outside.iter() {
             self.times.take(state, time);
         }
+        self.undivided.outside = self.undivided.outside.saturating_sub(giving_way.outside.get(State::Unknown));
         self.unresolved.outside = self.unresolved.outside.saturating_sub(giving_way.unresolved);
         for (state, time) in giving_way.waiting.iter() {
             self.times.add(state, time);
@@ -376,6 +403,7 @@ impl ThreadAccount {
             Cpu::Unresolved(Some(SeenCpu::Runnable)) => self.resolve(Cpu::Running),
             Cpu::Unresolved(Some(SeenCpu::Asleep)) => self.resolve(Cpu::Off(OffCpu::Blocked)),
             Cpu::Unresolved(None) => self.resolve(Cpu::Lost),
+            Cpu::Sampled(_) => self.settle_at_end(),
             Cpu::Running | Cpu::Off(_) | Cpu::Lost => {}
         }
     }
@@ -387,20 +415,24 @@ impl ThreadAccount {
             return;
         };
         for (state, time) in [(State::WaitQueued, wait.queued), (State::WaitHandoff, wait.handoff)] {
-            *self.waited_at.entry(state).or_default().entry(stack).or_default() += time.as_nanos();
+            *self.waited_at.entry(state).or_default().entry((stack, Some(wait.lock))).or_default() += time.as_nanos();
         }
     }
 
-    fn resolve(&mut self, cpu: Cpu) {
+    pub(super) fn resolve(&mut self, cpu: Cpu) {
         let Unresolved { inside, outside } = std::mem::take(&mut self.unresolved);
         let (held, free) = match cpu {
             Cpu::Running => (State::HeldRunning, State::OutsideRunning),
             Cpu::Off(OffCpu::Preempted) => (State::HeldPreempted, State::OutsidePreempted),
             Cpu::Off(OffCpu::Blocked) => (State::HeldBlocked, State::OutsideBlocked),
-            Cpu::Lost | Cpu::Unresolved(_) => (State::Unknown, State::Unknown),
+            Cpu::Lost | Cpu::Unresolved(_) | Cpu::Sampled(_) => (State::Unknown, State::Unknown),
         };
         self.times.add(held, inside);
         self.times.add(free, outside);
+        if held == State::Unknown {
+            self.undivided.inside += inside;
+            self.undivided.outside += outside;
+        }
         if let Some(giving_way) = &mut self.giving_way {
             giving_way.resolve(free);
         }

@@ -60,7 +60,7 @@ enum Phase {
 }
 
 /// Sums of all windows so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Windows {
     phase: Phase,
     /// When the present cell began; `None` before the first.
@@ -92,7 +92,7 @@ struct Reading<const N: usize> {
 }
 
 /// What has come together of one thread or lock, or of all threads.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Account<const N: usize> {
     last: Reading<N>,
     /// When the cell began.

@@ -33,6 +33,13 @@ pub enum What {
     Created,
     /// The thread existed already when it was first seen, at this moment.
     Seen(Sighting),
+    /// The thread's use of the CPUs was looked at: all that is known where no switch records can be had.
+    CpuSeen(CpuSight),
+    /// Looks tell that from about this moment on the thread has this relation to the locks; `None`: they could not settle
+    /// it. Only a source that sees no lock events says so.
+    RelationSeen(Option<SeenRelation>),
+    /// Looks tell that from about this moment on no thread that they know owns this lock; whose event it is means nothing.
+    OwnerSeen(LockId, SeenOwner),
     /// The thread ended.
     Exited,
     /// The thread executed another program: the interpreter and its locks are gone, and so are all other threads.
@@ -133,6 +140,46 @@ pub enum SeenCpu {
     Runnable,
     /// Any sleeping state.
     Asleep,
+}
+
+/// Who owns a lock, if not a thread that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SeenOwner {
+    /// Nobody.
+    Nobody,
+    /// Somebody, or that could not be known either.
+    Unknown,
+}
+
+/// A thread's use of the CPUs, looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CpuSight {
+    /// What it was doing at that moment.
+    pub cpu: SeenCpu,
+    /// What it slept for.
+    pub pause: Pause,
+    /// What the kernel has counted so far; `None` when it was not read this time.
+    pub spent: Option<CpuTime>,
+}
+
+/// What a thread is seen to sleep for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pause {
+    /// It does not sleep, or it cannot be known.
+    Unknown,
+    /// For one of a global lock's own words.
+    ForLock,
+    /// For something else.
+    Elsewhere,
+}
+
+/// The kernel's exact counts of a thread's whole life (`/proc/T/schedstat`, first two fields).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct CpuTime {
+    /// Time on a CPU.
+    pub ran: Nanos,
+    /// Time runnable without a CPU.
+    pub delayed: Nanos,
 }
 
 /// Events that a full buffer could not take.

@@ -4,12 +4,15 @@
 //! it imports nothing of the crate.
 
 pub mod address;
+pub mod diagnosis;
 pub mod estimate;
 pub mod event;
+pub mod family;
 pub mod ids;
 pub mod machine;
 pub mod profile;
 pub mod recorded;
 pub mod stack;
 pub mod state;
+pub mod surroundings;
 pub mod time;

@@ -5,7 +5,8 @@ use crate::model::{
     event::CountedSteps,
     ids::{LockId, Pid, Tid},
     stack::{StackId, StackTable},
-    state::{State, StateTimes},
+    state::{State, StateClass, StateTimes},
+    surroundings::Surroundings,
     time::{MonoNanos, Nanos},
 };
 
@@ -14,6 +15,8 @@ use crate::model::{
 pub struct Profile {
     /// Whom we watched.
     pub target: TargetSummary,
+    /// The first moment of the recording.
+    pub start: MonoNanos,
     /// From the first to the last moment of the recording.
     pub window: Nanos,
     /// Where the lock events came from.
@@ -55,6 +58,8 @@ pub struct TargetSummary {
     pub runtime_version: String,
     /// Whether the build can run without its global lock.
     pub free_threaded: bool,
+    /// How its surroundings differ from ours.
+    pub surroundings: Surroundings,
 }
 
 /// Where lock events come from.
@@ -64,6 +69,10 @@ pub enum Backend {
     Preload,
     /// Kernel uprobes on the libc calls of the lock.
     Uprobe,
+    /// Hardware watchpoints on the lock's own words.
+    Watchpoint,
+    /// Looks at the lock's words and the threads, at a rate: statistical.
+    Poll,
 }
 
 impl Backend {
@@ -72,7 +81,14 @@ impl Backend {
         match self {
             Self::Preload => "preload",
             Self::Uprobe => "uprobe",
+            Self::Watchpoint => "watchpoint",
+            Self::Poll => "poll",
         }
+    }
+
+    /// Whether each acquisition, wait and release is seen, so that they can be counted.
+    pub const fn counts_events(self) -> bool {
+        !matches!(self, Self::Poll)
     }
 }
 
@@ -154,8 +170,37 @@ pub struct ThreadProfile {
     pub forced_releases: u64,
     /// Time in each state; the sum is `lifetime`.
     pub states: StateTimes,
+    /// The part of the state `unknown` of which only the use of the CPUs is unknown.
+    pub undivided: Undivided,
     /// The same time spread over stacks: for each state the parts sum to `states`.
     pub stacks: Vec<StackTime>,
+}
+
+/// Time whose relation to the lock is known and whose use of the CPUs is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Undivided {
+    /// Inside.
+    pub inside: Nanos,
+    /// Outside.
+    pub outside: Nanos,
+}
+
+impl ThreadProfile {
+    /// Time in one class of states, known to the state or not.
+    pub fn class(&self, class: StateClass) -> Nanos {
+        let known = self.states.class(class);
+        match class {
+            StateClass::Inside => known + self.undivided.inside,
+            StateClass::Outside => known + self.undivided.outside,
+            StateClass::Waiting => known,
+            StateClass::Unknown => known.saturating_sub(self.undivided.inside + self.undivided.outside),
+        }
+    }
+
+    /// Whether nothing is known of its use of the CPUs while its relation to the lock is known.
+    pub fn is_undivided(&self) -> bool {
+        self.undivided != Undivided::default()
+    }
 }
 
 /// Part of a state's time, charged to one stack.
@@ -163,6 +208,8 @@ pub struct ThreadProfile {
 pub struct StackTime {
     /// The state.
     pub state: State,
+    /// The lock that the thread owned or wanted meanwhile; `None` if none, or if that was not seen.
+    pub lock: Option<LockId>,
     /// The stack.
     pub stack: StackId,
     /// The time.
@@ -242,6 +289,30 @@ pub struct LongHold {
     pub stack: StackId,
 }
 
+/// Where it is known from whether threads had a CPU, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum SchedulerRung {
+    /// Every switch was recorded.
+    Records,
+    /// The kernel's exact counters were read again and again: how long a thread ran and waited for a CPU is exact from
+    /// reading to reading, how that divides over its relations to the lock is inferred.
+    Sampled,
+    /// From nowhere.
+    #[default]
+    None,
+}
+
+impl SchedulerRung {
+    /// The name used in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Records => "records",
+            Self::Sampled => "sampled",
+            Self::None => "none",
+        }
+    }
+}
+
 /// How far to trust a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Quality {
@@ -261,6 +332,8 @@ pub struct Quality {
     pub probe_cost: Option<Nanos>,
     /// Each broken invariant in words; empty in a sound run.
     pub invariants_broken: Vec<String>,
+    /// Where it is known from whether threads ran.
+    pub scheduler: SchedulerRung,
     /// What the reader should know about how the numbers came about (fallbacks, missing evidence).
     pub notes: Vec<String>,
 }

@@ -96,6 +96,8 @@ pub struct StackTable {
     stack_ids: HashMap<Box<[u32]>, StackId>,
     /// Frames of all stacks together.
     length: usize,
+    /// Bytes of the texts of all distinct frames.
+    text: usize,
 }
 
 impl StackTable {
@@ -113,9 +115,9 @@ impl StackTable {
     }
 
     /// The same where all stacks take no more room than `most` frames between them, and distinct frames not a sixteenth of
-    /// it; `None` for a new stack past that.
+    /// it, with texts of sixteen bytes for each of the `most`; `None` for a new stack past that.
     pub fn intern_within(&mut self, frames: &[Frame], most: usize) -> Option<StackId> {
-        if self.length <= most && self.frames.len() <= most / 16 {
+        if self.length <= most && self.frames.len() <= most / 16 && self.text <= most * 16 {
             return Some(self.intern(frames));
         }
         let ids = frames.iter().map(|frame| self.frame_ids.get(frame).copied()).collect::<Option<Box<[u32]>>>()?;
@@ -152,6 +154,7 @@ impl StackTable {
             return *id;
         }
         let id = index_of(self.frames.len());
+        self.text += frame.function.len() + frame.file.len();
         self.frames.push(frame.clone());
         self.frame_ids.insert(frame.clone(), id);
         id

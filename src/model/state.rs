@@ -95,6 +95,9 @@ impl State {
 }
 
 impl StateClass {
+    /// All classes in their customary order.
+    pub const ALL: [Self; 4] = [Self::Inside, Self::Waiting, Self::Outside, Self::Unknown];
+
     /// The name used in JSON and in words.
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,20 +1,30 @@
 //! Bytes of an object that several owners share: a mapped file, or memory that holds what a file would.
 //!
-//! A mapped file that its owner shortens while it is read ends gilscope by SIGBUS. Reading a copy would avoid that, but
-//! libraries of gigabytes exist, and whoever shortens a library in place ends the programs that run it, too.
+//! Reading a copy would be safe from owners that shorten their files, but libraries of gigabytes exist; see
+//! [`crate::native::shortened`].
 #![expect(unsafe_code, reason = "mapping a file is unsafe because others may write to it")]
 
 use std::{fs::File, io, ops::Deref, sync::Arc};
 
 use memmap2::Mmap;
 
+use crate::native::shortened::Watch;
+
 /// Bytes that are cheap to clone and never move.
 #[derive(Debug, Clone)]
 pub struct SharedBytes(Source);
 
+/// A mapped file; what it has lost reads as zeroes.
+#[derive(Debug)]
+struct MappedFile {
+    /// Dropped first: it must not outlive the mapping.
+    _watch: Watch,
+    bytes: Mmap,
+}
+
 #[derive(Debug, Clone)]
 enum Source {
-    File(Arc<Mmap>),
+    File(Arc<MappedFile>),
     Memory(Arc<[u8]>),
 }
 
@@ -24,7 +34,7 @@ impl SharedBytes {
         // SAFETY: the mapping is private and only read; readers make no assumption about its bytes that a change of the
         // file could break, since they check what they read as they would foreign input.
         let mapped = unsafe { Mmap::map(file) }?;
-        Ok(Self(Source::File(Arc::new(mapped))))
+        Ok(Self(Source::File(Arc::new(MappedFile { _watch: Watch::over(&mapped), bytes: mapped }))))
     }
 
     /// Bytes that are no file's.
@@ -38,8 +48,25 @@ impl Deref for SharedBytes {
 
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Source::File(mapped) => mapped,
+            Source::File(mapped) => &mapped.bytes,
             Source::Memory(bytes) => bytes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::SharedBytes;
+
+    #[test]
+    fn what_a_file_has_lost_reads_as_zeroes() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 5 * 4096]).unwrap();
+        let bytes = SharedBytes::of_file(&file).unwrap();
+        assert_eq!(bytes[4 * 4096], 7);
+        file.set_len(4096).unwrap();
+        assert_eq!((bytes[0], bytes[2 * 4096], bytes[4 * 4096], bytes.len()), (7, 0, 0, 5 * 4096));
     }
 }

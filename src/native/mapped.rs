@@ -26,6 +26,8 @@ use crate::{
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 /// and, while it does not change, less and less often down to this.
 const LONGEST_PAUSE: Duration = Duration::from_millis(3_200);
+/// Files with code that are looked at; programs map some hundred.
+const MOST_FILES: usize = 4096;
 /// The evaluation loop of CPython, in every version and build; exported, so that stripped builds have the name, too.
 pub const EVALUATION_LOOP: &str = "_PyEval_EvalFrameDefault";
 /// How names of functions end that CPython's own tool has written the callers of.
@@ -126,7 +128,7 @@ impl MappedObjects {
         self.objects = kept;
         gone.iter().for_each(|gone| unwinder.remove(&gone.object));
         for (file, (mapping, ranges)) in now {
-            if self.looked_at.contains_key(&file) {
+            if self.looked_at.contains_key(&file) || self.looked_at.len() >= MOST_FILES {
                 continue;
             }
             self.looked_at.insert(file, ranges);

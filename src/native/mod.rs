@@ -5,10 +5,12 @@
 
 pub mod bytes;
 pub mod call_site;
+pub mod expressions;
 pub mod mapped;
 pub mod merge;
 pub mod object;
 pub mod outlined;
+pub mod shortened;
 pub mod stacks;
 pub mod symbols;
 pub mod unwind;

@@ -23,7 +23,7 @@ use crate::{
     model::{address::LiveAddress, ids::Pid},
     native::bytes::SharedBytes,
     target::{
-        elf::LONGEST_FILE,
+        elf::{self, FormatError, LONGEST_FILE},
         image::{self, ImageError},
         maps::{Mapping, MemoryMap},
         memory::{Memory, MemoryError, ProcessMemory},
@@ -83,8 +83,8 @@ pub enum ObjectError {
     Damaged {
         /// The path in the target's mount namespace.
         path: String,
-        /// The parser's finding.
-        source: object::Error,
+        /// What is wrong.
+        source: FormatError,
     },
     /// No segment with code belongs where the file is mapped.
     #[error("{path} is mapped at {at} where no code belongs")]
@@ -138,6 +138,14 @@ impl Object {
         Ok(Self { path: VDSO.to_owned(), bytes: SharedBytes::of_memory(bytes), bias, ranges: vec![range], build_id })
     }
 
+    /// An object that is no file's, for tests.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn of_bytes(bytes: Vec<u8>, bias: u64, code: Range<u64>) -> Result<Self, ObjectError> {
+        parse("bytes", &bytes)?;
+        let bytes = SharedBytes::of_memory(bytes);
+        Ok(Self { path: "bytes".to_owned(), bytes, bias, ranges: vec![code], build_id: None })
+    }
+
     /// The path as the target names it; that the file has been deleted is not part of it.
     pub fn path(&self) -> &str {
         &self.path
@@ -165,7 +173,7 @@ impl Object {
 
     /// The `length` bytes of code at a live address.
     pub fn code_at(&self, address: u64, length: u64) -> Option<&[u8]> {
-        let elf = Elf::parse(self.bytes()).ok()?;
+        let elf = elf::parse(self.bytes()).ok()?;
         let (endian, stated) = (elf.endian(), address.wrapping_sub(self.bias));
         elf.elf_program_headers().iter().find_map(|header| {
             let into = stated.checked_sub(header.p_vaddr(endian))?;
@@ -187,7 +195,7 @@ impl Object {
 }
 
 /// The range of a line of the memory map, if it is the vDSO's.
-fn vdso_of_line(line: &str) -> Option<Range<u64>> {
+pub(crate) fn vdso_of_line(line: &str) -> Option<Range<u64>> {
     let (start, end) = line.strip_suffix(VDSO)?.split_whitespace().next()?.split_once('-')?;
     let range = u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?;
     (1..=LONGEST_VDSO).contains(&range.end.checked_sub(range.start)?).then_some(range)
@@ -203,7 +211,7 @@ fn mapped(path: &str, file: &File) -> Result<SharedBytes, ObjectError> {
 }
 
 fn parse<'a>(path: &str, bytes: &'a [u8]) -> Result<Elf<'a>, ObjectError> {
-    Elf::parse(bytes).map_err(|source| ObjectError::Damaged { path: path.to_owned(), source })
+    elf::parse(bytes).map_err(|source| ObjectError::Damaged { path: path.to_owned(), source })
 }
 
 /// Of the biases that each executable part suggests, the one by which most segments are where the loader puts them.

@@ -8,9 +8,9 @@ use std::{collections::BTreeMap, ops::Range};
 
 use object::read::{Object as _, ObjectSymbol as _};
 
-use crate::native::{
-    object::{Elf, Object},
-    symbols::Symbols,
+use crate::{
+    native::{object::Object, symbols::Symbols},
+    target::elf,
 };
 
 /// The first byte of a conditional jump over any distance, and what its second byte begins with.
@@ -37,7 +37,7 @@ pub fn rest_of(name: &str, object: &Object, symbols: &Symbols) -> Option<Range<u
 }
 
 fn range_of(name: &str, object: &Object) -> Option<Range<u64>> {
-    let elf = Elf::parse(object.bytes()).ok()?;
+    let elf = elf::parse(object.bytes()).ok()?;
     let symbol = elf.dynamic_symbols().chain(elf.symbols()).find(|symbol| symbol.name() == Ok(name))?;
     let range = symbol.address()..symbol.address().checked_add(symbol.size())?;
     (symbol.size() <= LONGEST).then_some(range)

@@ -23,7 +23,7 @@ use crate::{
     target::parked::name_of_call,
 };
 
-/// Addresses whose names are remembered.
+/// Frames that are remembered, of all addresses together.
 const REMEMBERED: usize = 1 << 16;
 /// The object of code that the program has generated.
 const GENERATED: &str = "generated code";
@@ -40,6 +40,8 @@ pub struct NativeStacks {
     unwinder: Unwinder,
     generated: PerfMap,
     named: FxHashMap<u64, Rc<[NativeFrame]>>,
+    /// Frames of all of these.
+    remembered: usize,
     addresses: Vec<u64>,
 }
 
@@ -60,6 +62,7 @@ impl NativeStacks {
             unwinder: Unwinder::default(),
             generated: PerfMap::of(pid),
             named: FxHashMap::default(),
+            remembered: 0,
             addresses: Vec::new(),
         }
     }
@@ -70,7 +73,7 @@ impl NativeStacks {
             self.refresh();
         }
         if self.objects.have_news() {
-            self.named.clear();
+            self.forget_names();
         }
         let mut addresses = std::mem::take(&mut self.addresses);
         let mut extent = self.follow(state, &mut addresses);
@@ -111,9 +114,14 @@ impl NativeStacks {
     fn refresh(&mut self) -> bool {
         let changed = self.objects.refresh(&mut self.unwinder);
         if changed {
-            self.named.clear();
+            self.forget_names();
         }
         changed
+    }
+
+    fn forget_names(&mut self) {
+        self.named.clear();
+        self.remembered = 0;
     }
 
     /// In the kernel without a system call, a thread is there for a fault. Which call it is, the frame below tells where
@@ -151,9 +159,10 @@ impl NativeStacks {
             return generated.map(frame).into_iter().collect();
         };
         let named = named(mapped, address);
-        if self.named.len() >= REMEMBERED {
-            self.named.clear();
+        if self.remembered >= REMEMBERED {
+            self.forget_names();
         }
+        self.remembered += named.len().max(1);
         self.named.insert(address, Rc::clone(&named));
         named
     }

@@ -23,9 +23,11 @@ use crate::{
     native::{
         bytes::SharedBytes,
         call_site::CallSite,
+        expressions,
         merge::Extent,
         object::{Elf, Object},
     },
+    target::elf,
 };
 
 /// Calls followed of one stack.
@@ -85,7 +87,7 @@ impl Unwinder {
         }
     }
 
-    /// Learns the unwind tables of an object; without effect for one that cannot be parsed.
+    /// Learns the unwind tables of an object; without effect for one that cannot be parsed, or has expressions without end.
     pub fn add(&mut self, object: &Object) {
         if let Some(module) = module_of(object) {
             self.modules.add_module(module);
@@ -209,7 +211,7 @@ impl fmt::Debug for Unwinder {
 }
 
 fn module_of(object: &Object) -> Option<Module<Part>> {
-    let elf = Elf::parse(object.bytes()).ok()?;
+    let elf = elf::parse(object.bytes()).ok().filter(expressions::all_end)?;
     let start = object.ranges().iter().map(|range| range.start).min()?;
     let end = object.ranges().iter().map(|range| range.end).max()?;
     let section = |name: &str| {
@@ -233,7 +235,6 @@ fn module_of(object: &Object) -> Option<Module<Part>> {
         eh_frame,
         eh_frame_hdr_svma,
         eh_frame_hdr,
-        debug_frame: section(".debug_frame").map(|(_, part)| part),
         ..ExplicitModuleSectionInfo::default()
     };
     Some(Module::new(object.path().to_owned(), start..end, base.wrapping_add(object.bias()), sections))

@@ -13,7 +13,7 @@ use crate::{
         time::MonoNanos,
     },
     perf::{
-        error::{PerfError, refusal},
+        error::{PerfError, refusal, watchpoint_refusal},
         limits::{RingSize, allow_more_files, online_cpus},
         open::{Manner, Subject, redirect, ring_owner, watch},
         record::EventId,
@@ -60,10 +60,13 @@ impl CpuRing {
     pub(crate) fn watch(&self, subject: Subject, tid: Tid, manner: Manner) -> Result<OpenEvent, PerfError> {
         let cpu = self.cpu;
         let tracepoint = match subject {
-            Subject::Scheduling | Subject::MachineState { .. } => None,
+            Subject::Scheduling | Subject::Watchpoint { .. } | Subject::MachineState { .. } => None,
             Subject::Probe { tracepoint, .. } => Some(tracepoint),
         };
-        let event = watch(subject, tid, cpu, manner).map_err(|source| refusal(source, tid, cpu, tracepoint))?;
+        let event = watch(subject, tid, cpu, manner).map_err(|source| match subject {
+            Subject::Watchpoint { .. } => watchpoint_refusal(source, tid, cpu),
+            _ => refusal(source, tid, cpu, tracepoint),
+        })?;
         let redirected = redirect(&event, &self.owner.0);
         redirected.map_err(|source| PerfError::Open { tid, cpu, tracepoint, source })?;
         Ok(OpenEvent(event))

@@ -2,7 +2,10 @@
 
 use std::{fs, io, path::PathBuf};
 
-use crate::model::ids::{Pid, Tid};
+use crate::{
+    model::ids::{Pid, Tid},
+    perf::filtered,
+};
 
 /// Why a stream of perf events could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,20 @@ pub enum PerfError {
         /// The kernel's answer to the smallest size.
         source: io::Error,
     },
+    /// All debug registers of the processor that a thread may use are taken, by a debugger or another profiler.
+    #[error("the processor's debug registers are in use: thread {tid} has no free one on CPU {cpu}")]
+    DebugRegistersTaken {
+        /// The thread.
+        tid: Tid,
+        /// The CPU.
+        cpu: u32,
+    },
+    /// The processor, or the machine that pretends to be one, cannot watch words.
+    #[error("this machine has no hardware watchpoints")]
+    NoWatchpoints {
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// An event could not be opened for another reason.
     #[error("cannot open an event on thread {tid}, CPU {cpu}")]
     Open {
@@ -99,9 +116,20 @@ pub fn paranoid() -> Option<i64> {
 /// What an answer of the kernel to `perf_event_open` means.
 pub(crate) fn refusal(source: io::Error, tid: Tid, cpu: u32, tracepoint: Option<u64>) -> PerfError {
     match source.raw_os_error() {
+        // The kernel has not been asked at all.
+        Some(libc::EPERM) if filtered::reaches_kernel().is_err() => PerfError::Absent { source },
         Some(libc::EACCES | libc::EPERM) => PerfError::NotPermitted { tid, paranoid: paranoid(), source },
         Some(libc::ENOSYS) => PerfError::Absent { source },
         _ => PerfError::Open { tid, cpu, tracepoint, source },
+    }
+}
+
+/// What an answer of the kernel means when a word was to be watched.
+pub(crate) fn watchpoint_refusal(source: io::Error, tid: Tid, cpu: u32) -> PerfError {
+    match source.raw_os_error() {
+        Some(libc::ENOSPC) => PerfError::DebugRegistersTaken { tid, cpu },
+        Some(libc::ENODEV | libc::EOPNOTSUPP | libc::ENOENT) => PerfError::NoWatchpoints { source },
+        _ => refusal(source, tid, cpu, None),
     }
 }
 

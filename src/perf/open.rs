@@ -8,13 +8,13 @@ use std::{io, os::fd::AsRawFd};
 
 use perf_event::{
     Builder, Clock, Counter, ReadFormat, SampleFlag,
-    events::{Software, Tracepoint},
+    events::{Breakpoint, Software, Tracepoint},
 };
 use perf_event_open_sys::ioctls;
 
 use crate::{
-    model::{ids::Tid, time::Nanos},
-    perf::machine::REGISTERS,
+    model::{address::LiveAddress, ids::Tid, time::Nanos},
+    perf::{machine::REGISTERS, registers::WRITER_REGISTERS},
 };
 
 /// Bytes of stack copied at a sample. All users' rings together may be small.
@@ -31,6 +31,13 @@ pub enum Subject {
         tracepoint: u64,
         /// The one user register to take along, numbered as in `perf_regs.h`.
         register: u8,
+    },
+    /// Writes to a word of the target's memory by its own code, told by the processor right after each.
+    Watchpoint {
+        /// Where the word begins; a multiple of its length.
+        address: LiveAddress,
+        /// 1, 2, 4 or 8 bytes.
+        length: u64,
     },
     /// What the processor does for a thread, every so often of the time that it runs: registers and the innermost part of
     /// the stack.
@@ -129,6 +136,7 @@ fn builder(subject: Subject, manner: Manner) -> Builder<'static> {
     let mut builder = match subject {
         Subject::Scheduling => Builder::new(Software::DUMMY),
         Subject::Probe { tracepoint, .. } => Builder::new(Tracepoint::with_id(tracepoint)),
+        Subject::Watchpoint { address, length } => Builder::new(Breakpoint::write(address.raw(), length)),
         Subject::MachineState { .. } => Builder::new(Software::CPU_CLOCK),
     };
     builder
@@ -143,6 +151,9 @@ fn builder(subject: Subject, manner: Manner) -> Builder<'static> {
         Subject::Scheduling => builder.context_switch(true).task(true).comm(true).comm_exec(true),
         Subject::Probe { register, .. } => {
             builder.sample(SampleFlag::REGS_USER).sample_regs_user(1 << register).sample_period(1)
+        }
+        Subject::Watchpoint { .. } => {
+            builder.sample(SampleFlag::REGS_USER).sample_regs_user(WRITER_REGISTERS).sample_period(1)
         }
         Subject::MachineState { period, code } => builder
             .sample(SampleFlag::REGS_USER | SampleFlag::STACK_USER)

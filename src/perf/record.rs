@@ -18,12 +18,15 @@ use crate::{
     perf::{
         fields::{pid_at, tid_at, u16_at, u32_at, u64_at},
         machine,
+        registers::{self, WRITER_LENGTH, WriterRegisters},
     },
 };
 
 const HEADER: usize = 8;
 /// Thread, time and event id behind every record that is not a sample.
 const STAMP: usize = 24;
+/// Bytes of the stamp in front of a sample.
+const SAMPLE_STAMP: usize = 24;
 /// Bytes behind the header of a hit.
 const LONGEST_HIT: usize = 40;
 
@@ -78,6 +81,8 @@ pub enum Body {
         /// The register asked for; `None` when the kernel had no user registers.
         register: Option<u64>,
     },
+    /// A watched word was written to.
+    Wrote(Box<WriterRegisters>),
     /// The thread ran, and this is what it did.
     Sampled(MachineState),
     /// Records are missing before this one because the ring was full.
@@ -197,12 +202,14 @@ fn decode(record: &[u8]) -> Option<Kind> {
 }
 
 /// `IDENTIFIER, TID, TIME, REGS_USER` with one register for a hit; with three, and `STACK_USER`, for a look at the
-/// processor, which is longer by more than that.
+/// processor, which is longer by more than that; with seventeen and nothing else for a write, which no look is as long as.
 fn decode_sample(body: &[u8], misc: u16) -> Option<RawRecord> {
     let event = EventId(u64_at(body, 0)?);
     let at = MonoNanos::from_monotonic(u64_at(body, 16)?);
-    let what = if body.len() > LONGEST_HIT {
-        Body::Sampled(machine::decode(body.get(24..)?, misc)?)
+    let what = if body.len() == SAMPLE_STAMP + WRITER_LENGTH {
+        Body::Wrote(Box::new(registers::decode(&body[SAMPLE_STAMP..])?))
+    } else if body.len() > LONGEST_HIT {
+        Body::Sampled(machine::decode(body.get(SAMPLE_STAMP..)?, misc)?)
     } else {
         let has_registers = u64_at(body, 24)? != u64::from(bindings::PERF_SAMPLE_REGS_ABI_NONE);
         Body::Hit { register: if has_registers { Some(u64_at(body, 32)?) } else { None } }

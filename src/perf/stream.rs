@@ -1,8 +1,8 @@
-//! One stream of records about all threads of a process, in order of time.
+//! One stream of records about all threads of a process, or of a process and its descendants, in order of time.
 //!
 //! Events are opened on every (thread, CPU) pair with inheritance, and all those of a CPU write into that CPU's one ring.
-//! Invariants: records come out in order of time up to the watermark; none is delivered twice; none belongs to another
-//! process. A thread that vanishes while it is being opened is skipped.
+//! Invariants: records come out in order of time up to the watermark; none is delivered twice; none belongs to a process
+//! that was not asked for. A thread that vanishes while it is being opened is skipped.
 
 use std::{fs, io, os::fd::RawFd, thread, time::Duration};
 
@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     model::{
+        address::LiveAddress,
         ids::{Pid, Tid},
         machine::MachineSample,
         time::{MonoNanos, Nanos},
@@ -21,7 +22,7 @@ use crate::{
         error::PerfError,
         limits::{RingSize, allow_more_files},
         lineage::{Lineage, RootId},
-        open::{CodeSampled, Manner, Subject, keeper},
+        open::{CodeSampled, Inheritance, Manner, Subject, keeper},
         record::{Body, EventId, Naming, RawRecord, Records},
     },
 };
@@ -44,16 +45,38 @@ pub struct Probe {
     pub register: u8,
 }
 
-/// A record about the watched process.
+/// A word to be watched for writes, by the number its owner gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watchpoint {
+    /// Told back with every write.
+    pub number: usize,
+    /// Where the word begins; a multiple of its length.
+    pub address: LiveAddress,
+    /// 1, 2, 4 or 8 bytes.
+    pub length: u64,
+}
+
+/// Who is watched beside the threads of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kin {
+    /// Nobody.
+    Nobody,
+    /// All processes that it begets, and theirs.
+    Descendants,
+}
+
+/// A record about a watched process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// When.
     pub at: MonoNanos,
+    /// In which process; for [`Body::Lost`] the first one.
+    pub pid: Pid,
     /// In which thread; for [`Body::Lost`] the process's first, since a loss belongs to no thread.
     pub tid: Tid,
     /// What.
     pub body: Body,
-    /// The number of the probe that was hit, for [`Body::Hit`].
+    /// The number of the probe that was hit, or of the word that was written to.
     pub probe: Option<usize>,
 }
 
@@ -61,6 +84,9 @@ pub struct Record {
 #[derive(Debug)]
 pub struct PerfStream {
     pid: Pid,
+    /// Others whose threads exist already, and are to be watched as well.
+    others: Vec<Pid>,
+    kin: Kin,
     manner: Manner,
     cpus: Vec<CpuRing>,
     families: Vec<Family>,
@@ -71,7 +97,7 @@ pub struct PerfStream {
     ready: Vec<Record>,
     watermark: MonoNanos,
     bytes: Vec<u8>,
-    samples: Vec<MachineSample>,
+    samples: Vec<(Pid, MachineSample)>,
     /// By CPU, what events that are closed have lost.
     lost: Vec<u64>,
     /// While probes are removed.
@@ -96,7 +122,7 @@ impl Family {
     }
 
     fn is_of_probes(&self) -> bool {
-        self.closed.is_none() && self.subjects.iter().all(|(_, probe)| probe.is_some())
+        self.closed.is_none() && matches!(self.subjects.first(), Some((Subject::Probe { .. }, _)))
     }
 }
 
@@ -118,9 +144,24 @@ struct Pending {
 impl PerfStream {
     /// Watches every thread of `pid`, and those they will create, for scheduling and for hits of `probes`.
     pub fn open(pid: Pid, probes: &[Probe], size: RingSize) -> Result<Self, PerfError> {
+        Self::open_for((pid, Vec::new(), Kin::Nobody), probes, size)
+    }
+
+    /// Watches every thread of `pid` and of `others`, those they will create, and all their child processes, for scheduling.
+    pub fn open_family(pid: Pid, others: Vec<Pid>, size: RingSize) -> Result<Self, PerfError> {
+        Self::open_for((pid, others, Kin::Descendants), &[], size)
+    }
+
+    fn open_for((pid, others, kin): (Pid, Vec<Pid>, Kin), probes: &[Probe], size: RingSize) -> Result<Self, PerfError> {
+        let manner = match kin {
+            Kin::Nobody => Manner::best(),
+            Kin::Descendants => Manner { inheritance: Inheritance::Everybody, ..Manner::best() },
+        };
         let mut stream = Self {
             pid,
-            manner: Manner::best(),
+            others,
+            kin,
+            manner,
             cpus: CpuRing::open_all(pid, size)?,
             families: Vec::new(),
             roles: FxHashMap::default(),
@@ -166,17 +207,37 @@ impl PerfStream {
         self.read_rings();
     }
 
+    /// Watches the same threads for writes to words of their memory. A processor can watch four at a time, of all that anybody
+    /// wants watched; when these are too many, nothing has changed.
+    pub fn add_watchpoints(&mut self, words: &[Watchpoint]) -> Result<(), PerfError> {
+        let subjects = words.iter().map(|Watchpoint { number, address, length }| {
+            (Subject::Watchpoint { address: *address, length: *length }, Some(*number))
+        });
+        self.watch_family(subjects.collect())
+    }
+
+    /// Watches no more words; writes that have been told of already still come.
+    pub fn drop_watchpoints(&mut self) {
+        let is_watching = |family: &Family| {
+            family.closed.is_none() && matches!(family.subjects.first(), Some((Subject::Watchpoint { .. }, _)))
+        };
+        for family in self.families.iter_mut().filter(|family| is_watching(family)) {
+            for (place, mut event) in family.events.drain(..) {
+                // What it counts as lost will not be counted again at the end.
+                let told = &mut self.cpus[place].lost;
+                *told = told.saturating_sub(event.stop());
+            }
+            family.closed = Some(clock::now());
+        }
+    }
+
     /// Looks at what the threads' processors do, once in `period` of each thread's CPU time; see
     /// [`PerfStream::take_samples`].
     pub fn sample(&mut self, period: Nanos) -> Result<(), PerfError> {
         let subject = |code| (Subject::MachineState { period, code }, None);
         // Looking at the kernel's code needs a privilege, or a system that is lenient.
         let with_kernel = self.watch_family(vec![subject(CodeSampled::ProgramAndKernel)]);
-        let watched = with_kernel.or_else(|_| {
-            self.families.pop();
-            self.watch_family(vec![subject(CodeSampled::Program)])
-        });
-        watched.inspect_err(|_| drop(self.families.pop()))
+        with_kernel.or_else(|_| self.watch_family(vec![subject(CodeSampled::Program)]))
     }
 
     /// Files that become readable when a sample has been taken.
@@ -184,9 +245,9 @@ impl PerfStream {
         self.cpus.iter().map(CpuRing::alarm).collect()
     }
 
-    /// What has been sampled since the last call, as soon as it has been read: in no order, and without waiting for the
-    /// watermark.
-    pub fn take_samples(&mut self) -> Vec<MachineSample> {
+    /// What has been sampled since the last call and in which process, as soon as it has been read: in no order, and without
+    /// waiting for the watermark.
+    pub fn take_samples(&mut self) -> Vec<(Pid, MachineSample)> {
         std::mem::take(&mut self.samples)
     }
 
@@ -227,8 +288,15 @@ impl PerfStream {
 
     fn watch_family(&mut self, subjects: Vec<(Subject, Option<usize>)>) -> Result<(), PerfError> {
         let family = self.place_for(Family::of(subjects));
+        self.open_all(family).inspect_err(|_| {
+            self.families[family].events.clear();
+            self.families[family].closed = Some(clock::now());
+        })
+    }
+
+    fn open_all(&mut self, family: usize) -> Result<(), PerfError> {
         for listing in 0..LISTINGS {
-            let listed = threads_of(self.pid)?;
+            let listed = self.listed()?;
             if listing > 0 {
                 thread::sleep(BIRTH_PUBLISHED);
                 self.read_rings();
@@ -258,6 +326,13 @@ impl PerfStream {
         self.roles.retain(|_, role| role.family != place);
         self.families[place] = new;
         place
+    }
+
+    /// Descendants that have ended meanwhile are left out.
+    fn listed(&self) -> Result<Vec<Tid>, PerfError> {
+        let mut listed = threads_of(self.pid)?;
+        listed.extend(self.others.iter().filter_map(|other| threads_of(*other).ok()).flatten());
+        Ok(listed)
     }
 
     fn open_threads(&mut self, family: usize, tids: &[Tid]) -> Result<(), PerfError> {
@@ -300,10 +375,10 @@ impl PerfStream {
                 }
                 let before = std::mem::replace(&mut cpu.last, raw.at);
                 if let Body::Sampled(_) = raw.body {
-                    self.samples.extend(sample(raw, self.pid, (&self.roles, &self.families)));
+                    self.samples.extend(sample(raw, (self.pid, self.kin), (&self.roles, &self.families)));
                     continue;
                 }
-                self.pending.extend(pending(raw, before.max(self.watermark), self.pid, &self.roles));
+                self.pending.extend(pending(raw, before.max(self.watermark), (self.pid, self.kin), &self.roles));
             }
         }
     }
@@ -314,7 +389,7 @@ impl PerfStream {
             let count = lost.saturating_sub(cpu.lost);
             if count > 0 {
                 let (at, tid) = (cpu.last.max(self.watermark), self.pid.main_thread());
-                let record = Record { at, tid, body: Body::Lost { count }, probe: None };
+                let record = Record { at, pid: self.pid, tid, body: Body::Lost { count }, probe: None };
                 self.pending.push(Pending { record, from: None });
             }
         }
@@ -357,28 +432,38 @@ fn follow(families: &mut [Family], record: &Record) {
 
 /// A record of the target as it is kept; `None` for one about another process or from an event that is not ours.
 /// A loss is dated `since`, the last moment before it that is accounted for.
-fn pending(raw: RawRecord, since: MonoNanos, pid: Pid, roles: &FxHashMap<EventId, Role>) -> Option<Pending> {
+fn pending(
+    raw: RawRecord,
+    since: MonoNanos,
+    (pid, kin): (Pid, Kin),
+    roles: &FxHashMap<EventId, Role>,
+) -> Option<Pending> {
     let RawRecord { event, at, pid: of, tid, body } = raw;
     if let Body::Lost { .. } = body {
-        let record = Record { at: since, tid: pid.main_thread(), body, probe: None };
+        let record = Record { at: since, pid, tid: pid.main_thread(), body, probe: None };
         return Some(Pending { record, from: None });
     }
-    let role = roles.get(&event)?;
-    let record = Record { at, tid: tid.filter(|_| of == Some(pid))?, body, probe: role.probe };
+    let (role, of) = (roles.get(&event)?, watched(of, (pid, kin))?);
+    let record = Record { at, pid: of, tid: tid?, body, probe: role.probe };
     Some(Pending { record, from: Some((role.family, role.root)) })
+}
+
+/// The process of a record, if it is to be watched.
+fn watched(of: Option<Pid>, (pid, kin): (Pid, Kin)) -> Option<Pid> {
+    of.filter(|of| kin == Kin::Descendants || *of == pid)
 }
 
 /// A look at a thread of the target, by the event that is its own.
 fn sample(
     raw: RawRecord,
-    pid: Pid,
+    whom: (Pid, Kin),
     (roles, families): (&FxHashMap<EventId, Role>, &[Family]),
-) -> Option<MachineSample> {
+) -> Option<(Pid, MachineSample)> {
     let RawRecord { event, at, pid: of, tid, body } = raw;
-    let (role, tid) = (roles.get(&event)?, tid?);
+    let (role, tid, of) = (roles.get(&event)?, tid?, watched(of, whom)?);
     match body {
-        Body::Sampled(state) if of == Some(pid) && families[role.family].lineage.believes(role.root, tid) => {
-            Some(MachineSample { at, tid, state })
+        Body::Sampled(state) if families[role.family].lineage.believes(role.root, tid) => {
+            Some((of, MachineSample { at, tid, state }))
         }
         _ => None,
     }

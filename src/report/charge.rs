@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 
 use crate::model::{
+    ids::LockId,
     profile::ThreadProfile,
     stack::{Frame, FrameKind, StackId, StackTable},
     state::State,
@@ -16,16 +17,22 @@ static NO_STACK: LazyLock<Frame> = LazyLock::new(|| Frame::marker("no stack"));
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Charge {
     pub(super) state: State,
+    pub(super) lock: Option<LockId>,
     pub(super) stack: Option<StackId>,
     pub(super) time: Nanos,
 }
 
 /// The whole life of `thread` in parts.
 pub(super) fn charges(thread: &ThreadProfile) -> impl Iterator<Item = Charge> + '_ {
-    let known = thread.stacks.iter().map(|part| Charge { state: part.state, stack: Some(part.stack), time: part.time });
+    let known = thread.stacks.iter().map(|part| Charge {
+        state: part.state,
+        lock: part.lock,
+        stack: Some(part.stack),
+        time: part.time,
+    });
     let rest = thread.states.iter().map(|(state, time)| {
         let covered = thread.stacks.iter().filter(|part| part.state == state).map(|part| part.time).sum();
-        Charge { state, stack: None, time: time.saturating_sub(covered) }
+        Charge { state, lock: None, stack: None, time: time.saturating_sub(covered) }
     });
     known.chain(rest).filter(|charge| charge.time > Nanos::ZERO)
 }

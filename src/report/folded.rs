@@ -1,16 +1,16 @@
 //! Folded stacks: `thread;outermost;…;innermost [state] nanoseconds`, one line a distinct stack, for other tools.
 //!
-//! The view `blame` has `holder;outermost;…;innermost;waiter [blame] nanoseconds`. Weights are whole nanoseconds and
+//! Where several processes were recorded, `pid 12: command;` stands in front. The view `blame` has `holder;outermost;…;innermost;waiter [blame] nanoseconds`. Weights are whole nanoseconds and
 //! sum to the profile's totals.
 
 use std::{collections::BTreeMap, io};
 
 use crate::{
-    model::{profile::Profile, time::Nanos},
+    model::{family::Family, profile::Profile, time::Nanos},
     report::{
         Report, ReportError,
         charge::{charges, frames_of},
-        names::{ThreadNames, clean_frame},
+        names::{ThreadNames, clean_frame, process_label},
         scaled::scaled,
         view::View,
     },
@@ -40,6 +40,22 @@ impl Report for Folded {
         };
         for (stack, time) in lines {
             writeln!(out, "{stack} {}", time.as_nanos())?;
+        }
+        Ok(())
+    }
+
+    /// All processes in one file, each line with its process first.
+    fn write_family(&self, family: &Family, out: &mut dyn io::Write) -> Result<(), ReportError> {
+        if family.profiles().count() < 2 {
+            return self.write(&family.root, out);
+        }
+        for profile in family.profiles() {
+            let mut lines = Vec::new();
+            self.write(profile, &mut lines)?;
+            let process = clean_frame(&process_label(profile));
+            for line in String::from_utf8_lossy(&lines).lines() {
+                writeln!(out, "{process};{line}")?;
+            }
         }
         Ok(())
     }

@@ -7,12 +7,16 @@ use std::io;
 use crate::{
     model::{
         estimate::{Estimates, Method},
-        ids::Tid,
+        family::{Family, Reach, Record, Relative},
+        ids::{Pid, Tid},
         profile::{
-            Blame, HoldSite, HoldTally, LockProfile, LongHold, Profile, Quality, Spread, TargetSummary, ThreadProfile,
+            Backend, Blame, HoldSite, HoldTally, LockProfile, LongHold, Profile, Quality, Spread, TargetSummary,
+            ThreadProfile,
         },
         stack::{Frame, FrameKind, StackId, StackTable},
-        time::Nanos,
+        state::StateClass,
+        surroundings::Surroundings,
+        time::{MonoNanos, Nanos},
     },
     report::{
         Report, ReportError,
@@ -36,14 +40,61 @@ pub struct Json;
 
 impl Report for Json {
     fn write(&self, profile: &Profile, out: &mut dyn io::Write) -> Result<(), ReportError> {
-        serde_json::to_writer_pretty(&mut *out, &document(profile))?;
-        writeln!(out)?;
-        Ok(())
+        write_out(profile, (Reach::Root, &[]), out)
+    }
+
+    fn write_family(&self, family: &Family, out: &mut dyn io::Write) -> Result<(), ReportError> {
+        write_out(&family.root, (family.reach, &family.relatives), out)
+    }
+}
+
+fn write_out(
+    root: &Profile,
+    (reach, relatives): (Reach, &[Relative]),
+    out: &mut dyn io::Write,
+) -> Result<(), ReportError> {
+    let document = schema::FamilyDocument {
+        root: document(root),
+        subprocesses: reach == Reach::Descendants,
+        processes: relatives.iter().map(process).collect(),
+    };
+    serde_json::to_writer_pretty(&mut *out, &document)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+fn process(relative: &Relative) -> schema::Process<'_> {
+    let not_recorded = match &relative.record {
+        Record::Profile(_) => None,
+        Record::NoInterpreter => Some("it used no interpreter lock"),
+        Record::Missed { why } => Some(why.as_str()),
+    };
+    schema::Process {
+        pid: relative.pid.raw(),
+        parent_pid: relative.parent.map(Pid::raw),
+        command: &relative.command,
+        began: relative.began.name(),
+        start_ns: relative.start.as_nanos(),
+        lifetime_ns: relative.lifetime.as_nanos(),
+        end: relative.end.name(),
+        recorded: not_recorded.is_none(),
+        not_recorded,
+        profile: relative.profile().map(document),
+    }
+}
+
+/// Whether the source sees each event: else a number of them is null.
+#[derive(Debug, Clone, Copy)]
+struct Counting(Backend);
+
+impl Counting {
+    fn of<T>(self, number: T) -> Option<T> {
+        self.0.counts_events().then_some(number)
     }
 }
 
 fn document(profile: &Profile) -> schema::Document<'_> {
-    let kinds = Kinds::of(profile);
+    let (kinds, counting) = (Kinds::of(profile), Counting(profile.backend));
     schema::Document {
         schema: schema::SCHEMA,
         target: target(&profile.target),
@@ -51,19 +102,23 @@ fn document(profile: &Profile) -> schema::Document<'_> {
         backend: profile.backend.name(),
         exact: profile.exact,
         native: profile.native,
-        locks: profile.locks.iter().map(lock).collect(),
-        threads: profile.threads.iter().map(thread).collect(),
+        locks: profile.locks.iter().map(|part| lock(part, counting)).collect(),
+        threads: profile
+            .threads
+            .iter()
+            .map(|part| thread((part, counting), (profile.start, &profile.target.surroundings)))
+            .collect(),
         blame: profile.blame.iter().map(|part| blame(part, &profile.stacks)).collect(),
         matrix: profile.locks.iter().map(|lock| matrix(&Matrix::of(profile, lock.id, MOST_IN_MATRIX))).collect(),
-        hold_sites: profile.hold_sites.iter().map(|site| hold_site(site, &profile.stacks)).collect(),
+        hold_sites: profile.hold_sites.iter().map(|site| hold_site((site, counting), &profile.stacks)).collect(),
         long_hold_threshold_ns: profile.long_hold_threshold.as_nanos(),
-        long_holds: profile
+        long_holds: counting.of(profile
             .long_holds
             .iter()
             .map(|hold| long_hold(hold, &profile.stacks, kinds.long_hold(hold)))
-            .collect(),
+            .collect()),
         holds_by_kind: kinds.costs().iter().map(held_for).collect(),
-        functions: function_costs(profile).iter().map(function).collect(),
+        functions: function_costs(profile).iter().map(|cost| function(cost, counting)).collect(),
         findings: findings(&scaled(profile)).into_iter().map(finding).collect(),
         estimates: profile.estimates.as_ref().map(estimates::document),
         quality: quality(profile),
@@ -77,10 +132,13 @@ fn target(target: &TargetSummary) -> schema::Target<'_> {
         runtime: &target.runtime,
         runtime_version: &target.runtime_version,
         free_threaded: target.free_threaded,
+        inner_pid: target.surroundings.inner_pid(target.pid),
+        namespaces: &target.surroundings.namespaces,
+        root: target.surroundings.root.as_deref(),
     }
 }
 
-fn lock(lock: &LockProfile) -> schema::Lock<'_> {
+fn lock(lock: &LockProfile, counting: Counting) -> schema::Lock<'_> {
     schema::Lock {
         id: lock.id.index(),
         name: &lock.name,
@@ -93,13 +151,13 @@ fn lock(lock: &LockProfile) -> schema::Lock<'_> {
         wait_total_ns: lock.wait_total.as_nanos(),
         blamed_ns: lock.blamed.as_nanos(),
         wait_unknown_ns: lock.wait_unknown.as_nanos(),
-        holds: lock.holds,
-        waits: lock.waits,
-        forced_releases: lock.forced_releases,
-        long_holds: lock.long_holds,
+        holds: counting.of(lock.holds),
+        waits: counting.of(lock.waits),
+        forced_releases: counting.of(lock.forced_releases),
+        long_holds: counting.of(lock.long_holds),
         switch_interval_ns: lock.switch_interval.map(Nanos::as_nanos),
         counted: lock.counted.map(|counted| schema::Counted { holds: counted.holds, waits: counted.waits }),
-        unseen: tally(lock.unseen),
+        unseen: tally(lock.unseen, counting),
         hold_ns: spread(lock.holds, lock.hold_spread),
         wait_ns: spread(lock.waits, lock.wait_spread),
     }
@@ -111,15 +169,22 @@ fn spread(count: u64, spread: Spread) -> schema::Spread {
     schema::Spread { p50: known(spread.p50), p90: known(spread.p90), p99: known(spread.p99), max: known(spread.max) }
 }
 
-fn thread(thread: &ThreadProfile) -> schema::Thread<'_> {
+fn thread<'a>(
+    (thread, counting): (&'a ThreadProfile, Counting),
+    (start, surroundings): (MonoNanos, &Surroundings),
+) -> schema::Thread<'a> {
+    let class = |class: StateClass| (class.name(), thread.class(class).as_nanos());
     schema::Thread {
         tid: thread.tid.raw(),
+        inner_tid: surroundings.inner_tid(thread.tid),
         name: known(&thread.name),
+        start_ns: thread.first_seen.saturating_since(start).as_nanos(),
         lifetime_ns: thread.lifetime.as_nanos(),
-        holds: thread.holds,
-        waits: thread.waits,
-        forced_releases: thread.forced_releases,
+        holds: counting.of(thread.holds),
+        waits: counting.of(thread.waits),
+        forced_releases: counting.of(thread.forced_releases),
         states_ns: schema::StatesNs(thread.states),
+        classes_ns: schema::Named(StateClass::ALL.map(class).to_vec()),
         counters: None,
     }
 }
@@ -144,17 +209,17 @@ fn matrix(matrix: &Matrix) -> schema::Matrix {
     }
 }
 
-fn hold_site<'a>(site: &HoldSite, stacks: &'a StackTable) -> schema::HoldSite<'a> {
-    schema::HoldSite { lock: site.lock.index(), tally: tally(site.tally), stack: stack(stacks, site.stack) }
+fn hold_site<'a>((site, counting): (&HoldSite, Counting), stacks: &'a StackTable) -> schema::HoldSite<'a> {
+    schema::HoldSite { lock: site.lock.index(), tally: tally(site.tally, counting), stack: stack(stacks, site.stack) }
 }
 
-fn tally(tally: HoldTally) -> schema::HoldTally {
+fn tally(tally: HoldTally, counting: Counting) -> schema::HoldTally {
     schema::HoldTally {
-        holds: tally.holds,
+        holds: counting.of(tally.holds),
         held_ns: tally.held.as_nanos(),
         longest_ns: (tally.holds > 0).then_some(tally.longest.as_nanos()),
         contended_ns: tally.contended.as_nanos(),
-        forced: tally.forced,
+        forced: counting.of(tally.forced),
     }
 }
 
@@ -204,14 +269,14 @@ fn frame(frame: &Frame) -> schema::Frame<'_> {
     schema::Frame { function: &frame.function, file: known(&frame.file), line: frame.line, kind }
 }
 
-fn function<'a>(cost: &FunctionCost<'a>) -> schema::Function<'a> {
+fn function<'a>(cost: &FunctionCost<'a>, counting: Counting) -> schema::Function<'a> {
     schema::Function {
         function: cost.function,
         file: known(cost.file),
         held_ns: cost.held().as_nanos(),
         wait_ns: cost.waited().as_nanos(),
         inflicted_wait_ns: cost.inflicted.as_nanos(),
-        seen: tally(cost.seen),
+        seen: tally(cost.seen, counting),
         states_ns: schema::StatesNs(cost.states),
     }
 }
@@ -232,6 +297,7 @@ fn quality(profile: &Profile) -> schema::Quality<'_> {
         stack_failures: quality.stack_failures,
         probe_cost_ns: quality.probe_cost.map(Nanos::as_nanos),
         overhead: overhead(profile),
+        scheduler: quality.scheduler.name(),
         invariants_broken: &quality.invariants_broken,
         notes: &quality.notes,
     }

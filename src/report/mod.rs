@@ -3,10 +3,12 @@
 //! Owns the choice of format and view and the opening of the output file; refuses to compute anything the ledger
 //! did not: a report adds up and sorts, it never estimates. The same profile always gives the same bytes.
 
+pub mod diagnosis;
 pub mod flamegraph;
 pub mod folded;
 pub mod json;
 pub mod outlet;
+mod rescue;
 pub mod text;
 pub mod view;
 
@@ -15,7 +17,7 @@ mod functions;
 mod kind;
 mod kinds;
 mod matrix;
-mod names;
+pub(crate) mod names;
 mod native;
 mod scaled;
 mod schema;
@@ -26,7 +28,7 @@ use std::{fmt, io, path::Path};
 use thiserror::Error;
 
 use crate::{
-    model::profile::Profile,
+    model::{family::Family, profile::Profile},
     report::{flamegraph::FlameGraph, folded::Folded, json::Json, text::Text, view::View},
 };
 
@@ -34,6 +36,11 @@ use crate::{
 pub trait Report: fmt::Debug {
     /// Writes the whole report.
     fn write(&self, profile: &Profile, out: &mut dyn io::Write) -> Result<(), ReportError>;
+
+    /// Writes the whole report of a program with the processes that it started; where a report knows only one, its root's.
+    fn write_family(&self, family: &Family, out: &mut dyn io::Write) -> Result<(), ReportError> {
+        self.write(&family.root, out)
+    }
 }
 
 /// Why a report could not be produced.
@@ -96,7 +103,7 @@ impl Format {
     }
 
     /// The report that writes this format.
-    pub fn report(self, view: View) -> Box<dyn Report> {
+    pub fn report(self, view: View) -> Box<dyn Report + Send> {
         match self {
             Self::Svg => Box::new(FlameGraph::of(view)),
             Self::Json => Box::new(Json),

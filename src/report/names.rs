@@ -4,6 +4,9 @@ use std::collections::HashMap;
 
 use crate::model::{ids::Tid, profile::Profile};
 
+/// Longer command lines are cut.
+const PROCESS_LIMIT: usize = 100;
+
 /// How each thread of a profile is called.
 #[derive(Debug)]
 pub(super) struct ThreadNames<'a>(HashMap<Tid, &'a str>);
@@ -39,9 +42,19 @@ impl ThreadNames<'_> {
     }
 }
 
+/// `pid 12: python3 app.py`.
+pub(super) fn process_label(profile: &Profile) -> String {
+    shortened(&format!("pid {}: {}", profile.target.pid, said(&profile.target.command)), PROCESS_LIMIT)
+}
+
 /// `text` with every character replaced that could steer a terminal, break XML or collide with our own marks.
-pub(super) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|shown| if is_unsafe(shown) { '\u{fffd}' } else { shown }).collect()
+}
+
+/// The same for a text of several lines.
+pub(crate) fn clean_lines(text: &str) -> String {
+    text.split('\n').map(clean).collect::<Vec<_>>().join("\n")
 }
 
 /// `text` as one frame of a folded line, where `;` separates frames.

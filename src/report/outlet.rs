@@ -3,21 +3,23 @@
 //! keeps its content till then and a new one leaves no trace.
 //!
 //! The file is written in place rather than replaced, so that its owner, its mode and any link to it stay, and so that
-//! `/dev/stdout` and pipes work.
+//! `/dev/stdout` and pipes work. Room for the new content is made before the old goes; a report for which there is none is
+//! kept elsewhere.
+#![expect(unsafe_code, reason = "the standard library cannot reserve room for a file")]
 
 use std::{
     fmt,
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::MetadataExt,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
 use thiserror::Error;
 
 use crate::{
-    model::profile::Profile,
-    report::{Report, ReportError},
+    model::{family::Family, profile::Profile},
+    report::{Report, ReportError, rescue},
 };
 
 /// Where a report goes.
@@ -96,6 +98,8 @@ pub enum OutletError {
     Write {
         /// The path, or `standard output`.
         to: String,
+        /// Where it is instead; `None`: nowhere.
+        kept: Option<PathBuf>,
         /// Why.
         source: io::Error,
     },
@@ -120,20 +124,38 @@ impl Outlet {
 
     /// Writes `report` of `profile`. The old content, if any, goes only once the new one is complete in memory.
     pub fn fill(self, report: &dyn Report, profile: &Profile) -> Result<(), OutletError> {
-        let to = self.name();
+        self.fill_with(|bytes| report.write(profile, bytes))
+    }
+
+    /// The same of several processes.
+    pub fn fill_family(self, report: &dyn Report, family: &Family) -> Result<(), OutletError> {
+        self.fill_with(|bytes| report.write_family(family, bytes))
+    }
+
+    fn fill_with(self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), ReportError>) -> Result<(), OutletError> {
         let mut bytes = Vec::new();
-        report.write(profile, &mut bytes).map_err(|source| OutletError::Render { to: to.clone(), source })?;
+        write(&mut bytes).map_err(|source| OutletError::Render { to: self.name(), source })?;
+        self.put(&bytes)
+    }
+
+    /// Writes a finished report.
+    pub fn put(self, bytes: &[u8]) -> Result<(), OutletError> {
+        let (to, wanted) = (self.name(), self.path().map(Path::to_owned));
         let written = match self.place {
-            Place::Stdout => written_to_stdout(&bytes),
-            Place::File(file) => file.replace_content(&bytes),
+            Place::Stdout => written_to_stdout(bytes),
+            Place::File(file) => file.replace_content(bytes),
         };
-        written.map_err(|source| OutletError::Write { to, source })
+        written.map_err(|source| OutletError::Write { to, kept: rescue::keep(bytes, wanted.as_deref()), source })
     }
 
     fn name(&self) -> String {
+        self.path().map_or_else(|| "standard output".to_owned(), |path| format!("`{}`", path.display()))
+    }
+
+    fn path(&self) -> Option<&Path> {
         match &self.place {
-            Place::Stdout => "standard output".to_owned(),
-            Place::File(file) => format!("`{}`", file.path.display()),
+            Place::Stdout => None,
+            Place::File(file) => Some(&file.path),
         }
     }
 }
@@ -169,11 +191,34 @@ fn for_writing(path: &Path) -> io::Result<File> {
 }
 
 fn write_whole(mut file: &File, bytes: &[u8]) -> io::Result<()> {
-    if file.metadata()?.is_file() {
-        file.set_len(0)?;
+    let (found, length) = (file.metadata()?, u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+    if !found.is_file() {
+        return file.write_all(bytes).and_then(|()| file.flush());
     }
+    reserve(file, length).inspect_err(|_| {
+        // What was reserved in part goes; the content is as it was.
+        let _ = file.set_len(found.len());
+    })?;
     file.write_all(bytes)?;
+    file.set_len(length)?;
     file.flush()
+}
+
+/// Makes sure that the file's first `length` bytes can be written, without changing any.
+fn reserve(file: &File, length: u64) -> io::Result<()> {
+    let length = libc::off_t::try_from(length).map_err(io::Error::other)?;
+    if length == 0 {
+        return Ok(());
+    }
+    // SAFETY: the descriptor is open as long as `file` is borrowed; the call reserves room and touches no memory.
+    match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length) } {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            // Such a file system cannot promise.
+            error if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => Ok(()),
+            error => Err(error),
+        },
+    }
 }
 
 /// Removes the file unless another program has put its own in its place; links that lead to it stay. Failing to tidy up

@@ -24,12 +24,36 @@ pub(super) struct Document<'a> {
     pub(super) matrix: Vec<Matrix>,
     pub(super) hold_sites: Vec<HoldSite<'a>>,
     pub(super) long_hold_threshold_ns: u64,
-    pub(super) long_holds: Vec<LongHold<'a>>,
+    pub(super) long_holds: Option<Vec<LongHold<'a>>>,
     pub(super) holds_by_kind: Vec<HeldFor<'a>>,
     pub(super) functions: Vec<Function<'a>>,
     pub(super) findings: Vec<Finding>,
     pub(super) estimates: Option<Estimates>,
     pub(super) quality: Quality<'a>,
+}
+
+/// What is said of the root, and of all processes.
+#[derive(Debug, Serialize)]
+pub(super) struct FamilyDocument<'a> {
+    #[serde(flatten)]
+    pub(super) root: Document<'a>,
+    pub(super) subprocesses: bool,
+    pub(super) processes: Vec<Process<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Process<'a> {
+    pub(super) pid: i32,
+    pub(super) parent_pid: Option<i32>,
+    pub(super) command: &'a str,
+    pub(super) began: &'static str,
+    pub(super) start_ns: u64,
+    pub(super) lifetime_ns: u64,
+    pub(super) end: &'static str,
+    pub(super) recorded: bool,
+    pub(super) not_recorded: Option<&'a str>,
+    #[serde(flatten)]
+    pub(super) profile: Option<Document<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -39,6 +63,9 @@ pub(super) struct Target<'a> {
     pub(super) runtime: &'a str,
     pub(super) runtime_version: &'a str,
     pub(super) free_threaded: bool,
+    pub(super) inner_pid: Option<i32>,
+    pub(super) namespaces: &'a [&'static str],
+    pub(super) root: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -54,10 +81,10 @@ pub(super) struct Lock<'a> {
     pub(super) wait_total_ns: u64,
     pub(super) blamed_ns: u64,
     pub(super) wait_unknown_ns: u64,
-    pub(super) holds: u64,
-    pub(super) waits: u64,
-    pub(super) forced_releases: u64,
-    pub(super) long_holds: u64,
+    pub(super) holds: Option<u64>,
+    pub(super) waits: Option<u64>,
+    pub(super) forced_releases: Option<u64>,
+    pub(super) long_holds: Option<u64>,
     pub(super) switch_interval_ns: Option<u64>,
     pub(super) counted: Option<Counted>,
     pub(super) unseen: HoldTally,
@@ -90,12 +117,15 @@ pub(super) struct Spread {
 #[derive(Debug, Serialize)]
 pub(super) struct Thread<'a> {
     pub(super) tid: i32,
+    pub(super) inner_tid: Option<i32>,
     pub(super) name: Option<&'a str>,
+    pub(super) start_ns: u64,
     pub(super) lifetime_ns: u64,
-    pub(super) holds: u64,
-    pub(super) waits: u64,
-    pub(super) forced_releases: u64,
+    pub(super) holds: Option<u64>,
+    pub(super) waits: Option<u64>,
+    pub(super) forced_releases: Option<u64>,
     pub(super) states_ns: StatesNs,
+    pub(super) classes_ns: Named<u64>,
     pub(super) counters: Option<Counters>,
 }
 
@@ -129,11 +159,11 @@ pub(super) struct HoldSite<'a> {
 
 #[derive(Debug, Serialize)]
 pub(super) struct HoldTally {
-    pub(super) holds: u64,
+    pub(super) holds: Option<u64>,
     pub(super) held_ns: u64,
     pub(super) longest_ns: Option<u64>,
     pub(super) contended_ns: u64,
-    pub(super) forced: u64,
+    pub(super) forced: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -224,6 +254,7 @@ pub(super) struct Quality<'a> {
     pub(super) stack_failures: u64,
     pub(super) probe_cost_ns: Option<u64>,
     pub(super) overhead: Overhead,
+    pub(super) scheduler: &'static str,
     pub(super) invariants_broken: &'a [String],
     pub(super) notes: &'a [String],
 }

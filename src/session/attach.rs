@@ -1,18 +1,23 @@
 //! Observing a process that is already running, until it ends, the duration is over or a signal arrives.
 
+use std::time::Duration;
+
 use crate::{
     model::{
+        family::{Family, Reach},
         ids::Pid,
-        profile::{Backend, Profile},
     },
     session::{
+        checkpoint::Checkpoints,
         error::SessionError,
+        family::{Household, births, family},
+        ladder,
         options::RecordOptions,
         recording::{End, Recording},
         signals::Signals,
-        uprobe,
     },
-    target::discover::Target,
+    source::kin::KinStream,
+    target::{discover::Target, proc_mount},
 };
 
 /// A running program under observation.
@@ -20,33 +25,54 @@ use crate::{
 pub struct AttachSession {
     pid: Pid,
     recording: Recording,
+    household: Option<Household>,
     signals: Signals,
 }
 
 impl AttachSession {
     /// Attaches to `pid`; from now on everything is recorded.
     pub fn start(pid: Pid, options: RecordOptions, signals: Signals) -> Result<Self, SessionError> {
+        proc_mount::check()?;
         let target = Target::discover(pid)?;
-        let recording = match options.backend.for_attach().backend {
-            Backend::Uprobe => uprobe::attach(target, options)?,
-            Backend::Preload => return Err(SessionError::PreloadNeedsLaunch),
-        };
-        Ok(Self { pid, recording, signals })
+        if options.reach == Reach::Root {
+            let (_, recording) = ladder::climb(&target, (options, None), Vec::new())?;
+            return Ok(Self { pid, recording, household: None, signals });
+        }
+        let there = births::descendants(pid);
+        let kin = KinStream::open(pid, there.iter().map(|(child, _)| *child).collect())?.shared();
+        let (rung, recording) = ladder::climb(&target, (options, Some(&kin)), Vec::new())?;
+        let mut household = Household::with_rung(rung, kin, (pid, options), &recording);
+        there.into_iter().for_each(|(child, parent)| household.add_existing(child, Some(parent)));
+        Ok(Self { pid, recording, household: Some(household), signals })
+    }
+
+    /// How lock events are taken.
+    pub fn taken(&self) -> &str {
+        self.recording.first_note()
     }
 
     /// Records to the end.
-    pub fn record(mut self) -> Profile {
+    pub fn record(mut self, checkpoints: &mut Option<Checkpoints>) -> Family {
         let end = loop {
             self.recording.turn();
+            if let Some(household) = &mut self.household {
+                household.turn(&self.recording);
+            }
+            if let Some(checkpoints) = checkpoints {
+                checkpoints.consider(|| self.recording.snapshot());
+            }
             if !has_threads(self.pid) {
                 break End::TargetEnded;
             }
             if self.recording.is_over() || self.signals.take().is_some() {
                 break End::Now;
             }
-            self.recording.pause();
+            self.recording.pause(self.household.as_ref().map_or(Duration::MAX, Household::pace));
         };
-        self.recording.finish(end)
+        if let Some(household) = &mut self.household {
+            household.stop(&self.recording);
+        }
+        family(self.recording.finish(end), self.household)
     }
 }
 

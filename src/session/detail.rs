@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use crate::{
     ledger::apportion,
     model::{
-        ids::Tid,
+        ids::{LockId, Tid},
         profile::{Blame, Profile, StackTime},
         stack::{Frame, FrameKind, GARBAGE_COLLECTION, NATIVE_CUT, NATIVE_UNREAD, StackId, StackTable},
         state::{State, StateClass},
@@ -60,10 +60,10 @@ fn completed(parts: Vec<StackTime>, stacks: &mut StackTable) -> Vec<StackTime> {
     if unread.is_empty() {
         return read;
     }
-    let mut known: FxHashMap<(State, StackId), Vec<usize>> = FxHashMap::default();
+    let mut known: FxHashMap<(State, Option<LockId>, StackId), Vec<usize>> = FxHashMap::default();
     for (place, part) in read.iter().enumerate() {
         known
-            .entry((part.state, stacks.changed(part.stack, |frames| as_noted(frames, Collections::Noted))))
+            .entry((part.state, part.lock, stacks.changed(part.stack, |frames| as_noted(frames, Collections::Noted))))
             .or_default()
             .push(place);
     }
@@ -73,7 +73,7 @@ fn completed(parts: Vec<StackTime>, stacks: &mut StackTable) -> Vec<StackTime> {
             frames.pop();
             frames
         });
-        let Some(places) = known.get(&(part.state, script)) else {
+        let Some(places) = known.get(&(part.state, part.lock, script)) else {
             left.push(part);
             continue;
         };
@@ -202,7 +202,7 @@ mod tests {
         let dump = stacks.intern(&[script("f"), Frame::native("dump", "libx.so")]);
         let bare = stacks.intern(&[script("f")]);
         let unread = stacks.intern(&[script("f"), Frame::marker(NATIVE_UNREAD)]);
-        let part = |state, stack, time| StackTime { state, stack, time: Nanos::from_nanos(time) };
+        let part = |state, stack, time| StackTime { state, lock: None, stack, time: Nanos::from_nanos(time) };
         let (running, waiting) = (State::HeldRunning, State::WaitQueued);
         let parts = [(running, dump, 30), (running, bare, 10), (running, unread, 7), (waiting, unread, 5)];
         let found = completed(parts.map(|(state, stack, time)| part(state, stack, time)).into(), &mut stacks);

@@ -6,7 +6,7 @@ use crate::{
     ledger::{Attribution, GivingWayLimits, Ledger, LedgerOptions, LockStart},
     model::{
         event::Event,
-        ids::LockId,
+        ids::{LockId, Tid},
         stack::StackTable,
         time::{MonoNanos, Nanos},
     },
@@ -26,6 +26,11 @@ const GIVING_WAY: GivingWayLimits = GivingWayLimits {
     step: Nanos::from_nanos(20_000),
     mutex_sleep: Nanos::from_millis(5),
 };
+/// What a hit may cost without making those limits too narrow.
+const CHEAP_HIT: Nanos = Nanos::from_nanos(3_000);
+/// How many dear hits there may be within such a limit: those of the steps, of signals that change a condition variable, and
+/// as many again since a hit is sometimes much dearer than usual.
+const DEAR_HITS: u64 = 8;
 /// Between two turns when nothing else is due; short enough that no default buffer fills in between.
 const PACE: Duration = Duration::from_millis(5);
 /// The same while nothing happens.
@@ -54,8 +59,14 @@ pub(super) struct Recorded {
     pub(super) attribution: Attribution,
     pub(super) stacks: StackTable,
     pub(super) tally: Tally,
+    /// What the sources have to say.
+    pub(super) remarks: Vec<String>,
     /// Events that arrived after later ones had been booked.
     pub(super) late: u64,
+    /// From the start of the window to the moment at which the process executed another program, which ended it.
+    pub(super) replaced: Option<Nanos>,
+    /// Start of the window.
+    pub(super) start: MonoNanos,
 }
 
 /// The parts an engine is made of.
@@ -77,7 +88,8 @@ impl Engine {
     pub(super) fn new(parts: Parts) -> Self {
         let no_stack = no_stack(&mut parts.stacks.borrow_mut());
         let Parts { start, long_hold, .. } = parts;
-        let options = LedgerOptions { start, long_hold, giving_way: GIVING_WAY, no_stack };
+        let giving_way = giving_way(parts.sources.iter().filter_map(|source| source.tally().cost_per_event).max());
+        let options = LedgerOptions { start, long_hold, giving_way, no_stack };
         let mut engine = Self {
             sources: parts.sources,
             translator: parts.translator,
@@ -117,29 +129,34 @@ impl Engine {
         let watermark = self.drain();
         let until = limit.map_or(watermark, |limit| watermark.min(limit));
         self.book(until);
-        if let Some(sampler) = &mut self.sampler {
+        if let Some(sampler) = self.sampler.as_mut().filter(|_| self.ledger.replaced().is_none()) {
             let activity = if self.quiet < QUIET_TURNS { Activity::Lively } else { Activity::Quiet };
             let scene = Scene { ledger: &self.ledger, booked: until, activity };
             sampler.sample(scene, &mut self.stacks.borrow_mut(), self.merger.inbox());
         }
     }
 
-    /// Rests until the next turn is due, at the latest in `due`, or something wants to be looked at at once.
-    pub(super) fn rest(&self, due: Option<Nanos>) {
-        let alarms: Vec<_> = self.sources.iter().flat_map(|source| source.alarms()).collect();
-        alarm::rest(&alarms, self.pause(due));
-    }
-
-    fn pause(&self, due: Option<Nanos>) -> Duration {
-        let until_tick = self.sampler.as_ref().map(Sampler::until_next_tick);
-        let pace = if self.quiet < QUIET_TURNS { PACE } else { QUIET_PACE };
-        let due = [until_tick, due].into_iter().flatten().map(|time| Duration::from_nanos(time.as_nanos()));
-        due.fold(pace, Duration::min)
+    /// The threads that are alive as far as is booked.
+    pub(super) fn live_threads(&self) -> impl Iterator<Item = Tid> {
+        self.ledger.live_threads()
     }
 
     /// The locks found so far.
-    pub(super) fn seats(&self) -> Vec<(LockId, LockSeat)> {
-        (0..).map(LockId::from_index).zip(self.translator.borrow().seats().iter().cloned()).collect()
+    pub(super) fn seats(&self) -> Vec<LockSeat> {
+        self.translator.borrow().seats().to_vec()
+    }
+
+    /// Rests until the next turn is due or `most` is over, or something wants to be looked at at once.
+    pub(super) fn rest(&self, most: Duration) {
+        let alarms: Vec<_> = self.sources.iter().flat_map(|source| source.alarms()).collect();
+        alarm::rest(&alarms, self.pause().min(most));
+    }
+
+    fn pause(&self) -> Duration {
+        let until_tick =
+            self.sampler.as_ref().map(|sampler| Duration::from_nanos(sampler.until_next_tick().as_nanos()));
+        let pace = if self.quiet < QUIET_TURNS { PACE } else { QUIET_PACE };
+        until_tick.unwrap_or(pace).min(pace)
     }
 
     /// Has the sources take no lock events from now on; says whether any can do that.
@@ -170,13 +187,20 @@ impl Engine {
         (elapsed, self.ledger.live_threads().count(), self.tally().lock_events)
     }
 
-    /// Ends the recording because the target ended: all its events count, and the last one is the end of the window.
-    pub(super) fn finish_with_target(mut self) -> Recorded {
-        let end = self.started;
+    /// Ends the recording because the target ended: all its events before `limit` count. The last one is the end of the
+    /// window, unless the target went on after the limit, or it ended at `end` without having told of it.
+    pub(super) fn finish_with_target(mut self, limit: Option<MonoNanos>, end: Option<MonoNanos>) -> Recorded {
         self.stop();
         self.declare_locks(LockStart::Free);
         let ledger = &mut self.ledger;
+        if let Some(limit) = limit {
+            self.merger.release(limit, |event| ledger.apply(event));
+            if !self.merger.inbox().is_empty() {
+                return self.close(limit);
+            }
+        }
         self.merger.release_all(|event| ledger.apply(event));
+        let end = end.unwrap_or(self.started);
         self.close(end)
     }
 
@@ -185,6 +209,15 @@ impl Engine {
         self.stop();
         self.book(end);
         self.close(end)
+    }
+
+    /// What a recording that ended now would give, up to what has been booked; to be worked out anywhere.
+    pub(super) fn snapshot(&self) -> impl FnOnce() -> Recorded + Send + use<> {
+        let (ledger, stacks) = (self.ledger.clone(), self.stacks.borrow().clone());
+        let (tally, late, end) = (self.tally(), self.merger.late(), self.ledger.now());
+        let (remarks, start) = (self.remarks(), self.started);
+        let replaced = self.replaced();
+        move || Recorded { attribution: ledger.finish(end), stacks, tally, remarks, late, replaced, start }
     }
 
     fn stop(&mut self) {
@@ -196,7 +229,25 @@ impl Engine {
     fn close(self, end: MonoNanos) -> Recorded {
         let tally = self.tally();
         let late = self.merger.late();
-        Recorded { attribution: self.ledger.finish(end), stacks: self.stacks.take(), tally, late }
+        let remarks = self.remarks();
+        let replaced = self.replaced();
+        Recorded {
+            attribution: self.ledger.finish(end),
+            stacks: self.stacks.take(),
+            tally,
+            remarks,
+            late,
+            replaced,
+            start: self.started,
+        }
+    }
+
+    fn replaced(&self) -> Option<Nanos> {
+        self.ledger.replaced().map(|at| at.saturating_since(self.started))
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.sources.iter().flat_map(|source| source.remarks()).collect()
     }
 
     fn drain(&mut self) -> MonoNanos {
@@ -223,17 +274,16 @@ impl Engine {
         self.declared = translator.seats().len();
     }
 
-    fn tally(&self) -> Tally {
-        let mut total = Tally { unmatched: self.translator.borrow().unmatched(), ..Tally::default() };
-        for tally in self.sources.iter().map(|source| source.tally()) {
-            total.lock_events += tally.lock_events;
-            total.unmatched += tally.unmatched;
-            total.counted += tally.counted;
-            total.cost_per_count = total.cost_per_count.or(tally.cost_per_count);
-            total.cost_per_event = total.cost_per_event.or(tally.cost_per_event);
-            let costs = [total.cost_of_stacks, tally.cost_of_stacks].into_iter().flatten();
-            total.cost_of_stacks = costs.reduce(|one, other| one + other);
-        }
-        total
+    /// What all sources have seen and missed so far.
+    pub(super) fn tally(&self) -> Tally {
+        let own = Tally { unmatched: self.translator.borrow().unmatched(), ..Tally::default() };
+        self.sources.iter().map(|source| source.tally()).fold(own, Tally::with)
     }
+}
+
+/// The limits where each lock event costs the thread that makes it `cost`.
+fn giving_way(cost: Option<Nanos>) -> GivingWayLimits {
+    let dear = cost.unwrap_or_default().saturating_sub(CHEAP_HIT).as_nanos().saturating_mul(DEAR_HITS);
+    let more = |limit: Nanos| limit + Nanos::from_nanos(dear);
+    GivingWayLimits { computing: more(GIVING_WAY.computing), step: more(GIVING_WAY.step), ..GIVING_WAY }
 }

@@ -3,15 +3,30 @@
 use std::io;
 
 use crate::{
-    model::profile::Backend,
+    bpf::error::BpfError,
+    model::{ids::Pid, profile::Backend},
     perf::error::PerfError,
-    source::{bpf::error::BpfSourceError, preload::PreloadError, uprobe::error::UprobeError},
-    target::{discover::DiscoverError, launch::LaunchError, libc::LibcError, memory::MemoryError},
+    session::{hints, ladder::Fallen, options::BackendChoice},
+    source::{
+        bpf::error::BpfSourceError, poll::PollError, preload::PreloadError, uprobe::error::UprobeError,
+        watchpoint::error::WatchpointError,
+    },
+    target::{
+        discover::DiscoverError,
+        launch::LaunchError,
+        libc::LibcError,
+        loader::Unreachable,
+        memory::MemoryError,
+        proc_mount::{ProcMountError, is_root_of_user_namespace},
+    },
 };
 
 /// Why a recording could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
+    /// `/proc` does not show this process's own pid namespace.
+    #[error(transparent)]
+    Proc(#[from] ProcMountError),
     /// The program could not be started.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -30,9 +45,39 @@ pub enum SessionError {
     /// Uprobes could not be armed.
     #[error("cannot arm uprobes")]
     Uprobe(#[from] UprobeError),
-    /// Programs that run already could not be told about the target.
-    #[error("cannot tell the programs in the kernel about the target")]
+    /// The lock's words could not be watched.
+    #[error("cannot watch the lock's words")]
+    Watchpoint(#[from] WatchpointError),
+    /// Programs could not be put into the kernel, or told about the target.
+    #[error("cannot run BPF programs at uprobes")]
     Programs(#[source] BpfSourceError),
+    /// The target could not be looked at.
+    #[error("cannot look at the target")]
+    Poll(#[from] PollError),
+    /// The program will not load the in-target probe.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    /// The program has not loaded it.
+    #[error(
+        "the program's interpreter has not loaded the probe: its dynamic loader ignores LD_PRELOAD, or it has none"
+    )]
+    ProbeNotLoaded,
+    /// Events that must come have not come.
+    #[error("it can be armed, but no event arrives")]
+    Silent,
+    /// The program on which rungs are tried could not be made.
+    #[error("cannot make a program to try on")]
+    Patient(#[source] io::Error),
+    /// Nothing works.
+    #[error("{}", nothing_works(*choice, *pid, fallen))]
+    NoRung {
+        /// What was asked for.
+        choice: BackendChoice,
+        /// The process; `None` for a program that was not started.
+        pid: Option<Pid>,
+        /// What was tried.
+        fallen: Vec<Fallen>,
+    },
     /// The scheduler could not be watched.
     #[error("cannot watch the scheduler")]
     Scheduler(#[from] PerfError),
@@ -56,44 +101,70 @@ impl SessionError {
         match self {
             Self::Discover(DiscoverError::NotPermitted { .. })
             | Self::Memory(MemoryError::Open { .. })
+            | Self::Poll(PollError::Memory(MemoryError::Open { .. }))
             | Self::Scheduler(PerfError::NotPermitted { .. } | PerfError::Absent { .. })
+            | Self::Programs(BpfSourceError::Perf(PerfError::NotPermitted { .. } | PerfError::Absent { .. }))
             | Self::Uprobe(
                 UprobeError::TracefsNotMounted
                 | UprobeError::TracefsRefused { .. }
                 | UprobeError::NoUprobeEvents { .. }
                 | UprobeError::Perf(PerfError::NotPermitted { .. } | PerfError::Absent { .. }),
             ) => true,
+            Self::Watchpoint(error) => error.is_refusal(),
             Self::Launch(LaunchError::Exec { source, .. }) => source.kind() == io::ErrorKind::PermissionDenied,
+            Self::Programs(BpfSourceError::Bpf(why)) => why.is_refusal(),
+            // With that permission one of them would have worked.
+            Self::NoRung { fallen, .. } => fallen.iter().any(|fallen| fallen.why.is_refusal()),
             _ => false,
         }
     }
 
+    /// Whether it is a matter of where gilscope runs and with which rights, rather than of the program.
+    pub(super) fn is_of_the_place(&self) -> bool {
+        let kernel = matches!(self, Self::Programs(BpfSourceError::Bpf(BpfError::OldKernel(_))));
+        kernel || self.is_refusal()
+    }
+
     /// What to do about it, where something can be done.
     pub fn hints(&self) -> Vec<String> {
-        let without = "without privileges: gilscope run SCRIPT, with the backend preload, which needs none";
+        let partial_root = self.is_refusal() && is_root_of_user_namespace();
+        let mut hints = self.own_hints();
+        if partial_root {
+            // More rights of the kind it has already would not help.
+            hints.retain(|hint| !hint.contains("sudo"));
+            let why = "you are root of a user namespace only, whose capabilities do not count for the kernel's probes";
+            hints.insert(0, why.to_owned());
+            hints.push("or from outside the container, as root of the host: gilscope attach PID".to_owned());
+        }
+        hints
+    }
+
+    fn own_hints(&self) -> Vec<String> {
         match self {
-            Self::Uprobe(UprobeError::Perf(error @ PerfError::TooManyFiles { .. })) => {
-                let per_thread = "one is open for each thread, CPU and event";
-                let remedy = error.remedy().map(|command| format!("try: {command}"));
-                [Some(per_thread.to_owned()), remedy].into_iter().flatten().collect()
+            Self::NoRung { pid, fallen, .. } => hints::nothing_works(*pid, fallen),
+            Self::Discover(DiscoverError::NotPermitted { pid, .. }) => hints::not_permitted(*pid),
+            Self::Discover(DiscoverError::Foreign { what, .. }) => {
+                what.advice().into_iter().map(str::to_owned).collect()
             }
-            Self::Uprobe(error) => {
-                let needs =
-                    "uprobes need root, or CAP_BPF and CAP_PERFMON (Linux 6.10), or CAP_PERFMON with access to tracefs";
-                let remedy = error.remedy().map(|command| format!("try: {command}"));
-                [Some(needs.to_owned()), remedy, Some(without.to_owned())].into_iter().flatten().collect()
-            }
-            Self::Discover(DiscoverError::NotPermitted { .. }) | Self::Memory(MemoryError::Open { .. }) => {
-                vec!["become its user or root: sudo gilscope attach …".to_owned(), without.to_owned()]
-            }
-            Self::NoInterpreter { backend } => {
-                let needs = "gilscope needs a dynamically linked CPython 3.8 or later; --python names one for scripts";
-                let follow = "uprobes watch the program itself and none that it starts; --backend preload finds those";
-                let brief = "a program that ends within milliseconds may be over before it can be looked at";
-                let hints = [Some(needs), (*backend == Backend::Uprobe).then_some(follow), Some(brief)];
-                hints.into_iter().flatten().map(str::to_owned).collect()
+            Self::NoInterpreter { backend } => hints::no_interpreter(*backend),
+            Self::Proc(_) => {
+                let mount = "mount -t proc proc /proc, in a mount namespace of its own; unshare: --mount-proc; nsenter: -m beside -p";
+                vec![format!("try: {mount}")]
             }
             _ => Vec::new(),
         }
+    }
+}
+
+/// One sentence: what was asked for, and why each rung did not bear.
+fn nothing_works(choice: BackendChoice, pid: Option<Pid>, fallen: &[Fallen]) -> String {
+    let whom = pid.map_or_else(|| "this program".to_owned(), |pid| format!("process {pid}"));
+    let whys: Vec<String> = match fallen {
+        [only] if choice.name() == only.rung.name() => vec![only.reason()],
+        several => several.iter().map(Fallen::words).collect(),
+    };
+    match choice {
+        BackendChoice::Auto => format!("no backend can observe {whom} here: {}", whys.join("; ")),
+        only => format!("the backend {} cannot observe {whom} here: {}", only.name(), whys.join("; ")),
     }
 }

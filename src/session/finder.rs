@@ -5,7 +5,7 @@ use crate::{
     target::{
         discover::Target,
         lock::LockSeat,
-        memory::{MemoryError, ProcessMemory},
+        memory::{Memory, MemoryError, ProcessMemory},
     },
 };
 
@@ -25,5 +25,22 @@ impl LiveLocks {
 impl FindLocks for LiveLocks {
     fn find_locks(&mut self) -> Option<Vec<LockSeat>> {
         self.target.locks(&self.memory).ok()
+    }
+
+    fn looks_like(&mut self, seat: &LockSeat) -> bool {
+        // What was a lock a moment ago has kept the interval, which interpreters inherit.
+        let main = self.target.locks(&self.memory).ok().and_then(|locks| locks.into_iter().next());
+        let interval = |seat: &LockSeat| self.memory.read_u64(seat.address.plus(seat.layout.interval)).ok();
+        main.as_ref().and_then(interval).is_some_and(|known| interval(seat) == Some(known))
+    }
+}
+
+/// The locks of a process that was forked, or is over: those that its parent had. The memory of both is laid out alike.
+#[derive(Debug)]
+pub(super) struct InheritedLocks(pub(super) Vec<LockSeat>);
+
+impl FindLocks for InheritedLocks {
+    fn find_locks(&mut self) -> Option<Vec<LockSeat>> {
+        Some(self.0.clone())
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     model::{
         event::{Event, SeenRelation, Sighting, What, WindowStep},
-        ids::Tid,
+        ids::{LockId, Tid},
         profile::Overhead,
         time::{MonoNanos, Nanos},
     },
@@ -15,7 +15,7 @@ use crate::{
         options::Budget,
     },
     source::Pausing,
-    target::{discover::Target, memory::ProcessMemory},
+    target::{discover::Target, lock::LockSeat, memory::ProcessMemory},
 };
 
 /// Keeps a recording within its budget.
@@ -88,13 +88,18 @@ impl Governor {
         pacer.until_next(clock::now())
     }
 
-    /// What is to be said about it in the end.
-    pub(super) fn finish(self, overhead: &mut Overhead, notes: &mut Vec<String>) {
-        overhead.budget = match self.budget {
+    /// What observing was allowed to cost, and has cost ourselves.
+    pub(super) fn overhead(&self) -> Overhead {
+        let budget = match self.budget {
             Budget::Unlimited => None,
             Budget::Millionths(part) => Some(part),
         };
-        overhead.own_cpu = own_cpu::used();
+        Overhead { budget, own_cpu: own_cpu::used() }
+    }
+
+    /// What the reader should know.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes = self.notes.clone();
         if let (Some(pacer), true) = (&self.pacer, self.closed) {
             let dear = (pacer.dearest() * 100.0).min(100.0);
             notes.push(format!(
@@ -102,7 +107,7 @@ impl Governor {
                  --max-overhead none takes all of them"
             ));
         }
-        notes.extend(self.notes);
+        notes
     }
 
     /// The next moment at which something changes.
@@ -153,7 +158,7 @@ impl Governor {
     /// Whatever happens since events are taken again is newer than what is seen, and wins.
     fn look_at_threads(&self, engine: &mut Engine) {
         let Some(memory) = &self.memory else { return };
-        let (seen, free) = self.target.glance(memory, &engine.seats());
+        let (seen, free) = self.target.glance(memory, &numbered(engine.seats()));
         let at = clock::now();
         let sighting = |(tid, sighting): (Tid, Sighting)| Event { at, tid, what: What::Seen(sighting) };
         // An owner first: whoever waits for it is charged to it.
@@ -163,4 +168,8 @@ impl Governor {
         let tid = self.target.pid.main_thread();
         engine.add(free.into_iter().map(|lock| Event { at, tid, what: What::SeenFree(lock) }));
     }
+}
+
+fn numbered(seats: Vec<LockSeat>) -> Vec<(LockId, LockSeat)> {
+    (0..).map(LockId::from_index).zip(seats).collect()
 }

@@ -5,16 +5,24 @@
 
 pub mod attach;
 mod budget;
+pub mod checkpoint;
 mod delay;
 mod detail;
+pub mod doctor;
 mod engine;
 pub mod error;
+mod family;
 mod finder;
 mod governor;
+pub mod heir;
+mod hints;
 mod intervals;
 mod joiner;
+pub mod ladder;
 mod namer;
+mod numbers;
 pub mod options;
+mod poll;
 mod preload;
 mod progress;
 mod recording;
@@ -27,6 +35,7 @@ mod stacks;
 mod summary;
 mod uprobe;
 mod watch;
+mod watchpoint;
 
 /// Waits until the process at the other end of standard input is gone and removes what probes it left behind. `group`
 /// is the name it gave them.

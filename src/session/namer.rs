@@ -18,8 +18,8 @@ use crate::{
     stack::resolver::Resolver,
 };
 
-/// Recorded stacks remembered at a time.
-const REMEMBERED: usize = 20_000;
+/// Frames of the recorded stacks remembered at a time.
+const REMEMBERED: usize = 1 << 19;
 /// How long what was found out about a recorded stack is believed without looking again at its code objects.
 const BELIEVED: Nanos = Nanos::from_millis(20);
 
@@ -30,6 +30,8 @@ pub(super) struct Namer {
     stacks: SharedStacks,
     joiner: Option<SharedJoiner>,
     known: FxHashMap<RecordedStack, Known>,
+    /// Frames of all that are known.
+    remembered: usize,
 }
 
 #[derive(Debug)]
@@ -41,7 +43,7 @@ struct Known {
 
 impl Namer {
     pub(super) fn new(resolver: Resolver, stacks: SharedStacks, joiner: Option<SharedJoiner>) -> Self {
-        Self { resolver, stacks, joiner, known: FxHashMap::default() }
+        Self { resolver, stacks, joiner, known: FxHashMap::default(), remembered: 0 }
     }
 
     /// The same as [`Namer::name`] for a sample, with native frames if they are wanted.
@@ -62,10 +64,12 @@ impl Namer {
             return known.stack;
         }
         let stack = keep(self.resolver.resolve(recorded), &mut self.stacks.borrow_mut());
-        if self.known.len() >= REMEMBERED {
+        if self.remembered >= REMEMBERED {
             self.known.clear();
+            self.remembered = 0;
         }
-        self.known.insert(recorded.clone(), Known { stack, until: now.later_by(BELIEVED) });
+        let known = self.known.insert(recorded.clone(), Known { stack, until: now.later_by(BELIEVED) });
+        self.remembered += if known.is_none() { recorded.frames.len() + 1 } else { 0 };
         stack
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::model::profile::Backend;
+use crate::{
+    model::{family::Reach, profile::Backend},
+    session::ladder::Rung,
+};
 
 /// How to record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub struct RecordOptions {
     pub frames: FrameDetail,
     /// Where to take lock events from.
     pub backend: BackendChoice,
+    /// Which processes to record.
+    pub reach: Reach,
     /// Whether to show how the recording goes.
     pub progress: ProgressLine,
     /// How much to say about how the recording came about.
@@ -53,21 +58,32 @@ pub enum FrameDetail {
 /// Where lock events are to come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BackendChoice {
-    /// The best source that works.
+    /// The best rung that works.
     Auto,
-    /// This one or none.
+    /// The best rung of this backend, or none.
     Only(Backend),
+    /// This rung or none.
+    Exactly(Rung),
 }
 
 impl BackendChoice {
     /// All choices, the default first.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::Only(Backend::Preload), Self::Only(Backend::Uprobe)];
+    pub const ALL: [Self; 7] = [
+        Self::Auto,
+        Self::Only(Backend::Preload),
+        Self::Only(Backend::Uprobe),
+        Self::Only(Backend::Watchpoint),
+        Self::Only(Backend::Poll),
+        Self::Exactly(Rung::Programs),
+        Self::Exactly(Rung::Tracepoints),
+    ];
 
     /// The name used on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
             Self::Only(backend) => backend.name(),
+            Self::Exactly(rung) => rung.name(),
         }
     }
 
@@ -77,33 +93,22 @@ impl BackendChoice {
             Self::Auto => "the best one that works",
             Self::Only(Backend::Preload) => "a probe loaded into a started program; needs no privilege",
             Self::Only(Backend::Uprobe) => "kernel probes; attaches to running programs, needs root",
-        }
-    }
-}
-
-/// A source, and why it is the one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Chosen {
-    /// Where lock events come from.
-    pub backend: Backend,
-    /// Why from there.
-    pub why: &'static str,
-}
-
-impl BackendChoice {
-    /// The source for a program that is yet to be started.
-    pub const fn for_launch(self) -> Chosen {
-        match self {
-            Self::Auto => Chosen { backend: Backend::Preload, why: "it costs least and needs no privilege" },
-            Self::Only(backend) => Chosen { backend, why: "--backend asks for it" },
+            Self::Only(Backend::Watchpoint) => {
+                "hardware watchpoints on the lock; attaches to running programs, needs no privilege, dear"
+            }
+            Self::Exactly(rung) => rung.words(),
+            Self::Only(Backend::Poll) => {
+                "looks at the lock 1000 times a second; estimates with intervals, needs the same user"
+            }
         }
     }
 
-    /// The source for a program that is running.
-    pub const fn for_attach(self) -> Chosen {
+    /// Whether the choice leaves this rung.
+    pub fn allows(self, rung: Rung) -> bool {
         match self {
-            Self::Auto => Chosen { backend: Backend::Uprobe, why: "no other can observe a running program" },
-            Self::Only(backend) => Chosen { backend, why: "--backend asks for it" },
+            Self::Auto => true,
+            Self::Only(backend) => rung.backend() == backend,
+            Self::Exactly(only) => rung == only,
         }
     }
 }

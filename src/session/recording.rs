@@ -3,19 +3,22 @@
 use std::{num::NonZeroU32, rc::Rc, time::Duration};
 
 use crate::{
+    estimate::book::LookBook,
     ledger::LockStart,
     model::{
         event::{Event, SeenCpu, SeenRelation, Sighting, What},
         ids::Tid,
-        profile::{Backend, Overhead, Profile},
+        profile::{Backend, Profile, SchedulerRung, Spread},
         time::{MonoNanos, Nanos},
     },
     perf::clock,
     session::{
+        checkpoint::Snapshot,
         engine::{Engine, Parts},
         governor::Governor,
         intervals::SwitchIntervals,
         joiner::SharedJoiner,
+        numbers::ThreadNumbers,
         options::{FrameDetail, RecordOptions},
         progress::Progress,
         sampler::{Readings, Sampler},
@@ -23,9 +26,9 @@ use crate::{
         stacks::SharedStacks,
         summary,
     },
-    source::{Source, calls::SharedTranslator},
+    source::{Source, Tally, calls::SharedTranslator, poll::SharedBook, renumber::SharedNumbers},
     stack::reader::StackReader,
-    target::{discover::Target, memory::ProcessMemory},
+    target::{discover::Target, lock::LockSeat, memory::ProcessMemory},
 };
 
 /// Why a recording ends.
@@ -33,6 +36,8 @@ use crate::{
 pub(super) enum End {
     /// The target did: its last event is the end of the window.
     TargetEnded,
+    /// The same, at this moment; its last event may have come long before.
+    TargetEndedAt(MonoNanos),
     /// Somebody wants it now, while the target goes on.
     Now,
 }
@@ -47,6 +52,10 @@ pub(super) struct Recording {
     joiner: Option<SharedJoiner>,
     intervals: SwitchIntervals,
     governor: Governor,
+    numbers: ThreadNumbers,
+    scheduler: SchedulerRung,
+    /// What looks saw, where there are no lock events.
+    looks: Option<SharedBook>,
     notes: Vec<String>,
     started: MonoNanos,
     duration: Option<Duration>,
@@ -63,7 +72,13 @@ pub(super) struct Beginning {
     pub(super) joiner: Option<SharedJoiner>,
     pub(super) readings: Readings,
     pub(super) sources: Vec<Box<dyn Source>>,
+    /// The target's own numbers of its threads, where a source learns them.
+    pub(super) numbers: SharedNumbers,
     pub(super) backend: Backend,
+    /// Where it is known from whether threads run.
+    pub(super) scheduler: SchedulerRung,
+    /// What looks see, where there are no lock events.
+    pub(super) looks: Option<SharedBook>,
     /// Start of the window.
     pub(super) start: MonoNanos,
     pub(super) lock_start: LockStart,
@@ -73,18 +88,49 @@ pub(super) struct Beginning {
 impl Recording {
     pub(super) fn begin(beginning: Beginning, options: RecordOptions) -> Self {
         let Beginning { target, translator, stacks, joiner, sources, backend, start, lock_start, .. } = beginning;
+        let (scheduler, looks) = (beginning.scheduler, beginning.looks);
         let mut notes = beginning.notes;
         let sampler = sampler(&target, (options.rate, beginning.readings, joiner.clone()), &mut notes);
         let long_hold = nanos(options.long_hold);
         let intervals = SwitchIntervals::of(ProcessMemory::open(target.pid).ok(), Rc::clone(&translator));
         let governor = Governor::new(options.budget, &target, clock::now());
         let engine = Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start, long_hold });
+        let numbers = ThreadNumbers::of(target.pid, beginning.numbers);
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
-        Self { engine, progress, target, backend, joiner, intervals, governor, notes, started: start, duration }
+        Self {
+            engine,
+            progress,
+            target,
+            backend,
+            joiner,
+            intervals,
+            governor,
+            numbers,
+            scheduler,
+            looks,
+            notes,
+            started: start,
+            duration,
+        }
     }
 
     pub(super) fn engine(&mut self) -> &mut Engine {
         &mut self.engine
+    }
+
+    /// Adds what the reader should know about how the recording came about.
+    pub(super) fn note(&mut self, note: String) {
+        self.notes.insert(0, note);
+    }
+
+    /// The note that was added last; empty without any.
+    pub(super) fn first_note(&self) -> &str {
+        self.notes.first().map_or("", String::as_str)
+    }
+
+    /// What the sources have seen and missed so far.
+    pub(super) fn tally(&self) -> Tally {
+        self.engine.tally()
     }
 
     /// One turn: take what there is, book it, read stacks.
@@ -93,13 +139,30 @@ impl Recording {
         self.engine.turn(limits.into_iter().flatten().min());
         self.governor.look(&mut self.engine);
         self.intervals.look();
+        self.numbers.learn(self.engine.live_threads());
         let (elapsed, threads, lock_events) = self.engine.progress();
         self.progress.show(elapsed, threads, lock_events);
     }
 
-    /// Rests until something is due.
-    pub(super) fn pause(&self) {
-        self.engine.rest(self.governor.until_next());
+    /// The locks found so far.
+    pub(super) fn seats(&self) -> Vec<LockSeat> {
+        self.engine.seats()
+    }
+
+    /// Start of the window.
+    pub(super) fn started(&self) -> MonoNanos {
+        self.started
+    }
+
+    /// Whom it records.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Rests until something is due, but not longer than `most`.
+    pub(super) fn pause(&self, most: Duration) {
+        let due = self.governor.until_next().map(|due| Duration::from_nanos(due.as_nanos()));
+        self.engine.rest(due.map_or(most, |due| due.min(most)));
     }
 
     /// Whether the wanted duration is over.
@@ -112,21 +175,79 @@ impl Recording {
         self.duration.map(|wanted| self.started.later_by(nanos(wanted)))
     }
 
+    /// The books as they are, to be closed elsewhere while this recording goes on.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let close = self.engine.snapshot();
+        let (target, backend, intervals) = (self.target.clone(), self.backend, self.intervals.known().clone());
+        let (notes, frames) = (self.notes_so_far(), self.frames());
+        let (surroundings, scheduler) = (self.numbers.known(), self.scheduler);
+        let overhead = self.governor.overhead();
+        let looks = self.looks.as_ref().map(|looks| looks.borrow().clone());
+        Box::new(move || {
+            let mut profile = summary::profile(close(), &target, (backend, frames), (overhead, notes));
+            intervals.enter(&mut profile.locks);
+            profile.target.surroundings = surroundings;
+            profile.quality.scheduler = scheduler;
+            if let Some(looks) = looks {
+                enter_estimates(&mut profile, &looks);
+            }
+            profile
+        })
+    }
+
+    fn notes_so_far(&self) -> Vec<String> {
+        let joined = self.joiner.as_ref().and_then(|joiner| joiner.borrow().tally().words());
+        self.notes.iter().cloned().chain(self.governor.notes()).chain(joined).collect()
+    }
+
+    fn frames(&self) -> FrameDetail {
+        if self.joiner.is_some() { FrameDetail::ScriptAndNative } else { FrameDetail::Script }
+    }
+
     /// Disarms the sources, books what is left and puts the profile together.
     pub(super) fn finish(self, end: End) -> Profile {
-        let limit = self.limit();
+        let (limit, frames) = (self.limit(), self.frames());
         let recorded = match end {
-            End::TargetEnded => self.engine.finish_with_target(),
+            End::TargetEnded => self.engine.finish_with_target(limit, None),
+            End::TargetEndedAt(moment) => self.engine.finish_with_target(limit, Some(moment)),
             End::Now => self.engine.finish_at(limit.map_or_else(clock::now, |limit| limit.min(clock::now()))),
         };
         self.progress.end();
-        let (mut overhead, mut notes) = (Overhead::default(), self.notes);
-        self.governor.finish(&mut overhead, &mut notes);
+        let (overhead, mut notes) = (self.governor.overhead(), self.notes);
+        notes.extend(self.governor.notes());
         notes.extend(self.joiner.as_ref().and_then(|joiner| joiner.borrow().tally().words()));
-        let frames = if self.joiner.is_some() { FrameDetail::ScriptAndNative } else { FrameDetail::Script };
-        let mut profile = summary::profile(recorded, &self.target, (self.backend, frames), overhead, notes);
-        self.intervals.enter(&mut profile.locks);
+        let mut profile = summary::profile(recorded, &self.target, (self.backend, frames), (overhead, notes));
+        self.intervals.known().enter(&mut profile.locks);
+        profile.target.surroundings = self.numbers.known();
+        profile.quality.scheduler = self.scheduler;
+        if let Some(looks) = self.looks {
+            enter_estimates(&mut profile, &looks.borrow());
+        }
         profile
+    }
+}
+
+/// What looks saw can tell how long, but not how many.
+fn enter_estimates(profile: &mut Profile, looks: &LookBook) {
+    let cost = looks.cost() * 100.0;
+    profile.quality.notes.push(format!("looking took {cost:.1} % of one CPU; no thread was stopped for it"));
+    profile.estimates = Some(looks.estimates(profile));
+    forget_counts(profile);
+}
+
+/// What the ledger has counted are stretches of looks.
+fn forget_counts(profile: &mut Profile) {
+    profile.long_holds.clear();
+    for lock in &mut profile.locks {
+        (lock.holds, lock.waits, lock.forced_releases, lock.long_holds) = (0, 0, 0, 0);
+        (lock.hold_spread, lock.wait_spread) = (Spread::default(), Spread::default());
+    }
+    for thread in &mut profile.threads {
+        (thread.holds, thread.waits, thread.forced_releases) = (0, 0, 0);
+    }
+    let tallies = profile.hold_sites.iter_mut().map(|site| &mut site.tally);
+    for tally in tallies.chain(profile.locks.iter_mut().map(|lock| &mut lock.unseen)) {
+        (tally.holds, tally.forced, tally.longest) = (0, 0, Nanos::ZERO);
     }
 }
 

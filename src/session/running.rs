@@ -15,7 +15,7 @@ use crate::{
         Source,
         bpf::{Beside, BpfSource, LoadedPrograms, Ticks},
         calls::SharedTranslator,
-        scheduler::SchedulerSource,
+        scheduler::Scheduling,
     },
     stack::{Motion, reader::StackReader, resolver::Resolver},
     target::{discover::Target, memory::ProcessMemory},
@@ -45,13 +45,13 @@ impl Sampling {
     /// The best way for a target whose lock events come from elsewhere.
     pub(super) fn of(
         (target, translator): (&Target, &SharedTranslator),
-        (mut scheduler, programs): (SchedulerSource, Option<LoadedPrograms>),
+        (mut scheduler, programs): (Box<dyn Scheduling>, Option<LoadedPrograms>),
         reading: StackReading<'_>,
         notes: &mut Vec<String>,
     ) -> Self {
         let Some(programs) = programs else {
-            let running = sample_near(&mut scheduler, target, reading, notes);
-            return Self { source: Box::new(scheduler), running };
+            let running = sample_near(&mut *scheduler, target, reading, notes);
+            return Self { source: scheduler, running };
         };
         let mut source = BpfSource::beside(programs, (target.pid, scheduler), Rc::clone(translator));
         let running = read_moments(&mut source, target, reading, notes);
@@ -61,7 +61,7 @@ impl Sampling {
 
 /// Without programs in the kernel: native stacks through perf, and right after each the script stack from outside.
 fn sample_near(
-    scheduler: &mut SchedulerSource,
+    scheduler: &mut dyn Scheduling,
     target: &Target,
     reading: StackReading<'_>,
     notes: &mut Vec<String>,

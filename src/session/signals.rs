@@ -5,10 +5,10 @@
 
 #![expect(unsafe_code, reason = "what becomes of a signal can only be asked by sigaction")]
 
-use std::{io, mem::MaybeUninit, ptr};
+use std::{io, mem::MaybeUninit, ptr, sync::Arc};
 
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ},
     iterator::{SignalsInfo, exfiltrator::raw::WithRawSiginfo},
 };
 
@@ -45,6 +45,8 @@ const ENDING: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 impl Signals {
     /// From now on the three signals are collected instead of ending the process.
     pub fn collect() -> io::Result<Self> {
+        // A file that may not grow is an error to be told, not a death. A handler, unlike ignoring, is not passed on.
+        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
         let ignored: Vec<i32> = ENDING.into_iter().filter(|signal| is_ignored(*signal)).collect();
         let collected = ENDING.into_iter().filter(|signal| *signal != SIGHUP || !ignored.contains(signal));
         Ok(Self { inner: SignalsInfo::with_exfiltrator(collected, WithRawSiginfo)?, ignored })

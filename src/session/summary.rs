@@ -1,7 +1,7 @@
 //! From what was recorded to the profile: the ledger's numbers, the target's name, and notes on how they came about.
 
 use crate::{
-    model::profile::{Backend, Overhead, Profile, Quality},
+    model::profile::{Backend, LockProfile, Overhead, Profile, Quality, SchedulerRung},
     session::{
         detail::{self, Collections},
         engine::Recorded,
@@ -15,20 +15,27 @@ pub(super) fn profile(
     recorded: Recorded,
     target: &Target,
     (backend, frames): (Backend, FrameDetail),
-    overhead: Overhead,
-    mut notes: Vec<String>,
+    (overhead, mut notes): (Overhead, Vec<String>),
 ) -> Profile {
-    let Recorded { attribution, stacks, tally, late } = recorded;
+    let Recorded { attribution, stacks, tally, remarks, late, replaced, start } = recorded;
+    notes.extend(remarks);
     if late > 0 {
         notes.push(format!("{late} events arrived after later ones had been booked; they count as of their arrival"));
     }
     if attribution.estimates.as_ref().is_some_and(|estimates| estimates.total.is_empty()) {
         notes.push("too few windows for estimates: what is unknown stays unknown; record for longer".to_owned());
     }
+    if let Some(after) = replaced {
+        notes.push(format!(
+            "after {after} the process executed another program: this is about the one before, and ends there"
+        ));
+    }
     let summary = target.summary();
     if summary.free_threaded {
         notes.push(
-            "free-threaded build: its lock is used, and observed, only while something has enabled it".to_owned(),
+            "free-threaded build: its lock is used, and observed, only while something has enabled it; what threads wait for \
+             otherwise (locks of objects, stops of the world) counts as time blocked outside, at `kernel: futex`"
+                .to_owned(),
         );
     }
     let quality = Quality {
@@ -40,13 +47,15 @@ pub(super) fn profile(
         overhead,
         probe_cost: tally.cost(),
         invariants_broken: attribution.invariants_broken,
+        scheduler: SchedulerRung::None,
         notes,
     };
     let mut profile = Profile {
         target: summary,
+        start,
         window: attribution.window,
         backend,
-        exact: attribution.estimates.is_none(),
+        exact: backend.counts_events() && attribution.estimates.is_none(),
         native: frames == FrameDetail::ScriptAndNative,
         locks: attribution.locks,
         threads: attribution.threads,
@@ -58,8 +67,19 @@ pub(super) fn profile(
         quality,
         stacks,
     };
+    name_alike(&mut profile.locks);
     // The in-target probe does not look for it.
     let collections = if backend == Backend::Preload { Collections::Unnoted } else { Collections::Noted };
     detail::complete(&mut profile, collections);
     profile
+}
+
+/// A lock that was alone when it was found has company now.
+fn name_alike(locks: &mut [LockProfile]) {
+    if locks.len() < 2 {
+        return;
+    }
+    for lock in locks.iter_mut().filter(|lock| lock.name == "GIL") {
+        lock.name.extend(lock.interpreter.map(|id| format!(" of interpreter {id}")));
+    }
 }

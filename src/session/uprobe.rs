@@ -6,26 +6,31 @@ use crate::{
     ledger::LockStart,
     model::{
         event::{Event, LostEvents, SeenCpu, What},
+        family::Reach,
         ids::{LockId, Pid, Tid},
-        profile::Backend,
+        profile::{Backend, SchedulerRung},
         time::{MonoNanos, Nanos},
     },
     perf::clock,
     session::{
         error::SessionError,
+        family::Household,
         finder::LiveLocks,
         joiner::Joiner,
-        options::{NoteDetail, RecordOptions},
+        ladder::Rung,
+        numbers::none_known,
+        options::RecordOptions,
         recording::{Beginning, Recording, first_thread},
-        running::{StackReading, causes, read_moments},
+        running::{StackReading, read_moments},
         sampler::{Readings, RunningThreads},
         stacks::{SharedStacks, WaitStacks},
     },
     source::{
         Source,
-        bpf::{BpfSource, error::BpfSourceError},
+        bpf::BpfSource,
         calls::{SharedTranslator, Translator},
-        scheduler::Scope,
+        kin::{KinStream, SharedKin},
+        scheduler::{SchedulerSource, Scope},
         uprobe::{UprobeOptions, UprobeSource, cost::measure_cost, sweep::Sweeper},
     },
     target::{
@@ -40,14 +45,34 @@ enum LockProbes {
     Tracepoints(Box<UprobeSource>),
 }
 
+/// By which of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Means {
+    /// Programs in the kernel.
+    Programs,
+    /// Tracepoints that report every hit.
+    Tracepoints,
+}
+
+impl Means {
+    fn rung(self) -> Rung {
+        match self {
+            Self::Programs => Rung::Programs,
+            Self::Tracepoints => Rung::Tracepoints,
+        }
+    }
+}
+
 /// Uprobes armed on the libc that a launched program will most likely map.
 #[derive(Debug)]
 pub(super) struct UprobeWatch {
     probes: LockProbes,
-    why_no_programs: Option<BpfSourceError>,
+    means: Means,
     armed: CondLibrary,
     translator: SharedTranslator,
     child: Pid,
+    /// There when other processes are recorded, too.
+    kin: Option<SharedKin>,
     started: MonoNanos,
     looks: u32,
 }
@@ -57,11 +82,16 @@ const EAGER_LOOKS: u32 = 200;
 
 impl UprobeWatch {
     /// Arms the probes on the held child.
-    pub(super) fn before_start(child: Pid) -> Result<Self, SessionError> {
+    pub(super) fn before_start(child: Pid, means: Means, reach: Reach) -> Result<Self, SessionError> {
+        let kin = match reach {
+            Reach::Root => None,
+            Reach::Descendants => Some(KinStream::open(child, Vec::new())?.shared()),
+        };
         let armed = CondLibrary::of_self()?;
         let translator = Rc::new(RefCell::new(Translator::new(None)));
-        let (probes, why_no_programs) = LockProbes::arm(child, Scope::BeforeExec, armed.sites.clone(), &translator)?;
-        Ok(Self { probes, why_no_programs, armed, translator, child, started: clock::now(), looks: 0 })
+        let place = (child, Scope::BeforeExec, kin.as_ref());
+        let probes = LockProbes::arm(place, armed.sites.clone(), &translator, means)?;
+        Ok(Self { probes, means, armed, translator, child, kin, started: clock::now(), looks: 0 })
     }
 
     /// The target, once the child has become an interpreter and has mapped its C library.
@@ -74,8 +104,12 @@ impl UprobeWatch {
         linked.then_some(target)
     }
 
-    pub(super) fn begin(mut self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
-        let mut notes = vec![self.probes.note(self.why_no_programs, options.notes)];
+    pub(super) fn begin(
+        mut self,
+        target: Target,
+        options: RecordOptions,
+    ) -> Result<(Recording, Option<Household>), SessionError> {
+        let mut notes = Vec::new();
         let (mut lock_start, mut missed) = (LockStart::Free, None);
         if self.armed.is_mapped_by(target.pid) == Some(false) {
             let library = CondLibrary::of_process(target.pid)?;
@@ -104,14 +138,19 @@ impl UprobeWatch {
             joiner,
             readings: Readings { waits: WaitStacks::Read, running },
             sources: vec![source],
+            numbers: none_known(),
             backend: Backend::Uprobe,
+            scheduler: SchedulerRung::Records,
+            looks: None,
             start: self.started,
             lock_start,
             notes,
         };
         let mut recording = Recording::begin(beginning, options);
         recording.engine().add([first].into_iter().chain(missed).chain(as_events(seen, seen_at)));
-        Ok(recording)
+        let rung = self.means.rung();
+        let household = self.kin.map(|kin| Household::with_rung(rung, kin, (self.child, options), &recording));
+        Ok((recording, household))
     }
 }
 
@@ -121,11 +160,15 @@ fn missing_before(armed: MonoNanos, tid: Tid) -> Event {
 }
 
 /// Arms uprobes on a running target, sees what each of its threads is doing, and begins to record.
-pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
+pub(super) fn attach(
+    target: Target,
+    options: RecordOptions,
+    (means, kin): (Means, Option<&SharedKin>),
+) -> Result<Recording, SessionError> {
     let memory = ProcessMemory::open(target.pid)?;
     let translator = Rc::new(RefCell::new(Translator::new(Some(Box::new(LiveLocks::of(&target)?)))));
-    let (probes, why) = LockProbes::arm(target.pid, Scope::Running, target.sites()?, &translator)?;
-    let mut notes = vec![probes.note(why, options.notes)];
+    let probes = LockProbes::arm((target.pid, Scope::Running, kin), target.sites()?, &translator, means)?;
+    let mut notes = Vec::new();
     translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
     let seats = numbered_seats(&translator);
     let seen = target.sightings(&memory, &seats);
@@ -143,7 +186,10 @@ pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording
         joiner,
         readings: Readings { waits: WaitStacks::Read, running },
         sources: vec![source],
+        numbers: none_known(),
         backend: Backend::Uprobe,
+        scheduler: SchedulerRung::Records,
+        looks: None,
         start,
         lock_start: LockStart::Unknown,
         notes,
@@ -157,11 +203,11 @@ pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording
     Ok(recording)
 }
 
-fn numbered_seats(translator: &SharedTranslator) -> Vec<(LockId, LockSeat)> {
+pub(super) fn numbered_seats(translator: &SharedTranslator) -> Vec<(LockId, LockSeat)> {
     (0..).map(LockId::from_index).zip(translator.borrow().seats().iter().cloned()).collect()
 }
 
-fn as_events(seen: Vec<SeenThread>, at: MonoNanos) -> impl Iterator<Item = Event> {
+pub(super) fn as_events(seen: Vec<SeenThread>, at: MonoNanos) -> impl Iterator<Item = Event> {
     seen.into_iter().flat_map(move |seen| {
         let named = What::Named(seen.name.into_boxed_str());
         [What::Seen(seen.sighting), named].map(|what| Event { at, tid: seen.tid, what })
@@ -169,17 +215,23 @@ fn as_events(seen: Vec<SeenThread>, at: MonoNanos) -> impl Iterator<Item = Event
 }
 
 impl LockProbes {
-    /// Programs in the kernel where they can run, else tracepoints that report every hit.
     fn arm(
-        pid: Pid,
-        scope: Scope,
+        (pid, scope, kin): (Pid, Scope, Option<&SharedKin>),
         sites: Vec<Site>,
         translator: &SharedTranslator,
-    ) -> Result<(Self, Option<BpfSourceError>), SessionError> {
-        match BpfSource::arm(pid, scope, &sites, Rc::clone(translator)) {
-            Ok(source) => Ok((Self::Programs(Box::new(source)), None)),
-            Err(why) => Ok((Self::Tracepoints(Box::new(arm_tracepoints(pid, scope, sites, translator)?)), Some(why))),
-        }
+        means: Means,
+    ) -> Result<Self, SessionError> {
+        let scheduler = || match kin {
+            Some(kin) => SchedulerSource::of_kin(Rc::clone(kin), pid, scope),
+            None => SchedulerSource::open(pid, scope),
+        };
+        Ok(match means {
+            Means::Programs => {
+                let source = BpfSource::arm_beside(pid, scheduler, &sites, Rc::clone(translator));
+                Self::Programs(Box::new(source.map_err(SessionError::Programs)?))
+            }
+            Means::Tracepoints => Self::Tracepoints(Box::new(arm_tracepoints(pid, scope, sites, translator)?)),
+        })
     }
 
     fn add_sites(&mut self, sites: &[Site]) -> Result<(), SessionError> {
@@ -203,29 +255,6 @@ impl LockProbes {
         let running = read_moments(&mut source, target, reading, notes);
         Ok((source, running))
     }
-
-    /// How events are taken, and with `detail` why not otherwise.
-    fn note(&self, why: Option<BpfSourceError>, detail: NoteDetail) -> String {
-        let (Self::Tracepoints(_), Some(why)) = (self, why) else {
-            return "lock events are taken by BPF programs at uprobes".to_owned();
-        };
-        let mut note = "lock events are taken by uprobes in tracefs, without BPF programs".to_owned();
-        if detail == NoteDetail::Full {
-            note += &format!(": {}", causes(&why));
-            if let BpfSourceError::Bpf(why) = &why
-                && let Some(log) = why.verifier_log()
-            {
-                note += &format!("; the verifier said: {}", last_lines(log));
-            }
-        }
-        note
-    }
-}
-
-/// What a verifier ends with: the instruction, its objection, and a count.
-fn last_lines(log: &str) -> String {
-    let lines: Vec<&str> = log.trim().lines().collect();
-    lines[lines.len().saturating_sub(3)..].join("; ")
 }
 
 fn arm_tracepoints(

@@ -2,7 +2,14 @@
 
 use crate::{
     session::{
-        error::SessionError, options::RecordOptions, preload::PreloadWatch, recording::Recording, uprobe::UprobeWatch,
+        error::SessionError,
+        family::Household,
+        options::RecordOptions,
+        poll::{self, PollWatch},
+        preload::PreloadWatch,
+        recording::Recording,
+        uprobe::UprobeWatch,
+        watchpoint::WatchpointWatch,
     },
     target::discover::Target,
 };
@@ -12,6 +19,8 @@ use crate::{
 pub(super) enum Watch {
     Preload(Box<PreloadWatch>),
     Uprobe(UprobeWatch),
+    Watchpoint(Box<WatchpointWatch>),
+    Poll(PollWatch),
 }
 
 impl Watch {
@@ -20,14 +29,30 @@ impl Watch {
         match self {
             Self::Preload(watch) => watch.look(),
             Self::Uprobe(watch) => Ok(watch.look()),
+            Self::Watchpoint(watch) => Ok(watch.look()),
+            Self::Poll(watch) => Ok(watch.look()),
         }
     }
 
-    /// Begins to record.
-    pub(super) fn begin(self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
+    /// Whether an interpreter runs that what was put in place has no effect on.
+    pub(super) fn has_missed(&mut self) -> bool {
+        match self {
+            Self::Preload(watch) => watch.has_missed(),
+            Self::Uprobe(_) | Self::Watchpoint(_) | Self::Poll(_) => false,
+        }
+    }
+
+    /// Begins to record, the other processes as well if that is wanted.
+    pub(super) fn begin(
+        self,
+        target: Target,
+        options: RecordOptions,
+    ) -> Result<(Recording, Option<Household>), SessionError> {
         match self {
             Self::Preload(watch) => watch.begin(target, options),
             Self::Uprobe(watch) => watch.begin(target, options),
+            Self::Watchpoint(watch) => Ok((watch.begin(target, options)?, None)),
+            Self::Poll(_) => Ok((poll::begin(target, options)?, None)),
         }
     }
 }

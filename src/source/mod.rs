@@ -2,11 +2,18 @@
 
 pub mod bpf;
 pub mod calls;
+pub mod kin;
 pub mod order;
+pub mod poll;
 pub mod preload;
+pub mod renumber;
 pub mod run_delay;
+pub mod sampled;
 pub mod scheduler;
+pub mod scheduling;
+mod switchable;
 pub mod uprobe;
+pub mod watchpoint;
 
 use std::{fmt, io, os::fd::RawFd};
 
@@ -50,6 +57,11 @@ pub trait Source: fmt::Debug {
 
     /// What the source has seen and missed so far.
     fn tally(&self) -> Tally;
+
+    /// What a reader of the numbers should know beside that, in sentences.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Whether a source can take no lock events for a while.
@@ -86,4 +98,19 @@ pub struct Tally {
     pub cost_per_count: Option<Nanos>,
     /// The time that threads of the target have spent reading stacks beside that; `None` when not measured.
     pub cost_of_stacks: Option<Nanos>,
+}
+
+impl Tally {
+    /// Both sources' together; what a single one has not measured is the other's.
+    pub fn with(self, other: Self) -> Self {
+        let costs = [self.cost_of_stacks, other.cost_of_stacks].into_iter().flatten();
+        Self {
+            lock_events: self.lock_events + other.lock_events,
+            unmatched: self.unmatched + other.unmatched,
+            counted: self.counted + other.counted,
+            cost_per_count: self.cost_per_count.or(other.cost_per_count),
+            cost_per_event: self.cost_per_event.or(other.cost_per_event),
+            cost_of_stacks: costs.reduce(|one, other| one + other),
+        }
+    }
 }

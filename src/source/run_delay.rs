@@ -78,7 +78,7 @@ fn second_field(file: &File) -> io::Result<Option<Nanos>> {
 }
 
 /// `<ns on a CPU> <ns waiting for one> <times>`; a kernel that does not count writes `0 0 0`.
-fn parse(text: &[u8]) -> Option<Nanos> {
+pub(crate) fn parse(text: &[u8]) -> Option<Nanos> {
     let mut fields = std::str::from_utf8(text).ok()?.split_ascii_whitespace();
     let (running, delay) = (fields.next()?, fields.next()?.parse().ok()?);
     let counted = running != "0" || delay != 0;

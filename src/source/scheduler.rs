@@ -21,9 +21,13 @@ use crate::{
         error::PerfError,
         limits::RingSize,
         record::{Body, Naming},
-        stream::{PerfStream, Record, threads_of},
+        stream::{PerfStream, Record, Watchpoint, threads_of},
     },
-    source::{Source, Tally, run_delay::RunDelays},
+    source::{
+        Source, Tally,
+        kin::{Life, SharedKin},
+        run_delay::RunDelays,
+    },
 };
 
 /// How far the target has come when we begin to watch.
@@ -44,12 +48,38 @@ pub enum RingContent {
     SchedulingAndLocks,
 }
 
+/// Where records come from.
+#[derive(Debug)]
+enum Feed {
+    Own(Box<PerfStream>),
+    /// The part of one life of a process.
+    Shared(SharedKin, Pid, Life),
+}
+
+impl Feed {
+    fn shared(kin: SharedKin, pid: Pid) -> Self {
+        let life = kin.borrow().life(pid);
+        Self::Shared(kin, pid, life)
+    }
+}
+
 /// The scheduler as the only source of events.
 pub struct SchedulerSource {
-    stream: PerfStream,
+    feed: Feed,
     threads: ThreadWatch,
     records: Vec<Record>,
+    /// What a shared feed tells of the time before has not been asked for.
+    since: MonoNanos,
     on_sample: Option<OnSample>,
+}
+
+/// Told of records beside what they mean for the scheduling.
+pub(in crate::source) type OnRecord<'a> = &'a mut dyn FnMut(&Record, &mut Vec<Event>);
+
+/// Scheduling from a source that can sample running threads as well.
+pub trait Scheduling: Source {
+    /// Samples threads that run, once in `period` of each one's CPU time.
+    fn sample(&mut self, period: Nanos, on_sample: OnSample) -> Result<(), PerfError>;
 }
 
 /// Turns what a running thread's processor did a moment ago into a stack; `None` when that cannot be believed.
@@ -58,16 +88,81 @@ pub type OnSample = Box<dyn FnMut(&MachineSample) -> Option<StackId>>;
 impl SchedulerSource {
     /// Watches every thread of `pid`, and those it will create.
     pub fn open(pid: Pid, scope: Scope) -> Result<Self, PerfError> {
-        let stream = PerfStream::open(pid, &[], RingSize::Ordinary)?;
-        let threads = ThreadWatch::begin(pid, scope, RingContent::Scheduling)?;
-        Ok(Self { stream, threads, records: Vec::new(), on_sample: None })
+        Self::with_content(pid, scope, RingContent::Scheduling)
     }
 
-    /// Samples threads that run, once in `period` of each one's CPU time.
-    pub fn sample(&mut self, period: Nanos, on_sample: OnSample) -> Result<(), PerfError> {
-        self.stream.sample(period)?;
-        self.on_sample = Some(on_sample);
-        Ok(())
+    /// The same for a source that adds lock events to the stream.
+    pub(in crate::source) fn with_content(pid: Pid, scope: Scope, content: RingContent) -> Result<Self, PerfError> {
+        let stream = PerfStream::open(pid, &[], RingSize::Ordinary)?;
+        let threads = ThreadWatch::begin(pid, scope, content)?;
+        Ok(Self::new(Feed::Own(Box::new(stream)), threads, MonoNanos::from_monotonic(0)))
+    }
+
+    /// Watches every thread of `pid`, which `kin` sees among others, from now on.
+    pub fn of_kin(kin: SharedKin, pid: Pid, scope: Scope) -> Result<Self, PerfError> {
+        let since = clock::now();
+        let threads = ThreadWatch::begin(pid, scope, RingContent::Scheduling)?;
+        Ok(Self::new(Feed::shared(kin, pid), threads, since))
+    }
+
+    /// The same for a life of a process whose beginning `kin` has seen, and which may be over by now.
+    pub fn of_life(kin: SharedKin, pid: Pid, life: Life) -> Self {
+        let threads = ThreadWatch::expecting(pid, RingContent::Scheduling);
+        Self::new(Feed::Shared(kin, pid, life), threads, MonoNanos::from_monotonic(0))
+    }
+
+    fn new(feed: Feed, threads: ThreadWatch, since: MonoNanos) -> Self {
+        Self { feed, threads, records: Vec::new(), since, on_sample: None }
+    }
+
+    /// Watches the same threads for writes to words of their memory, which no shared feed does.
+    pub(in crate::source) fn add_watchpoints(&mut self, words: &[Watchpoint]) -> Result<(), PerfError> {
+        match &mut self.feed {
+            Feed::Own(stream) => stream.add_watchpoints(words),
+            Feed::Shared(..) => Ok(()),
+        }
+    }
+
+    /// Watches no more words.
+    pub(in crate::source) fn drop_watchpoints(&mut self) {
+        if let Feed::Own(stream) = &mut self.feed {
+            stream.drop_watchpoints();
+        }
+    }
+
+    /// As [`Source::drain`]; `on_record` is told of every record but those of switches, after what it means for
+    /// the scheduling.
+    pub(in crate::source) fn drain_with(
+        &mut self,
+        now: MonoNanos,
+        on_record: OnRecord<'_>,
+        out: &mut Vec<Event>,
+    ) -> MonoNanos {
+        let watermark = match &mut self.feed {
+            Feed::Own(stream) => stream.drain(now, &mut self.records),
+            Feed::Shared(kin, _, life) => {
+                let mut kin = kin.borrow_mut();
+                let watermark = kin.read(now);
+                kin.take(*life, &mut self.records);
+                watermark
+            }
+        };
+        self.deliver_samples(out);
+        self.deliver(on_record, out);
+        watermark
+    }
+
+    /// As [`Source::finish`], in the same way. A shared stream goes on for the others: whoever owns it stops it.
+    pub(in crate::source) fn finish_with(&mut self, on_record: OnRecord<'_>, out: &mut Vec<Event>) {
+        match &mut self.feed {
+            Feed::Own(stream) => stream.stop(&mut self.records),
+            Feed::Shared(kin, _, life) => {
+                let mut kin = kin.borrow_mut();
+                kin.take(*life, &mut self.records);
+                kin.forget(*life);
+            }
+        }
+        self.deliver(on_record, out);
     }
 
     /// When the process last executed a new program since watching began.
@@ -77,7 +172,10 @@ impl SchedulerSource {
 
     /// Before all else: what goes with a sample is to be read at once.
     fn deliver_samples(&mut self, out: &mut Vec<Event>) {
-        let samples = self.stream.take_samples();
+        let samples: Vec<MachineSample> = match &mut self.feed {
+            Feed::Own(stream) => stream.take_samples().into_iter().map(|(_, sample)| sample).collect(),
+            Feed::Shared(kin, pid, _) => kin.borrow_mut().take_samples(*pid),
+        };
         let Some(on_sample) = &mut self.on_sample else { return };
         for sample in samples {
             let (at, tid) = (sample.at, sample.tid);
@@ -86,40 +184,62 @@ impl SchedulerSource {
         }
     }
 
-    fn deliver(&mut self, out: &mut Vec<Event>) {
-        for record in self.records.drain(..) {
-            self.threads.on_record(record, out);
+    fn deliver(&mut self, on_record: OnRecord<'_>, out: &mut Vec<Event>) {
+        let since = self.since;
+        for record in self.records.drain(..).filter(|record| record.at >= since) {
+            match record.body {
+                Body::SwitchedIn | Body::SwitchedOut(_) => self.threads.on_record(record, out),
+                _ => {
+                    self.threads.on_record(record.clone(), out);
+                    on_record(&record, out);
+                }
+            }
         }
         self.threads.read_delays(out);
     }
 }
 
+impl Scheduling for SchedulerSource {
+    fn sample(&mut self, period: Nanos, on_sample: OnSample) -> Result<(), PerfError> {
+        match &mut self.feed {
+            Feed::Own(stream) => stream.sample(period)?,
+            Feed::Shared(kin, ..) => kin.borrow_mut().sample(period)?,
+        }
+        self.on_sample = Some(on_sample);
+        Ok(())
+    }
+}
+
 impl Source for SchedulerSource {
     fn drain(&mut self, now: MonoNanos, out: &mut Vec<Event>) -> MonoNanos {
-        let watermark = self.stream.drain(now, &mut self.records);
-        self.deliver_samples(out);
-        self.deliver(out);
-        watermark
+        self.drain_with(now, &mut |_, _| {}, out)
     }
 
     fn finish(&mut self, out: &mut Vec<Event>) {
-        self.stream.stop(&mut self.records);
-        self.deliver(out);
+        self.finish_with(&mut |_, _| {}, out);
     }
 
     fn alarms(&self) -> Vec<RawFd> {
-        if self.on_sample.is_some() { self.stream.alarms() } else { Vec::new() }
+        match &self.feed {
+            Feed::Own(stream) if self.on_sample.is_some() => stream.alarms(),
+            Feed::Shared(kin, ..) if self.on_sample.is_some() => kin.borrow().alarms(),
+            Feed::Own(_) | Feed::Shared(..) => Vec::new(),
+        }
     }
 
     fn tally(&self) -> Tally {
-        Tally { unmatched: self.stream.malformed(), ..Tally::default() }
+        let unmatched = match &self.feed {
+            Feed::Own(stream) => stream.malformed(),
+            Feed::Shared(kin, ..) => kin.borrow().malformed(),
+        };
+        Tally { unmatched, ..Tally::default() }
     }
 }
 
 impl fmt::Debug for SchedulerSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SchedulerSource")
-            .field("stream", &self.stream)
+            .field("feed", &self.feed)
             .field("threads", &self.threads)
             .finish_non_exhaustive()
     }
@@ -156,8 +276,7 @@ enum Sleep {
 impl ThreadWatch {
     /// The threads that exist now; call it when the events are already open, so that none is missed.
     pub fn begin(pid: Pid, scope: Scope, content: RingContent) -> Result<Self, PerfError> {
-        let (threads, delays) = (FxHashMap::default(), RunDelays::new(pid));
-        let mut watch = Self { pid, content, threads, delays, first: Vec::new(), executed: None };
+        let mut watch = Self::expecting(pid, content);
         for tid in threads_of(pid)? {
             let thread = watch.threads.entry(tid).or_default();
             if scope == Scope::Running {
@@ -169,6 +288,12 @@ impl ThreadWatch {
         }
         watch.delays.read(&mut watch.first);
         Ok(watch)
+    }
+
+    /// No thread: the records will tell of the birth of each.
+    pub fn expecting(pid: Pid, content: RingContent) -> Self {
+        let (threads, delays) = (FxHashMap::default(), RunDelays::new(pid));
+        Self { pid, content, threads, delays, first: Vec::new(), executed: None }
     }
 
     /// When the process last executed a new program.
@@ -193,7 +318,7 @@ impl ThreadWatch {
             Body::Forked { child_pid, child } if child_pid == self.pid => self.on_created(at, tid, child, out),
             Body::Exited => self.on_exited(at, tid, out),
             Body::Lost { count } => self.on_lost(at, count, out),
-            Body::Named { .. } | Body::Forked { .. } | Body::Hit { .. } | Body::Sampled(_) => {}
+            Body::Named { .. } | Body::Forked { .. } | Body::Hit { .. } | Body::Wrote(_) | Body::Sampled(_) => {}
         }
     }
 
@@ -306,7 +431,8 @@ mod tests {
     fn play(watch: &mut ThreadWatch, records: Vec<(u64, i32, Body)>) -> Vec<Event> {
         let mut out = Vec::new();
         for (at, raw, body) in records {
-            watch.on_record(Record { at: MonoNanos::from_monotonic(at), tid: tid(raw), body, probe: None }, &mut out);
+            let at = MonoNanos::from_monotonic(at);
+            watch.on_record(Record { at, pid: pid(), tid: tid(raw), body, probe: None }, &mut out);
         }
         out
     }

@@ -21,8 +21,10 @@ use crate::{
     },
 };
 
-/// Unknown threads make the list of threads be read again, but no more often than this.
+/// Unknown threads make the list of threads be read again, but no more often than this,
 const REFRESH_PAUSE: Duration = Duration::from_millis(20);
+/// and no more than this part of the time: the list may be long.
+const REFRESH_SHARE: u32 = 20;
 
 /// What became of the readings so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +46,8 @@ pub struct StackReader {
     stacks: Stacks,
     threads: HashMap<Tid, Vec<Seat>>,
     refreshed: Option<Instant>,
+    /// How long that took.
+    refreshing: Duration,
     tally: StackTally,
 }
 
@@ -74,6 +78,7 @@ impl StackReader {
             stacks,
             threads: HashMap::new(),
             refreshed: None,
+            refreshing: Duration::ZERO,
             tally: StackTally::default(),
         })
     }
@@ -85,9 +90,12 @@ impl StackReader {
 
     /// Reads the list of threads again.
     pub fn refresh_threads(&mut self) -> Result<(), RuntimeError> {
+        let begun = Instant::now();
+        let threads = self.target.threads(&*self.memory);
         self.refreshed = Some(Instant::now());
+        self.refreshing = begun.elapsed();
+        let threads = threads?;
         let memory = &*self.memory;
-        let threads = self.target.threads(memory)?;
         self.threads.clear();
         for thread in threads {
             if let Some(owner) = self.stacks.owner(memory, thread.state) {
@@ -123,7 +131,8 @@ impl StackReader {
     }
 
     fn may_refresh(&self) -> bool {
-        self.refreshed.is_none_or(|refreshed| refreshed.elapsed() >= REFRESH_PAUSE)
+        let pause = REFRESH_PAUSE.max(self.refreshing * REFRESH_SHARE);
+        self.refreshed.is_none_or(|refreshed| refreshed.elapsed() >= pause)
     }
 
     /// A thread that works in several interpreters has a state in each; the newest one that has frames counts.

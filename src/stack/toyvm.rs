@@ -21,6 +21,9 @@ use crate::{
 /// The longest name or path that is read, in bytes.
 const LONGEST_TEXT: u64 = 4096;
 
+/// Names that are remembered; programs have some dozen.
+const MOST_NAMES: usize = 4096;
+
 /// A reader of the toy VM's stacks with the names it has read.
 #[derive(Debug)]
 pub struct ToyStacks {
@@ -150,6 +153,9 @@ impl ToyStacks {
         let record = layout.functions.plus(u64::from(function) * layout.function_size);
         let length = memory.read_u64(record.plus(layout.function_name_len))?;
         let name = read_text(memory, memory.read_pointer(record.plus(layout.function_name_ptr))?, length)?;
+        if self.names.len() >= MOST_NAMES {
+            self.names.clear();
+        }
         Ok(self.names.entry(function).or_insert(name).clone())
     }
 }

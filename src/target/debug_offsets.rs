@@ -131,6 +131,7 @@ impl DebugOffsets {
         layout.thread.pthread = self.offset(at.pthread)?;
         layout.thread.native_thread_id = Some(self.offset(at.native_thread_id)?);
         layout.thread.datastack_chunk = Some(self.offset(at.datastack_chunk)?);
+        layout.thread.wants_lock = at.wants_lock.map(|position| self.offset(position)).transpose()?;
         Ok(())
     }
 
@@ -226,6 +227,7 @@ struct Thread {
     pthread: usize,
     native_thread_id: usize,
     datastack_chunk: usize,
+    wants_lock: Option<usize>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -24,11 +24,15 @@ use crate::{
             toyvm::{self, ToyVm},
         },
         sighting::{self, SeenThread},
-        site::Site,
+        site::{CondFunction, Site, SiteMeaning},
+        surroundings,
         usdt::toyvm_sites,
         version::Build,
     },
 };
+
+/// The first minor version whose interpreters can have locks of their own.
+const FIRST_WITH_OWN_LOCKS: u8 = 12;
 
 /// A process whose global lock can be observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +141,19 @@ impl Target {
                 return Ok(own);
             }
         }
-        CondLibrary::of_process(self.pid).map(|library| library.sites)
+        let mut sites = CondLibrary::of_process(self.pid)?.sites;
+        if !self.makes_locks() {
+            sites.retain(|site| site.meaning != SiteMeaning::Libc(CondFunction::Init));
+        }
+        Ok(sites)
+    }
+
+    /// Whether it may create further locks while it runs.
+    fn makes_locks(&self) -> bool {
+        match &self.runtime {
+            Runtime::CPython(python) => (python.version.major, python.version.minor) >= (3, FIRST_WITH_OWN_LOCKS),
+            Runtime::ToyVm(_) => false,
+        }
     }
 
     /// What every thread of the process is doing now.
@@ -162,6 +178,7 @@ impl Target {
             runtime: runtime.to_owned(),
             runtime_version,
             free_threaded,
+            surroundings: surroundings::of_process(self.pid),
         }
     }
 }
@@ -188,7 +205,7 @@ impl Outline {
     /// The first mapped file that is an interpreter decides.
     fn identify(self, pid: Pid) -> Result<Target, DiscoverError> {
         let looked = Looked { pid, map: &self.map, memory: &self.memory };
-        for mapping in self.map.files() {
+        for mapping in self.map.programs() {
             let Ok(image) = Image::open(pid, &self.map, mapping) else { continue };
             if let Some(runtime) = runtime_in(looked, &image).map_err(|why| unreadable(pid, why))? {
                 return Ok(Target { pid, command: self.command, exe: self.exe, runtime });
@@ -208,7 +225,7 @@ fn runtime_in(looked: Looked<'_>, image: &Image) -> Result<Option<Runtime>, Iden
 /// The USDT sites of the executable that describes itself as the toy VM.
 fn toyvm_probes(pid: Pid) -> Vec<Site> {
     let map = MemoryMap::read(pid).unwrap_or_default();
-    let mut images = map.files().into_iter().filter_map(|mapping| Image::open(pid, &map, mapping).ok());
+    let mut images = map.programs().into_iter().filter_map(|mapping| Image::open(pid, &map, mapping).ok());
     let own = images.find(|image| matches!(image.elf.symbol(toyvm::SYMBOL), Ok(Some(_))));
     own.and_then(|image| toyvm_sites(&image.elf).ok()).unwrap_or_default()
 }

@@ -1,31 +1,42 @@
 //! One 64-bit ELF file: dynamic symbols, segments, sections, build id.
 //!
-//! Nothing in the file is trusted: every read is checked against the file's real length, and a file longer than
-//! [`LONGEST_FILE`] is refused.
+//! Nothing in the file is trusted: every read is checked against the file's real length, what is read is bounded, and a
+//! file longer than [`LONGEST_FILE`], or with more headers than [`MOST_HEADERS`], is refused.
 
 use std::{
+    ffi::OsStr,
     fs::File,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 use object::{
-    Endianness, ReadCache, SectionIndex,
-    elf::{ET_EXEC, PT_INTERP, PT_LOAD, SHN_UNDEF},
+    Endianness, SectionIndex,
+    elf::{ET_EXEC, FileHeader64, PT_INTERP, PT_LOAD, SHN_UNDEF},
     read::{
-        Object, ObjectSection,
+        Object, ObjectSection, ReadRef,
         elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader, Sym},
     },
 };
 
-use crate::model::address::{ElfAddress, FileOffset, LiveAddress};
+use crate::{
+    model::address::{ElfAddress, FileOffset, LiveAddress},
+    target::{
+        frugal::{FrugalFile, MOST_KEPT},
+        packed::unpacked,
+    },
+};
 
 /// No interpreter or library comes near this size; larger files are refused rather than read.
 pub const LONGEST_FILE: u64 = 4 << 30;
 
+/// Section headers, and program headers, that a file may have; linked ones have some dozen. Questions look at all of them.
+pub const MOST_HEADERS: usize = 4096;
+
 const PAGE: u64 = 4096;
 
 /// The parsed view of a file.
-pub type Elf<'a> = ElfFile64<'a, Endianness, &'a ReadCache<File>>;
+pub type Elf<'a> = ElfFile64<'a, Endianness, &'a FrugalFile>;
 
 /// A defined symbol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +51,7 @@ pub struct Symbol {
 #[derive(Debug)]
 pub struct ElfImage {
     path: PathBuf,
-    bytes: ReadCache<File>,
+    bytes: FrugalFile,
     segments: Vec<Segment>,
     program: bool,
 }
@@ -69,8 +80,22 @@ pub enum ElfError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// The parser's finding.
-        source: object::Error,
+        /// What is wrong.
+        source: FormatError,
+    },
+}
+
+/// What is wrong with the bytes of a file.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    /// The parser's finding.
+    #[error(transparent)]
+    Parser(#[from] object::Error),
+    /// More headers than any linked file has.
+    #[error("{count} headers are too many")]
+    Headers {
+        /// How many.
+        count: usize,
     },
 }
 
@@ -82,7 +107,7 @@ impl ElfImage {
             return Err(ElfError::TooLong { path: path.to_owned(), length });
         }
         let mut image =
-            Self { path: path.to_owned(), bytes: ReadCache::new(file), segments: Vec::new(), program: false };
+            Self { path: path.to_owned(), bytes: FrugalFile::new(file), segments: Vec::new(), program: false };
         let elf = image.parse()?;
         let endian = elf.endian();
         let segments = elf.elf_program_headers().iter().filter(|header| header.p_type(endian) == PT_LOAD);
@@ -106,13 +131,21 @@ impl ElfImage {
         &self.path
     }
 
-    /// The parsed headers and tables.
-    pub fn parse(&self) -> Result<Elf<'_>, ElfError> {
-        Elf::parse(&self.bytes).map_err(|source| self.damaged(source))
+    /// The dynamic loader through which the kernel starts the program, if it does.
+    pub fn loader(&self) -> Option<PathBuf> {
+        let elf = self.parse().ok()?;
+        let path =
+            elf.elf_program_headers().iter().find_map(|header| header.interpreter(elf.endian(), &self.bytes).ok()?);
+        path.map(|path| PathBuf::from(OsStr::from_bytes(path)))
     }
 
-    fn damaged(&self, source: object::Error) -> ElfError {
-        ElfError::Damaged { path: self.path.clone(), source }
+    /// The parsed headers and tables.
+    pub fn parse(&self) -> Result<Elf<'_>, ElfError> {
+        parse(&self.bytes).map_err(|source| self.damaged(source))
+    }
+
+    fn damaged(&self, source: impl Into<FormatError>) -> ElfError {
+        ElfError::Damaged { path: self.path.clone(), source: source.into() }
     }
 
     /// The default version of a dynamic symbol; old, hidden versions of it are passed over.
@@ -170,12 +203,13 @@ impl ElfImage {
         Ok(elf.section_by_name(name).map(|section| ElfAddress::from_file(section.address())))
     }
 
-    /// The bytes of a section, decompressed; `None` when there is no such section or it occupies no file space.
+    /// The bytes of a section, decompressed; `None` when there is no such section, it occupies no file space, or what is
+    /// packed cannot be unpacked within bounds.
     pub fn section(&self, name: &str) -> Result<Option<Vec<u8>>, ElfError> {
         let elf = self.parse()?;
         let Some(section) = elf.section_by_name(name) else { return Ok(None) };
-        let bytes = section.uncompressed_data().map_err(|source| self.damaged(source))?;
-        Ok(Some(bytes.into_owned()))
+        let data = section.compressed_data().map_err(|source| self.damaged(source))?;
+        Ok(unpacked(data, MOST_KEPT))
     }
 
     /// The identity that the linker gave the build.
@@ -214,7 +248,18 @@ impl ElfImage {
     }
 }
 
-fn section_bytes<'a>(elf: &Elf<'a>, bytes: &'a ReadCache<File>, index: SectionIndex) -> object::Result<&'a [u8]> {
+/// The headers and tables in `bytes`, unless there are too many headers.
+pub fn parse<'a, R: ReadRef<'a>>(bytes: R) -> Result<ElfFile64<'a, Endianness, R>, FormatError> {
+    let header = FileHeader64::<Endianness>::parse(bytes)?;
+    let endian = header.endian()?;
+    let count = header.shnum(endian, bytes)?.max(header.phnum(endian, bytes)?);
+    if count > MOST_HEADERS {
+        return Err(FormatError::Headers { count });
+    }
+    Ok(ElfFile64::parse(bytes)?)
+}
+
+fn section_bytes<'a>(elf: &Elf<'a>, bytes: &'a FrugalFile, index: SectionIndex) -> object::Result<&'a [u8]> {
     elf.elf_section_table().section(index)?.data(elf.endian(), bytes)
 }
 

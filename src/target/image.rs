@@ -13,6 +13,7 @@ use crate::{
     target::{
         elf::{ElfError, ElfImage, Symbol},
         maps::{FileIdentity, Mapping, MemoryMap},
+        regular,
     },
 };
 
@@ -83,7 +84,7 @@ impl Image {
 /// program itself, through the link to that.
 pub fn open_mapped(pid: Pid, mapping: &Mapping) -> Result<(PathBuf, File), ImageError> {
     let direct = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start.raw(), mapping.end.raw());
-    if let Ok(file) = File::open(&direct) {
+    if let Ok(file) = regular::open(Path::new(&direct)) {
         return Ok((PathBuf::from(direct), file));
     }
     let named = Path::new(&format!("/proc/{pid}/root")).join(mapping.path.trim_start_matches('/'));
@@ -93,7 +94,7 @@ pub fn open_mapped(pid: Pid, mapping: &Mapping) -> Result<(PathBuf, File), Image
 
 fn open_same(path: PathBuf, mapping: &Mapping) -> Result<(PathBuf, File), ImageError> {
     let open = |source| ImageError::Open { path: mapping.path.clone(), source };
-    let file = File::open(&path).map_err(open)?;
+    let file = regular::open(&path).map_err(open)?;
     let seen = file.metadata().map_err(open)?;
     // Overlay and btrfs files report another device to `stat` than to the memory map, so only the inode decides.
     if seen.ino() != mapping.file.inode {

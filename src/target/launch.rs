@@ -17,7 +17,7 @@ use std::{
 use crate::model::ids::Pid;
 
 /// What to start.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Program {
     /// The executable: a path, or a name that is looked up in `PATH`.
     pub executable: OsString,
@@ -136,6 +136,13 @@ impl Drop for Suspended {
             let _status = ended.wait();
         }
     }
+}
+
+/// Whether this process runs with rights that its file gave it, so that copies of it would, too.
+#[expect(unsafe_code, reason = "what the kernel told about the start has no safe interface")]
+pub fn has_rights_of_its_file() -> bool {
+    // SAFETY: looks up a number in a list that the kernel has made at the start.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
 impl Launched {

@@ -72,6 +72,8 @@ pub struct ThreadLayout {
     pub native_thread_id: Option<u64>,
     /// Head of the list of data stack chunks (from 3.11 on).
     pub datastack_chunk: Option<u64>,
+    /// A word, signed 32 bits, that is not 0 while the thread wants the lock and has not got it yet (from 3.15 on).
+    pub wants_lock: Option<u64>,
 }
 
 /// How to reach a thread's innermost frame from its `PyThreadState`.

@@ -1,7 +1,7 @@
 //! The C library of a process: where its condition-variable calls lie, and where it keeps a thread's kernel id.
 //!
 //! A probe must sit on the default version of each function: glibc also has old, hidden ones at other addresses. All
-//! three functions must come from one file, or no site is given.
+//! four functions must come from one file, or no site is given.
 
 use std::io;
 
@@ -16,10 +16,11 @@ use crate::{
 };
 
 /// The observed functions and their names.
-const FUNCTIONS: [(CondFunction, &str); 3] = [
+const FUNCTIONS: [(CondFunction, &str); 4] = [
     (CondFunction::Signal, "pthread_cond_signal"),
     (CondFunction::TimedWait, "pthread_cond_timedwait"),
     (CondFunction::Wait, "pthread_cond_wait"),
+    (CondFunction::Init, "pthread_cond_init"),
 ];
 
 /// Names of files to look into before all others, by priority. Before 2.34, glibc's `libc.so.6` only forwards these
@@ -49,7 +50,7 @@ pub enum LibcError {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// No mapped file has the three functions.
+    /// No mapped file has the four functions.
     #[error("process {pid} maps no C library with pthread_cond_signal")]
     Missing {
         /// The process.
@@ -97,7 +98,7 @@ impl CondLibrary {
 
 /// Every mapped file once, the C library's by its usual names first.
 fn likely_first(map: &MemoryMap) -> Vec<&Mapping> {
-    let mut files = map.files();
+    let mut files = map.programs();
     files.sort_by_key(|file| {
         let rank = FIRST_CHOICES.iter().position(|name| file.file_name().starts_with(name));
         rank.unwrap_or(FIRST_CHOICES.len())
@@ -142,7 +143,7 @@ mod tests {
     #[test]
     fn the_own_library_has_three_sites_and_is_mapped() {
         let library = CondLibrary::of_self().unwrap();
-        assert_eq!(library.sites.len(), 3);
+        assert_eq!(library.sites.len(), 4);
         assert_eq!(library.is_mapped_by(own_pid()), Some(true));
     }
 

@@ -9,6 +9,14 @@ use crate::{
 /// small.
 pub const LONGEST_INTERVAL: u64 = 1_000_000_000_000;
 
+/// Size of `pthread_cond_t` with glibc and musl.
+const COND_SIZE: u64 = COND_LENGTH as u64;
+const COND_LENGTH: usize = 48;
+/// A lock of a free-threaded build, up to the end of its second condition.
+const LONGEST_LOCK: usize = 128 + COND_LENGTH;
+/// Size of the mutex that follows each condition variable in the lock.
+const MUTEX_SIZE: u64 = 40;
+
 /// Byte offsets inside the lock's structure.
 ///
 /// `struct _gil_runtime_state` is the same in every CPython from 3.7 to 3.15; free-threaded builds put one more
@@ -57,6 +65,15 @@ pub struct LockWords {
     pub last_holder: LiveAddress,
 }
 
+/// A whole lock as it was at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockReading {
+    /// Its words.
+    pub words: LockWords,
+    /// Its two condition variables.
+    pub conds: [[u8; COND_LENGTH]; 2],
+}
+
 impl LockSeat {
     /// The condition variable that waiters sleep on.
     pub fn cond(&self) -> LiveAddress {
@@ -68,10 +85,42 @@ impl LockSeat {
         self.address.plus(self.layout.switch_cond)
     }
 
+    /// A lock of the same shape whose condition variables are these two; `None` if they lie at another distance.
+    pub fn of_pair(&self, cond: LiveAddress, switch_cond: LiveAddress) -> Option<Self> {
+        let address = LiveAddress::in_target(cond.raw().checked_sub(self.layout.cond)?);
+        let seat =
+            Self { address, layout: self.layout, interpreter: None, name: "GIL of an ended interpreter".to_owned() };
+        (seat.switch_cond() == switch_cond).then_some(seat)
+    }
+
+    /// Whether a thread that sleeps on the futex `word` waits for this lock.
+    pub fn is_waited_for_at(&self, word: LiveAddress) -> bool {
+        [self.cond(), self.switch_cond()].into_iter().any(|cond| lies_in(word, cond, COND_SIZE))
+    }
+
+    /// Whether the futex `word` is one of the mutexes that follow the two conditions.
+    pub fn has_mutex_at(&self, word: LiveAddress) -> bool {
+        let after = [self.cond(), self.switch_cond()].map(|cond| cond.plus(COND_SIZE));
+        after.into_iter().any(|mutex| lies_in(word, mutex, MUTEX_SIZE))
+    }
+
     /// How long a waiter waits before it asks the owner to give way; `None` for what no program can mean.
     pub fn switch_interval(&self, memory: &dyn Memory) -> Option<Nanos> {
         let micros = memory.read_u64(self.address.plus(self.layout.interval)).ok()?;
         (1..=LONGEST_INTERVAL).contains(&micros).then(|| Nanos::from_nanos(micros * 1_000))
+    }
+
+    /// Reads all of the lock at once.
+    pub fn read_whole(&self, memory: &dyn Memory) -> Result<LockReading, MemoryError> {
+        let mut bytes = [0; LONGEST_LOCK];
+        memory.read(self.address, &mut bytes)?;
+        let at = |offset: u64| usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
+        let word = |offset| at(offset).first_chunk().copied().map_or(0, u64::from_le_bytes);
+        let half = |offset| at(offset).first_chunk().copied().map_or(0, u32::from_le_bytes);
+        let cond = |offset| at(offset).first_chunk().copied().unwrap_or([0; COND_LENGTH]);
+        let last_holder = LiveAddress::in_target(word(self.layout.last_holder));
+        let words = LockWords { locked: half(self.layout.locked) == 1, last_holder };
+        Ok(LockReading { words, conds: [self.layout.cond, self.layout.switch_cond].map(cond) })
     }
 
     /// Reads the lock's words.
@@ -81,6 +130,10 @@ impl LockSeat {
             last_holder: memory.read_pointer(self.address.plus(self.layout.last_holder))?,
         })
     }
+}
+
+fn lies_in(address: LiveAddress, start: LiveAddress, length: u64) -> bool {
+    address.minus(start.raw()).raw() < length
 }
 
 /// A thread of the interpreter: its state structure in memory and the kernel thread that runs it.

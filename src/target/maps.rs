@@ -1,13 +1,24 @@
 //! The target's memory map: which file is mapped where, parsed from `/proc/P/maps`.
 //!
-//! Lines that do not parse are skipped: a map that lacks a line is still true in what it says.
+//! Lines that do not parse are skipped, and so is what lies past a bound: a map that lacks a line is still true in what it
+//! says.
 
-use std::{fs, io};
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+};
+
+use rustc_hash::FxHashSet;
 
 use crate::model::{
     address::{FileOffset, LiveAddress},
     ids::Pid,
 };
+
+/// Bytes of a map that are read: a process may have mappings by the ten thousand, and paths of some thousand bytes for each.
+const LONGEST_MAP: u64 = 32 << 20;
+/// Files that are looked into in search of an interpreter or a C library.
+const MOST_PROGRAMS: usize = 4096;
 
 /// A file's identity, independent of the path under which one sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,22 +55,30 @@ pub struct MemoryMap {
 impl MemoryMap {
     /// Reads the map of `pid`; empty for a process without memory.
     pub fn read(pid: Pid) -> io::Result<Self> {
-        fs::read(format!("/proc/{pid}/maps")).map(|text| Self::parse(&String::from_utf8_lossy(&text)))
+        let mut text = BufReader::new(File::open(format!("/proc/{pid}/maps"))?.take(LONGEST_MAP));
+        let (mut mappings, mut line) = (Vec::new(), Vec::new());
+        while text.read_until(b'\n', &mut line)? > 0 {
+            mappings.extend(Mapping::parse(String::from_utf8_lossy(&line).trim_end_matches('\n')));
+            line.clear();
+        }
+        Ok(Self { mappings })
     }
 
-    fn parse(text: &str) -> Self {
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn parse(text: &str) -> Self {
         Self { mappings: text.lines().filter_map(Mapping::parse).collect() }
     }
 
     /// One mapping of every file, its first by address, in order of address.
     pub fn files(&self) -> Vec<&Mapping> {
-        let mut files: Vec<&Mapping> = Vec::new();
-        for mapping in &self.mappings {
-            if !files.iter().any(|file| file.file == mapping.file) {
-                files.push(mapping);
-            }
-        }
-        files
+        let mut known = FxHashSet::default();
+        self.mappings.iter().filter(|mapping| known.insert(mapping.file)).collect()
+    }
+
+    /// Those of the files that have code, of which only the first few thousand count.
+    pub fn programs(&self) -> Vec<&Mapping> {
+        let with_code: FxHashSet<FileIdentity> = self.executable().map(|mapping| mapping.file).collect();
+        self.files().into_iter().filter(|file| with_code.contains(&file.file)).take(MOST_PROGRAMS).collect()
     }
 
     /// The mappings of one file, by address.
@@ -134,5 +153,6 @@ not a line
         assert_eq!(files[1].file.device, (0, 0x1f));
         assert!(files[1].executable && !files[0].executable);
         assert_eq!(map.of(files[0].file).count(), 2);
+        assert_eq!(map.programs(), files);
     }
 }

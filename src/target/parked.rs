@@ -130,7 +130,7 @@ fn copy(memory: &dyn Memory, start: u64) -> Vec<u8> {
 
 /// `NUMBER ARGUMENTS… STACK INSTRUCTION`, number -1 and no arguments when the thread sleeps for a page or is stopped; and
 /// `RAN WAITED RUNS`.
-fn parse(line: &str, schedstat: &str) -> Option<Parked> {
+pub(crate) fn parse(line: &str, schedstat: &str) -> Option<Parked> {
     let hex = |word: &str| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok();
     let mut words = line.split_whitespace();
     let number: i64 = words.next()?.parse().ok()?;

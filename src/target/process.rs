@@ -3,7 +3,8 @@
 //! Everything may vanish between two reads, so every answer is a result of its own and nothing is cached.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -11,6 +12,9 @@ use crate::model::{
     address::LiveAddress,
     ids::{Pid, Tid},
 };
+
+/// Bytes of a command line that are read: a process may say that any part of its memory is it.
+const LONGEST_COMMAND: u64 = 64 << 10;
 
 /// A process's state in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,7 +57,7 @@ impl Status {
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "status of an unknown form"))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let field = |name: &str| {
             text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::split_whitespace)
         };
@@ -79,7 +83,8 @@ impl Status {
 
 /// The command line, arguments joined by spaces; empty when the process has none.
 pub fn command(pid: Pid) -> io::Result<String> {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline"))?;
+    let mut bytes = Vec::new();
+    File::open(format!("/proc/{pid}/cmdline"))?.take(LONGEST_COMMAND).read_to_end(&mut bytes)?;
     let words: Vec<_> = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
     Ok(words.join(" ").trim_end().to_owned())
 }
@@ -132,7 +137,8 @@ pub fn pause(pid: Pid, tid: Tid) -> io::Result<Pause> {
 }
 
 impl Pause {
-    fn parse(text: &str) -> Self {
+    /// The pause that a line of `/proc/P/task/T/syscall` tells.
+    pub fn parse(text: &str) -> Self {
         let mut words = text.split_whitespace();
         let number = match words.next() {
             None | Some("running") => return Self::Running,

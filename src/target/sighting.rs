@@ -6,7 +6,10 @@
 //! One thing cannot be told apart: a waiter that was just woken and has not yet run looks like any thread that is outside
 //! and runnable. Its next step with the lock corrects that.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
 
 use crate::{
     model::{
@@ -21,12 +24,9 @@ use crate::{
     },
 };
 
-/// How often the threads are looked at before their relations are called unknown.
+/// How often the threads are looked at before their relations are called unknown, and how long it is tried again.
 const SWEEPS: usize = 8;
-/// Size of `pthread_cond_t` with glibc and musl.
-const COND_SIZE: u64 = 48;
-/// Size of the mutex that follows each condition variable in the lock.
-const MUTEX_SIZE: u64 = 40;
+const LONGEST: Duration = Duration::from_millis(300);
 
 /// One thread as seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,7 @@ pub fn look(
     locks: &[(LockId, LockSeat)],
     threads: impl Fn() -> Vec<InterpreterThread>,
 ) -> Vec<SeenThread> {
+    let begun = Instant::now();
     let mut seen = Vec::new();
     for _ in 0..SWEEPS {
         let states = threads().into_iter().map(|thread| (thread.state, thread.tid)).collect();
@@ -72,6 +73,9 @@ pub fn look(
             process::threads(pid).unwrap_or_default().into_iter().filter_map(|tid| see(pid, tid, &watched)).collect();
         if watched.iter().all(|lock| lock.seat.read(memory).ok() == lock.words) {
             return seen;
+        }
+        if begun.elapsed() > LONGEST {
+            break;
         }
     }
     for thread in &mut seen {
@@ -159,7 +163,7 @@ fn cpu(pid: Pid, tid: Tid) -> Option<SeenCpu> {
 
 /// Whether the thread sleeps on a mutex of a lock, which is taken for some instants while acquiring and while releasing.
 fn has_mutex(pause: Pause, locks: &[Watched<'_>]) -> bool {
-    matches!(pause, Pause::Futex(word) if locks.iter().any(|lock| lock.has_mutex_at(word)))
+    matches!(pause, Pause::Futex(word) if locks.iter().any(|lock| lock.seat.has_mutex_at(word)))
 }
 
 fn relation_to(tid: Tid, pause: Option<Pause>, locks: &[Watched<'_>]) -> Option<SeenRelation> {
@@ -167,7 +171,7 @@ fn relation_to(tid: Tid, pause: Option<Pause>, locks: &[Watched<'_>]) -> Option<
         return Some(SeenRelation::Inside(lock.id));
     }
     if let Some(Pause::Futex(word)) = pause
-        && let Some(lock) = locks.iter().find(|lock| lock.is_waited_for_at(word))
+        && let Some(lock) = locks.iter().find(|lock| lock.seat.is_waited_for_at(word))
     {
         return Some(SeenRelation::Waiting(lock.id));
     }
@@ -177,21 +181,6 @@ fn relation_to(tid: Tid, pause: Option<Pause>, locks: &[Watched<'_>]) -> Option<
     }
     let owners_known = locks.iter().all(|lock| lock.owner != Owner::Unknown);
     (pause.is_some() && owners_known).then_some(SeenRelation::Outside)
-}
-
-impl Watched<'_> {
-    fn is_waited_for_at(&self, word: LiveAddress) -> bool {
-        [self.seat.cond(), self.seat.switch_cond()].into_iter().any(|cond| lies_in(word, cond, COND_SIZE))
-    }
-
-    fn has_mutex_at(&self, word: LiveAddress) -> bool {
-        let after = [self.seat.cond(), self.seat.switch_cond()].map(|cond| cond.plus(COND_SIZE));
-        after.into_iter().any(|mutex| lies_in(word, mutex, MUTEX_SIZE))
-    }
-}
-
-fn lies_in(address: LiveAddress, start: LiveAddress, length: u64) -> bool {
-    address.minus(start.raw()).raw() < length
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub enum CondFunction {
     TimedWait,
     /// `pthread_cond_wait`.
     Wait,
+    /// `pthread_cond_init`: whatever lay at that address before is gone.
+    Init,
 }
 
 /// A general register, numbered as the kernel's `perf_regs.h` does for the architecture.

@@ -13,6 +13,10 @@ use crate::{
 
 const PROVIDER: &str = "gilscope_toyvm";
 
+/// Notes of a file that are looked at, and those of them that may be the VM's: a probe may stand in several places.
+const MOST_NOTES: usize = 1 << 16;
+const MOST_SITES: usize = 64;
+
 /// The probes and what a hit means.
 const PROBES: [(&str, LockStep); 4] = [
     ("lock__wait", LockStep::Want),
@@ -59,7 +63,7 @@ pub fn toyvm_sites(elf: &ElfImage) -> Result<Vec<Site>, ElfError> {
     let own: Vec<Note<'_>> = notes(&section).into_iter().filter(|note| note.provider == PROVIDER).collect();
     let all: Option<Vec<Site>> = own.iter().map(|note| site(elf, note, base)).collect();
     let complete = PROBES.iter().all(|(name, _)| own.iter().any(|note| note.name == *name));
-    Ok(all.filter(|_| complete).unwrap_or_default())
+    Ok(all.filter(|all| complete && all.len() <= MOST_SITES).unwrap_or_default())
 }
 
 fn site(elf: &ElfImage, note: &Note<'_>, base: Option<ElfAddress>) -> Option<Site> {
@@ -94,7 +98,8 @@ fn register(arguments: &str) -> Option<Register> {
 fn notes(section: &[u8]) -> Vec<Note<'_>> {
     let mut rest = section;
     let mut notes = Vec::new();
-    while let Some((description, after)) = next_note(rest) {
+    for _ in 0..MOST_NOTES {
+        let Some((description, after)) = next_note(rest) else { break };
         notes.extend(Note::parse(description));
         rest = after;
     }

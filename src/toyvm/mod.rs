@@ -12,7 +12,7 @@ mod account;
 mod breaker;
 mod bytecode;
 mod clock;
-mod compile;
+pub(crate) mod compile;
 mod cursor;
 mod error;
 mod interpreter;

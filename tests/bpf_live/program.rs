@@ -143,7 +143,7 @@ impl Observed {
 /// Says why a test is skipped, if it is a matter of this machine.
 pub fn skip(why: &BpfSourceError) {
     let excused = match why {
-        BpfSourceError::Bpf(BpfError::NoObject | BpfError::OldKernel(_) | BpfError::OtherThreadIds) => true,
+        BpfSourceError::Bpf(BpfError::NoObject | BpfError::OldKernel(_)) => true,
         BpfSourceError::Bpf(BpfError::Map { source, .. }) => source.kind() == ErrorKind::PermissionDenied,
         _ => false,
     };

@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod attach;
+mod doctor;
 mod ends;
 mod killed;
 #[path = "../support/live.rs"]
 mod live;
+mod no_room;
 mod passing;
 mod permission;
 mod place;

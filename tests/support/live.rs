@@ -1,6 +1,7 @@
 //! What tests of running programs share.
 
 pub mod attached;
+pub mod compare;
 pub mod interpreters;
 pub mod libraries;
 pub mod outcome;

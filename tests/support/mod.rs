@@ -4,11 +4,12 @@
 use gilscope::model::{
     ids::{LockId, Pid, Tid},
     profile::{
-        Backend, Blame, HoldSite, HoldTally, LockProfile, LongHold, Overhead, Profile, Quality, Spread, StackTime,
-        TargetSummary, ThreadProfile,
+        Backend, Blame, HoldSite, HoldTally, LockProfile, LongHold, Overhead, Profile, Quality, SchedulerRung, Spread,
+        StackTime, TargetSummary, ThreadProfile,
     },
     stack::{Frame, FrameKind, StackId, StackTable},
     state::{State, StateTimes},
+    surroundings::Surroundings,
     time::{MonoNanos, Nanos},
 };
 
@@ -48,8 +49,10 @@ fn frame(word: &str) -> Frame {
 
 fn thread(raw: i32, name: &str, counts: (u64, u64, u64), parts: &[(State, StackId, u64)]) -> ThreadProfile {
     let mut states = StateTimes::default();
-    let parts: Vec<StackTime> =
-        parts.iter().map(|(state, stack, us)| StackTime { state: *state, stack: *stack, time: micros(*us) }).collect();
+    let parts: Vec<StackTime> = parts
+        .iter()
+        .map(|(state, stack, us)| StackTime { state: *state, lock: None, stack: *stack, time: micros(*us) })
+        .collect();
     for part in &parts {
         states.add(part.state, part.time);
     }
@@ -62,6 +65,7 @@ fn thread(raw: i32, name: &str, counts: (u64, u64, u64), parts: &[(State, StackI
         waits: counts.1,
         forced_releases: counts.2,
         states,
+        undivided: Default::default(),
         stacks: parts,
     }
 }
@@ -89,7 +93,9 @@ pub fn shop() -> Profile {
             runtime: "cpython".to_owned(),
             runtime_version: "3.12.1".to_owned(),
             free_threaded: false,
+            surroundings: Surroundings::default(),
         },
+        start: MonoNanos::from_monotonic(0),
         window: Nanos::from_nanos(10_000_000_000),
         backend: Backend::Preload,
         exact: true,
@@ -301,6 +307,7 @@ fn long_holds(stacks: &mut Stacks) -> Vec<LongHold> {
 
 fn quality() -> Quality {
     Quality {
+        scheduler: SchedulerRung::Records,
         lost_events: 12,
         unmatched_events: 0,
         unknown: micros(26_170),

@@ -51,6 +51,11 @@ impl Running {
         self.input.write_all(b"\n").expect("the program reads its standard input");
     }
 
+    /// Sends it a line, which it can read at once.
+    pub fn say(&mut self, words: &str) {
+        self.input.write_all(format!("{words}\n").as_bytes()).expect("the program reads its standard input");
+    }
+
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed()).expect("a process has an id")
     }

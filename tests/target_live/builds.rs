@@ -189,7 +189,7 @@ fn an_embedded_interpreter_is_found_though_not_exported() {
         let memory = ProcessMemory::open(target.pid).unwrap();
         assert_eq!(target.locks(&memory).unwrap().len(), 1);
         assert_eq!(target.threads(&memory).unwrap()[0].tid, target.pid.main_thread());
-        assert_eq!(target.sites().unwrap().len(), 3);
+        assert!(target.sites().unwrap().len() >= 3);
         eprintln!("3.{minor}: embedded {version} found");
     }
 }

@@ -89,7 +89,9 @@ fn every_interpreter_is_described_as_it_describes_itself() {
         let outside = seen.iter().filter(|thread| thread.sighting.relation == Some(SeenRelation::Outside)).count();
         assert_eq!(outside, 3, "{version}: {seen:?}");
 
-        assert_eq!(target.sites().unwrap().len(), 3, "{version}");
+        // Interpreters can have locks of their own from 3.12 on: then it is seen when they are made.
+        let expected = if interpreter.minor >= 12 { 4 } else { 3 };
+        assert_eq!(target.sites().unwrap().len(), expected, "{version}");
         let Runtime::CPython(python) = &target.runtime else { panic!("{target:?}") };
         if python.layout.thread.native_thread_id.is_none() {
             // What libc publishes is what a search finds where libc does not.

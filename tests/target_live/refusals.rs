@@ -109,7 +109,7 @@ fn unprivileged_child() {
     let memory = ProcessMemory::open(target.pid).unwrap();
     assert_eq!(target.summary().runtime_version, version);
     assert_eq!(target.threads(&memory).unwrap().len(), 4);
-    assert_eq!(target.sites().unwrap().len(), 3);
+    assert!(target.sites().unwrap().len() >= 3);
     assert!(target.sites().unwrap().iter().all(|site| site.file.is_file()));
 }
 

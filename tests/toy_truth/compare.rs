@@ -200,7 +200,7 @@ fn misplaced(truth: &Value, state: &str) -> f64 {
 
 /// The pause before the first statement, of which the recording of an attachment sees some.
 fn pause(thread: &Value, run: &Profiled, way: Way) -> f64 {
-    if way == Way::AttachUsdt && thread["name"] == "<main>" {
+    if way.attaches() && thread["name"] == "<main>" {
         amount_of(&run.truth, "go_ns") - amount_of(&run.truth, "ready_ns")
     } else {
         0.0

@@ -12,7 +12,8 @@ mod profiled;
 use std::{fs, path::Path};
 
 use compare::Comparison;
-use live::privilege::may_use_uprobes;
+use gilscope::source::watchpoint::cost::measure_cost;
+use live::{outcome::skipped, privilege::may_use_uprobes};
 use profiled::{Profiled, Way};
 
 const ATTEMPTS: u32 = 3;
@@ -27,6 +28,23 @@ fn every_program_through_every_source() {
             faults.extend(lasting_faults(&program, way).iter().map(|fault| format!("{name}, {}: {fault}", way.name())));
         }
     }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Some programs are enough: those with the most forced releases, where dear hits could do the most harm.
+#[test]
+fn watchpoints_tell_the_same() {
+    if let Err(why) = measure_cost() {
+        skipped(&format!("watchpoints: {why}"));
+        return;
+    }
+    let chosen = ["asleep_holding", "contended", "native_holding"];
+    let is_chosen = |program: &std::path::PathBuf| chosen.iter().any(|name| program.ends_with(format!("{name}.toy")));
+    let faults: Vec<String> = programs()
+        .into_iter()
+        .filter(is_chosen)
+        .flat_map(|program| lasting_faults(&program, Way::AttachWatchpoint))
+        .collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 

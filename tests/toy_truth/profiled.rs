@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::live::{attached::attached, privilege::without_programs};
+use crate::live::{attached::attached_with, privilege::without_programs};
 
 /// How the profiler meets the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,10 +21,17 @@ pub enum Way {
     RunTracepoints,
     /// Probes on the toy VM's own trace points.
     AttachUsdt,
+    /// Watchpoints on the lock's words.
+    AttachWatchpoint,
 }
 
 impl Way {
     pub const ALL: [Self; 3] = [Self::RunPreload, Self::RunUprobe, Self::AttachUsdt];
+
+    /// Whether the recording begins in the pause before the first statement.
+    pub fn attaches(self) -> bool {
+        matches!(self, Self::AttachUsdt | Self::AttachWatchpoint)
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -32,6 +39,7 @@ impl Way {
             Self::RunUprobe => "uprobe",
             Self::RunTracepoints => "tracefs",
             Self::AttachUsdt => "usdt",
+            Self::AttachWatchpoint => "watchpt",
         }
     }
 }
@@ -56,7 +64,8 @@ impl Profiled {
                 without.arg(env!("CARGO_BIN_EXE_gilscope"));
                 launch(without, "uprobe", &vm, &profile);
             }
-            Way::AttachUsdt => attach(vm.arg("--announce"), &profile),
+            Way::AttachUsdt => attach(vm.arg("--announce"), &profile, &[]),
+            Way::AttachWatchpoint => attach(vm.arg("--announce"), &profile, &["--backend", "watchpoint"]),
         }
         let read = |path: &Path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
         Self { profile: read(&profile), truth: read(&truth) }
@@ -80,12 +89,12 @@ fn launch(mut run: Command, backend: &str, vm: &Command, profile: &Path) {
 }
 
 /// Lets the program start once the profiler is armed.
-fn attach(vm: &mut Command, profile: &Path) {
+fn attach(vm: &mut Command, profile: &Path, options: &[&str]) {
     let mut vm = vm.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::new(vm.stdout.take().unwrap());
     let mut announcement = String::new();
     stdout.read_line(&mut announcement).unwrap();
-    let mut profiler = attached(vm.id(), profile);
+    let mut profiler = attached_with(vm.id(), profile, options);
     writeln!(vm.stdin.take().unwrap()).unwrap();
     std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
     assert!(vm.wait().unwrap().success());

@@ -3,32 +3,31 @@
 //! Such files are looked for as the target sees them and then as the observer does. A file counts only when it is proven
 //! to be of the same build, by the build id or, where one has none, by its checksum.
 
-use std::{
-    fs::{File, OpenOptions},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use object::read::Object as _;
 
 use crate::{
     model::ids::Pid,
     native::{bytes::SharedBytes, object::Elf},
-    target::elf::LONGEST_FILE,
+    target::{
+        elf::{self, LONGEST_FILE},
+        regular,
+    },
 };
 
 const FOLDER: &str = "usr/lib/debug";
 
-/// The debug file of the object `elf`, which `pid` has mapped from `path`.
-pub fn find(pid: Pid, path: &str, elf: &Elf<'_>) -> Option<SharedBytes> {
+/// The debug file of `object`, which `pid` has mapped from `path`.
+pub fn find(pid: Pid, path: &str, object: &Elf<'_>) -> Option<SharedBytes> {
     let roots = [PathBuf::from(format!("/proc/{pid}/root")), PathBuf::from("/")];
-    let id = elf.build_id().ok().flatten();
+    let id = object.build_id().ok().flatten();
     let by_id = id.and_then(|id| {
         let name = name_by_id(id)?;
         roots.iter().find_map(|root| opened(&root.join(&name)).filter(|file| has_id(file, id)))
     });
     by_id.or_else(|| {
-        let (name, checksum) = elf.gnu_debuglink().ok().flatten()?;
+        let (name, checksum) = object.gnu_debuglink().ok().flatten()?;
         let places = places_of_link(path, std::str::from_utf8(name).ok()?)?;
         let mut paths = roots.iter().flat_map(|root| places.iter().map(|place| root.join(place)));
         paths.find_map(|path| opened(&path).filter(|file| is_linked(file, id, checksum)))
@@ -52,17 +51,17 @@ fn places_of_link(path: &str, name: &str) -> Option<[PathBuf; 3]> {
 
 /// The bytes of a regular file; opening waits for nobody, whatever the path leads to.
 fn opened(path: &Path) -> Option<SharedBytes> {
-    let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).ok()?;
-    let seen = file.metadata().ok().filter(|seen| seen.is_file() && seen.len() <= LONGEST_FILE);
+    let file = regular::open(path).ok()?;
+    let seen = file.metadata().ok().filter(|seen| seen.len() <= LONGEST_FILE);
     seen.and_then(|_| SharedBytes::of_file(&file).ok())
 }
 
 fn has_id(file: &SharedBytes, id: &[u8]) -> bool {
-    Elf::parse(&**file).is_ok_and(|elf| elf.build_id() == Ok(Some(id)))
+    elf::parse(&**file).is_ok_and(|elf| elf.build_id() == Ok(Some(id)))
 }
 
 fn is_linked(file: &SharedBytes, id: Option<&[u8]>, checksum: u32) -> bool {
-    let Ok(elf) = Elf::parse(&**file) else { return false };
+    let Ok(elf) = elf::parse(&**file) else { return false };
     match (id, elf.build_id().ok().flatten()) {
         (Some(id), Some(other)) => id == other,
         _ => crc32fast::hash(file) == checksum,

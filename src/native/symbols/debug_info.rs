@@ -12,7 +12,10 @@ use object::{
     read::{Object as _, ObjectSection},
 };
 
-use crate::native::{bytes::SharedBytes, object::Elf, symbols::packed};
+use crate::{
+    native::{bytes::SharedBytes, object::Elf},
+    target::{elf, packed::unpacked},
+};
 
 /// Bytes of all sections together that are worth reading.
 const MOST: u64 = 1 << 30;
@@ -49,7 +52,7 @@ impl DebugInfo {
     /// The sections of the first of `files` that has any; `None` when none has, or too much.
     pub fn of(files: &[SharedBytes]) -> Option<Self> {
         files.iter().find_map(|file| {
-            let elf = Elf::parse(&**file).ok()?;
+            let elf = elf::parse(&**file).ok()?;
             elf.section_by_name(".debug_info").filter(|section| !section.data().unwrap_or_default().is_empty())?;
             Self::of_file(file, &elf)
         })
@@ -66,7 +69,7 @@ impl DebugInfo {
     /// Whether [`DebugInfo::of`] and an index of what it gives take some twenty milliseconds at the most: nothing is packed,
     /// and there is not much of it.
     pub fn is_soon_read(files: &[SharedBytes]) -> bool {
-        let elves = files.iter().filter_map(|file| Elf::parse(&**file).ok());
+        let elves = files.iter().filter_map(|file| elf::parse(&**file).ok());
         let Some(elf) = elves.into_iter().find(|elf| elf.section_by_name(".debug_info").is_some()) else { return true };
         let sections = NEEDED.iter().filter_map(|id| elf.section_by_name(id.name()));
         let sizes = sections.map(|section| {
@@ -98,11 +101,7 @@ fn bytes_of<'a>(file: &SharedBytes, section: &impl ObjectSection<'a>) -> Option<
         let start = usize::try_from(place.offset).ok()?;
         return Some((file.clone(), start..start.checked_add(data.data.len())?));
     }
-    let bound = match data.format {
-        CompressionFormat::Zstandard => data.uncompressed_size.max(packed::bound_of_zstd(data.data)?),
-        _ => data.uncompressed_size,
-    };
-    let unpacked = (bound <= MOST_UNPACKED).then(|| data.decompress().ok())??.into_owned();
+    let unpacked = unpacked(data, MOST_UNPACKED)?;
     let length = unpacked.len();
     Some((SharedBytes::of_memory(unpacked), 0..length))
 }

@@ -7,23 +7,32 @@ use std::time::{Duration, Instant};
 
 use gimli::{
     AttributeValue, DW_AT_abstract_origin, DW_AT_linkage_name, DW_AT_name, DW_AT_specification, DebugInfoOffset, Dwarf,
-    Unit,
+    Section as _, Unit, UnitHeader,
 };
 use rustc_hash::FxHashMap;
 
-use crate::native::symbols::{
-    debug_info::{DebugInfo, Section},
-    name,
-    scopes::{Scopes, ranges_of},
-    spans::Spans,
+use crate::{
+    native::symbols::{
+        debug_info::{DebugInfo, Section},
+        name,
+        scopes::{Scopes, ranges_of},
+        spans::Spans,
+    },
+    target::dwarf::abbreviations::are_few,
 };
 
 /// How long making the index of units may take. Units of damaged files may share tables in ways that multiply the work;
 /// the largest libraries take half a second.
 const LONGEST_INDEXING: Duration = Duration::from_secs(3);
 
-/// Units whose functions are kept at the same time.
-const MOST_UNITS_KEPT: usize = 512;
+/// Units, and ranges of all of them, in the index; the largest libraries have a tenth of it.
+const MOST_UNITS: usize = 4 << 20;
+
+/// Ranges of the functions that are kept at the same time, beside those of the unit asked for last.
+const MOST_KEPT: usize = 1 << 20;
+
+/// Names that are kept.
+const MOST_NAMES: usize = 1 << 15;
 
 /// Steps from an inlined function to the place that names it; compilers take two.
 const MOST_STEPS: usize = 8;
@@ -58,14 +67,15 @@ impl Inlines {
         let mut headers = dwarf.units();
         let begun = Instant::now();
         while let Ok(Some(header)) = headers.next() {
-            if begun.elapsed() > LONGEST_INDEXING {
+            if begun.elapsed() > LONGEST_INDEXING || units.len() >= MOST_UNITS || ranges.len() >= MOST_UNITS {
                 break;
             }
             let Some(DebugInfoOffset(at)) = header.debug_info_offset() else { continue };
             units.push(at);
-            let Ok(unit) = dwarf.unit(header) else { continue };
+            let Some(unit) = unit_of(&dwarf, header) else { continue };
             let Ok(root) = unit.entry(unit.header.root_offset()) else { continue };
-            ranges.extend(ranges_of(&dwarf, &unit, &root).map(|range| (range, at)));
+            let room = MOST_UNITS - ranges.len();
+            ranges.extend(ranges_of(&dwarf, &unit, &root).take(room).map(|range| (range, at)));
         }
         ranges.sort_by_key(|(range, _)| range.start);
         let spans = Spans::of(ranges.iter().map(|(range, _)| range.clone()));
@@ -79,8 +89,10 @@ impl Inlines {
             return Vec::new();
         };
         let dwarf = self.sections.reader();
-        if self.scopes.len() >= MOST_UNITS_KEPT && !self.scopes.contains_key(&at) {
+        if !self.scopes.contains_key(&at) && self.scopes.values().map(Scopes::len).sum::<usize>() >= MOST_KEPT {
             self.scopes.clear();
+        }
+        if self.names.len() >= MOST_NAMES {
             self.names.clear();
         }
         let scopes = self.scopes.entry(at).or_insert_with(|| match unit_at(&dwarf, at) {
@@ -96,7 +108,12 @@ impl Inlines {
 }
 
 fn unit_at<'a>(dwarf: &Dwarf<Section<'a>>, at: usize) -> Option<Unit<Section<'a>>> {
-    dwarf.unit(dwarf.unit_header(DebugInfoOffset(at)).ok()?).ok()
+    unit_of(dwarf, dwarf.unit_header(DebugInfoOffset(at)).ok()?)
+}
+
+fn unit_of<'a>(dwarf: &Dwarf<Section<'a>>, header: UnitHeader<Section<'a>>) -> Option<Unit<Section<'a>>> {
+    let abbreviations = dwarf.debug_abbrev.reader().slice();
+    are_few(abbreviations, header.debug_abbrev_offset().0).then(|| dwarf.unit(header).ok())?
 }
 
 /// The name of the function described at `at` of `.debug_info`, which may refer to another description of it, even in

@@ -6,21 +6,22 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
+    fs::File,
     io::{Read, Seek, SeekFrom},
     ops::Range,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::MetadataExt,
     path::PathBuf,
 };
 
 use crate::{
     model::{address::LiveAddress, ids::Pid},
     native::symbols::name,
-    target::process::Status,
+    target::{process::Status, regular},
 };
 
-/// Bytes of a map that are read; some ten million functions.
-const LONGEST_MAP: u64 = 512 << 20;
+/// Bytes of a map that are read, and functions that are kept; what comes after is not known.
+const LONGEST_MAP: u64 = 64 << 20;
+const MOST_FUNCTIONS: usize = 1 << 20;
 
 /// Bytes that are read at once, and the longest line there may be.
 const PORTION: usize = 1 << 20;
@@ -45,7 +46,7 @@ impl PerfMap {
         Self::at(PathBuf::from(format!("/proc/{pid}/root/tmp/perf-{inner}.map")), owner)
     }
 
-    fn at(path: PathBuf, owner: u32) -> Self {
+    pub(crate) fn at(path: PathBuf, owner: u32) -> Self {
         Self { path, owner, inode: 0, read: 0, functions: BTreeMap::new() }
     }
 
@@ -69,8 +70,7 @@ impl PerfMap {
         if seen.len() <= self.read || self.read >= LONGEST_MAP {
             return;
         }
-        let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(&self.path);
-        if let Ok(mut file) = opened
+        if let Ok(mut file) = regular::open(&self.path)
             && file.seek(SeekFrom::Start(self.read)).is_ok()
         {
             self.read_lines(&mut file);
@@ -100,7 +100,7 @@ impl PerfMap {
     /// `START SIZE name`, numbers in hexadecimal; other lines are skipped.
     fn add(&mut self, line: &[u8]) {
         let Some((range, name)) = parse(line) else { return };
-        let Some(name) = name::plain(name) else { return };
+        let Some(name) = name::plain(name).filter(|_| self.functions.len() < MOST_FUNCTIONS) else { return };
         let overlapped: Vec<u64> = self
             .functions
             .range(..range.end)

@@ -8,8 +8,8 @@ mod debug_info;
 mod files;
 mod inlines;
 pub mod jit;
-mod name;
-mod packed;
+pub(crate) mod name;
+pub(crate) mod packed;
 mod plt;
 mod scopes;
 mod spans;
@@ -35,8 +35,10 @@ use crate::{
     },
 };
 
-/// Answers that are kept; past that many, all are forgotten, so that no target makes them endless.
-const MOST_ANSWERS: usize = 1 << 16;
+/// Bytes of answers that are kept; past that many, all are forgotten, so that no target makes them endless.
+const MOST_KEPT: usize = 32 << 20;
+/// What an answer takes beside its names.
+const EACH: usize = 128;
 
 /// The functions of one object.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub struct Symbols {
     unwind_table: OnceCell<UnwindTable>,
     tables: Option<Tables>,
     answers: FxHashMap<u64, Vec<Function>>,
+    /// Bytes of all answers together.
+    kept: usize,
 }
 
 /// What is read at the first question for a name.
@@ -104,8 +108,8 @@ impl Symbols {
         Self::new(object.shared_bytes(), object.path().to_owned(), pid)
     }
 
-    fn new(bytes: SharedBytes, path: String, pid: Pid) -> Self {
-        Self { bytes, path, pid, unwind_table: OnceCell::new(), tables: None, answers: FxHashMap::default() }
+    pub(crate) fn new(bytes: SharedBytes, path: String, pid: Pid) -> Self {
+        Self { bytes, path, pid, unwind_table: OnceCell::new(), tables: None, answers: FxHashMap::default(), kept: 0 }
     }
 
     /// The functions at `address`, in the file's own terms, innermost first: inlined ones, and then the one with code of
@@ -116,11 +120,13 @@ impl Symbols {
         if let Some(answer) = self.answers.get(&address) {
             return answer.clone();
         }
-        if self.answers.len() >= MOST_ANSWERS {
-            self.answers.clear();
-        }
         let answer = self.find(address);
         if self.is_settled() {
+            if self.kept > MOST_KEPT {
+                self.answers.clear();
+                self.kept = 0;
+            }
+            self.kept += EACH + answer.iter().map(|function| EACH + function.name.len()).sum::<usize>();
             self.answers.insert(address, answer.clone());
         }
         answer

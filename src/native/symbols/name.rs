@@ -15,7 +15,7 @@ pub const LONGEST: usize = 2048;
 pub const LONGEST_WITH_ARGUMENTS: usize = 200;
 
 /// Bytes of a mangled name past which it is not demangled.
-const LONGEST_MANGLED: usize = 16 << 10;
+pub const LONGEST_MANGLED: usize = 16 << 10;
 
 /// Suffixes of copies and parts that optimizers make of a function.
 const COPIES: &[&str] =

@@ -16,6 +16,9 @@ use rustc_hash::FxHashMap;
 
 use crate::native::object::Elf;
 
+/// Stubs of an object, and relocations of one of its tables, that are looked at.
+const MOST_STUBS: usize = 1 << 20;
+
 /// One stub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stub {
@@ -42,7 +45,8 @@ pub fn stubs(elf: &Elf<'_>) -> Vec<Stub> {
     for table in tables {
         let size = if table.elf_section_header().sh_entsize(elf.endian()) == 8 { 8 } else { 16 };
         let code = table.data().unwrap_or_default();
-        for (start, stub) in (table.address()..).step_by(size).zip(code.chunks(size)) {
+        let room = MOST_STUBS.saturating_sub(stubs.len());
+        for (start, stub) in (table.address()..).step_by(size).zip(code.chunks(size)).take(room) {
             let symbol = jump_slot(start, stub).and_then(|slot| slots.get(&slot).copied());
             stubs.extend(symbol.map(|symbol| Stub { start, size: stub.len() as u64, symbol }));
         }
@@ -61,7 +65,8 @@ fn slots(elf: &Elf<'_>) -> FxHashMap<u64, u32> {
         if symbols != dynamic {
             continue;
         }
-        let named = relocations.iter().filter(|relocation| relocation.r_sym(endian, false) != 0);
+        let room = MOST_STUBS.saturating_sub(slots.len());
+        let named = relocations.iter().take(room).filter(|relocation| relocation.r_sym(endian, false) != 0);
         slots.extend(named.map(|relocation| (relocation.r_offset(endian), relocation.r_sym(endian, false))));
     }
     slots

@@ -1,6 +1,9 @@
 //! The functions of one compilation unit, and those inlined into them, by address.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use gimli::{
     AttributeValue, DW_AT_abstract_origin, DW_AT_high_pc, DW_AT_low_pc, DW_AT_ranges, DW_TAG_inlined_subroutine,
@@ -11,6 +14,10 @@ use crate::native::symbols::{debug_info::Section, spans::Spans};
 
 /// Ranges of addresses that are kept of a unit; many times what the largest real unit has.
 const MOST_RANGES: usize = 1 << 20;
+
+/// How long reading a unit may take, and how many of its entries are read between looks at the clock.
+const LONGEST_READING: Duration = Duration::from_secs(1);
+const ENTRIES: usize = 1 << 12;
 
 /// Functions inlined into each other that are shown of one address.
 const DEEPEST: usize = 64;
@@ -44,7 +51,13 @@ impl Scopes {
         let mut placed: Vec<Placed> = Vec::new();
         let mut open: Vec<(isize, usize)> = Vec::new();
         let mut entries = unit.entries();
+        let begun = Instant::now();
+        let mut read = 0_usize;
         while let Ok(Some(entry)) = entries.next_dfs() {
+            read += 1;
+            if read.is_multiple_of(ENTRIES) && begun.elapsed() > LONGEST_READING {
+                break;
+            }
             while open.pop_if(|(depth, _)| *depth >= entry.depth()).is_some() {}
             let inlined = entry.tag() == DW_TAG_inlined_subroutine;
             if !inlined && entry.tag() != DW_TAG_subprogram || placed.len() >= MOST_RANGES {
@@ -63,6 +76,11 @@ impl Scopes {
         placed.sort_by_key(|(range, depth, _)| (range.start, *depth));
         let spans = Spans::of(placed.iter().map(|(range, ..)| range.clone()));
         Self { scopes, owners: placed.into_iter().map(|(.., scope)| scope).collect(), spans }
+    }
+
+    /// How many ranges there are.
+    pub fn len(&self) -> usize {
+        self.owners.len()
     }
 
     /// The scopes that have `address`, from the innermost to the function that was not inlined.

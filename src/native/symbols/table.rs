@@ -19,14 +19,20 @@ use object::{
     read::elf::{SectionHeader, Sym, SymbolTable},
 };
 
-use crate::native::{
-    bytes::SharedBytes,
-    object::Elf,
-    symbols::{name, plt, spans::Spans, unwind_table::UnwindTable},
+use crate::{
+    native::{
+        bytes::SharedBytes,
+        object::Elf,
+        symbols::{name, plt, spans::Spans, unwind_table::UnwindTable},
+    },
+    target::elf,
 };
 
-/// Symbols of one object that are kept. The largest libraries there are have some two million.
+/// Symbols of one table that are looked at. The largest libraries there are have some two million.
 const MOST_SYMBOLS: usize = 8 << 20;
+/// Names of one address that are compared, and how much of each.
+const MOST_NAMES: usize = 64;
+const COMPARED: usize = 256;
 
 type Symbols<'a> = SymbolTable<'a, object::elf::FileHeader64<object::Endianness>>;
 
@@ -71,7 +77,7 @@ impl Table {
     /// The symbols of `files`, of which the first is the object itself and the others are made from the same build.
     pub fn of(files: &[SharedBytes], unwind_table: &UnwindTable) -> Self {
         let mut table = Self { entries: Vec::new(), strings: Vec::new(), spans: Spans::default() };
-        let Some(Ok(object)) = files.first().map(|object| Elf::parse(&**object)) else { return table };
+        let Some(Ok(object)) = files.first().map(|object| elf::parse(&**object)) else { return table };
         for file in files {
             table.add_file(file);
         }
@@ -92,7 +98,7 @@ impl Table {
     }
 
     fn add_file(&mut self, file: &SharedBytes) {
-        let Ok(elf) = Elf::parse(&**file) else { return };
+        let Ok(elf) = elf::parse(&**file) else { return };
         self.add_table(&elf, file, elf.elf_symbol_table());
         let dynamic = elf.elf_dynamic_symbol_table();
         let Some(strings) = self.add_table(&elf, file, dynamic) else { return };
@@ -115,26 +121,33 @@ impl Table {
         file.get(range.clone())?;
         let strings = u8::try_from(self.strings.len()).ok()?;
         self.strings.push((file.clone(), range));
-        let room = MOST_SYMBOLS.saturating_sub(self.entries.len());
-        self.entries.extend(symbols.iter().filter_map(|symbol| Entry::of(symbol, endian, strings)).take(room));
+        let symbols = symbols.iter().take(MOST_SYMBOLS);
+        self.entries.extend(symbols.filter_map(|symbol| Entry::of(symbol, endian, strings)));
         Some(strings)
     }
 
     fn raw_name(&self, entry: &Entry) -> &[u8] {
+        self.beginning_of_name(entry, name::LONGEST_MANGLED)
+    }
+
+    /// The name, or as much of it as `most` bytes.
+    fn beginning_of_name(&self, entry: &Entry, most: usize) -> &[u8] {
         let (bytes, range) = &self.strings[usize::from(entry.strings)];
         let strings = bytes.get(range.clone()).unwrap_or_default();
         let rest = usize::try_from(entry.name).ok().and_then(|at| strings.get(at..)).unwrap_or_default();
-        let end = rest.iter().position(|byte| *byte == 0).unwrap_or_default();
-        &rest[..end]
+        let beginning = &rest[..rest.len().min(most)];
+        let end = beginning.iter().position(|byte| *byte == 0).unwrap_or(beginning.len());
+        &beginning[..end]
     }
 
     /// One symbol for each address, as long as the longest of those that begin there.
     fn keep_best_names(&mut self) {
         let mut all = std::mem::take(&mut self.entries);
-        all.retain(|entry| !is_noise(entry, self.raw_name(entry)));
+        all.retain(|entry| !is_noise(entry, self.beginning_of_name(entry, 2)));
         all.sort_unstable_by_key(|entry| (entry.start, entry.kind));
         let best = all.chunk_by(|one, other| one.start == other.start).filter_map(|same| {
-            let best = same.iter().min_by(|one, other| self.preference(one).cmp(&self.preference(other)))?;
+            let best =
+                same.iter().take(MOST_NAMES).min_by(|one, other| self.preference(one).cmp(&self.preference(other)))?;
             let size = same.iter().filter(|entry| entry.kind <= best.kind).map(|entry| entry.size).max()?;
             Some(Entry { size, ..*best })
         });
@@ -143,7 +156,7 @@ impl Table {
 
     /// Smaller is better.
     fn preference(&self, entry: &Entry) -> impl Ord {
-        let name = self.raw_name(entry);
+        let name = self.beginning_of_name(entry, COMPARED);
         let underscores =
             if name::is_mangled(name) { 0 } else { name.iter().take_while(|byte| **byte == b'_').count() };
         (

@@ -67,7 +67,7 @@ proptest! {
     #[test]
     fn damaged_debug_information_is_survived(damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..10)) {
         let Some(bytes) = library() else { return Ok(()) };
-        let elf = crate::native::object::Elf::parse(bytes).unwrap();
+        let elf = crate::target::elf::parse(bytes).unwrap();
         let mut damaged = bytes.to_vec();
         for (section, (at, byte)) in [".debug_info", ".debug_abbrev", ".debug_rnglists", ".eh_frame", ".eh_frame_hdr"].iter().cycle().zip(damage) {
             use object::read::{Object as _, ObjectSection};

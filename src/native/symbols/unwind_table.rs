@@ -2,16 +2,24 @@
 //!
 //! The sorted table of `.eh_frame_hdr` serves where there is one; else all of `.eh_frame` is read once.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use gimli::{BaseAddresses, CieOrFde, EhFrame, EhFrameHdr, EhFrameOffset, NativeEndian, Pointer, UnwindSection};
 use object::read::{Object as _, ObjectSection};
 
-use crate::native::{bytes::SharedBytes, object::Elf};
+use crate::{native::bytes::SharedBytes, target::elf};
 
 type Bytes<'a> = gimli::EndianSlice<'a, NativeEndian>;
 
 const ADDRESS_SIZE: u8 = 8;
+/// Functions of one object; past that many, the others have none.
+const MOST_FUNCTIONS: usize = 4 << 20;
+/// How long reading a table without a header may take: entries of damaged files may share parts in ways that multiply the
+/// work.
+const LONGEST_READING: Duration = Duration::from_secs(1);
 
 /// The functions of the unwind table, by address.
 #[derive(Debug)]
@@ -35,7 +43,7 @@ impl UnwindTable {
     }
 
     fn read(bytes: &SharedBytes) -> Option<Self> {
-        let elf = Elf::parse(&**bytes).ok()?;
+        let elf = elf::parse(&**bytes).ok()?;
         let section = |name| {
             let section = elf.section_by_name(name)?;
             let (offset, length) = section.file_range()?;
@@ -61,7 +69,9 @@ impl UnwindTable {
         let table = header.table()?;
         let mut rows = table.iter(&bases);
         let mut starts = Vec::new();
-        while let Ok(Some((Pointer::Direct(start), Pointer::Direct(entry)))) = rows.next() {
+        while starts.len() < MOST_FUNCTIONS
+            && let Ok(Some((Pointer::Direct(start), Pointer::Direct(entry)))) = rows.next()
+        {
             starts.extend(entry.checked_sub(entries_at).and_then(|at| Some((start, usize::try_from(at).ok()?))));
         }
         (!starts.is_empty()).then_some(starts)
@@ -71,7 +81,11 @@ impl UnwindTable {
         let section = self.section();
         let mut rows = section.entries(&self.bases);
         let mut starts = Vec::new();
-        while let Ok(Some(row)) = rows.next() {
+        let begun = Instant::now();
+        while starts.len() < MOST_FUNCTIONS
+            && begun.elapsed() < LONGEST_READING
+            && let Ok(Some(row)) = rows.next()
+        {
             let CieOrFde::Fde(entry) = row else { continue };
             let entry = entry.parse(|section, bases, offset| section.cie_from_offset(bases, offset));
             starts.extend(entry.map(|entry| (entry.initial_address(), entry.offset())));

@@ -40,11 +40,11 @@ struct Entry {
     meaning: &'static str,
 }
 
-/// The legend of `view`.
-pub(super) fn of(profile: &Profile, view: View) -> Legend {
+/// The legend of `view` over all `profiles`.
+pub(super) fn of(profiles: &[&Profile], view: View) -> Legend {
     let columns = match view {
-        View::Blame => vec![blame_column(profile)],
-        view => state_columns(profile, view),
+        View::Blame => vec![blame_column(profiles)],
+        view => state_columns(profiles, view),
     };
     let lines = columns.iter().map(|column| 1 + column.entries.len()).max().unwrap_or(0);
     let mut svg = String::from("<g id=\"legend\">");
@@ -55,9 +55,10 @@ pub(super) fn of(profile: &Profile, view: View) -> Legend {
     Legend { svg, height: LINE * (u32::try_from(lines).unwrap_or(0) + 1) }
 }
 
-fn state_columns(profile: &Profile, view: View) -> Vec<Column> {
+fn state_columns(profiles: &[&Profile], view: View) -> Vec<Column> {
     let mut times = StateTimes::default();
-    for (state, time) in profile.threads.iter().flat_map(|thread| thread.states.iter()) {
+    let threads = profiles.iter().flat_map(|profile| &profile.threads);
+    for (state, time) in threads.flat_map(|thread| thread.states.iter()) {
         times.add(state, time);
     }
     let whole: Nanos = times.iter().filter(|(state, _)| view.shows(*state)).map(|(_, time)| time).sum();
@@ -78,8 +79,8 @@ fn class_column(class: StateClass, times: &StateTimes, whole: Nanos) -> Column {
     Column { heading: format!("{} {}", class_words(class), share(part, whole)), entries: entries.collect() }
 }
 
-fn blame_column(profile: &Profile) -> Column {
-    let blamed: Nanos = profile.blame.iter().map(|blame| blame.wait).sum();
+fn blame_column(profiles: &[&Profile]) -> Column {
+    let blamed: Nanos = profiles.iter().flat_map(|profile| &profile.blame).map(|blame| blame.wait).sum();
     let entry = |state, text: &str| Entry { state, text: text.to_owned(), meaning: "" };
     Column {
         heading: format!("{blamed} of waiting, charged to whoever owned the lock meanwhile"),

@@ -19,6 +19,7 @@ use inferno::flamegraph::{
 use crate::{
     model::{
         estimate::{Estimates, Method},
+        family::Family,
         profile::Profile,
         time::Nanos,
     },
@@ -27,7 +28,7 @@ use crate::{
         flamegraph::{
             paint::{Painted, colour_of},
             polish::polished,
-            rows::{Row, rows},
+            rows::{Row, rows, rows_on_base},
         },
         names::{said, shortened},
         scaled::scaled,
@@ -65,7 +66,25 @@ impl Report for FlameGraph {
         let svg = if rows.is_empty() {
             blank::picture(&title, &subtitle, self.view.empty_words())
         } else {
-            polished(&drawn(&rows, title, subtitle)?, &legend::of(profile, self.view))
+            polished(&drawn(&rows, title, subtitle)?, &legend::of(&[profile], self.view))
+        };
+        out.write_all(svg.as_bytes())?;
+        Ok(())
+    }
+
+    /// One picture of all, each process on a base of its own.
+    fn write_family(&self, family: &Family, out: &mut dyn io::Write) -> Result<(), ReportError> {
+        let profiles: Vec<&Profile> = family.profiles().collect();
+        if profiles.len() < 2 {
+            return self.write(&family.root, out);
+        }
+        let rows: Vec<Row> = profiles.iter().flat_map(|profile| rows_on_base(profile, self.view)).collect();
+        let title = title(&family.root, self.view);
+        let subtitle = family_subtitle(&profiles);
+        let svg = if rows.is_empty() {
+            blank::picture(&title, &subtitle, self.view.empty_words())
+        } else {
+            polished(&drawn(&rows, title, subtitle)?, &legend::of(&profiles, self.view))
         };
         out.write_all(svg.as_bytes())?;
         Ok(())
@@ -125,6 +144,12 @@ fn subtitle(profile: &Profile) -> String {
         profile.window,
         profile.backend.name(),
     )
+}
+
+fn family_subtitle(profiles: &[&Profile]) -> String {
+    let threads: usize = profiles.iter().map(|profile| profile.threads.len()).sum();
+    let lifetimes: Nanos = profiles.iter().flat_map(|profile| &profile.threads).map(|thread| thread.lifetime).sum();
+    format!("{} processes · {threads} threads, together {lifetimes}", profiles.len())
 }
 
 /// A frame as it stands in a folded line: its name and the mark of its state.

@@ -1,5 +1,5 @@
-//! What lies under what: state, what the lock was held for (if it was), thread, its frames; for the blame view: what the lock
-//! was held for, holder, its frames, who waited.
+//! What lies under what: state, which lock where there are several, what it was held for (if it was), thread, its frames; for the
+//! blame view: which lock, what it was held for, holder, its frames, who waited.
 //!
 //! The invariant: the weights sum to the profile's totals of what the view shows, in whole nanoseconds.
 
@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     model::{
+        ids::LockId,
         profile::Profile,
         stack::{StackId, StackTable},
         state::{State, StateClass},
@@ -17,7 +18,7 @@ use crate::{
         flamegraph::paint::{Painted, Tone},
         kind::HoldKind,
         kinds::Kinds,
-        names::{ThreadNames, clean_frame},
+        names::{ThreadNames, clean_frame, process_label},
         view::View,
     },
 };
@@ -50,6 +51,15 @@ pub(super) fn rows(profile: &Profile, view: View) -> Vec<Row> {
     }
 }
 
+/// The same rows, each with the process below it.
+pub(super) fn rows_on_base(profile: &Profile, view: View) -> Vec<Row> {
+    // The colour of no state in particular.
+    let base = base(&process_label(profile), State::Unknown);
+    let mut rows = rows(profile, view);
+    rows.iter_mut().for_each(|row| row.frames.insert(0, base.clone()));
+    rows
+}
+
 /// What rows are made from.
 struct Book<'a> {
     profile: &'a Profile,
@@ -65,6 +75,7 @@ impl Book<'_> {
             for charge in charges(thread).filter(|charge| charge.state == state) {
                 let kind = (state.class() == StateClass::Inside).then(|| self.kinds.held(state, charge.stack));
                 let mut frames = vec![base(state.name(), state)];
+                frames.extend(self.lock_name(charge.lock).map(|name| base(name, state)));
                 frames.extend(kind.map(|kind| base(&kind.words(), state)));
                 frames.push(base(&self.names.label(thread.tid), state));
                 frames.extend(script(&self.profile.stacks, charge.stack, state));
@@ -74,13 +85,22 @@ impl Book<'_> {
         merged.into_iter().map(|((_, _, frames), weight)| Row { frames, weight }).collect()
     }
 
+    /// The lock by name, where there are several; `None` where none is owned or wanted, or not known which.
+    fn lock_name(&self, id: Option<LockId>) -> Option<&str> {
+        let several = self.profile.locks.len() > 1;
+        let lock = self.profile.locks.iter().find(|lock| several && Some(lock.id) == id)?;
+        Some(&lock.name)
+    }
+
     /// Culprits wear the colour of owning, their victims, at the ends, the colour of waiting.
     fn blame_rows(&self) -> Vec<Row> {
         let mut merged = BTreeMap::new();
         for blame in &self.profile.blame {
             for (kind, wait) in self.kinds.inflicted((blame.holder, blame.stack), blame.wait) {
-                let bases = ["made others wait", &kind.words(), &self.names.label(blame.holder)];
-                let mut frames = bases.map(|name| base(name, State::HeldRunning)).to_vec();
+                let (kind, holder) = (kind.words(), self.names.label(blame.holder));
+                let bases = [Some("made others wait"), self.lock_name(Some(blame.lock)), Some(&kind), Some(&holder)];
+                let mut frames: Vec<_> =
+                    bases.into_iter().flatten().map(|name| base(name, State::HeldRunning)).collect();
                 frames.extend(script(&self.profile.stacks, Some(blame.stack), State::HeldRunning));
                 frames.push(base(&format!("waited: {}", self.names.label(blame.waiter)), State::WaitQueued));
                 *merged.entry(frames).or_insert(Nanos::ZERO) += wait;

@@ -52,7 +52,7 @@ fn row(cost: &FunctionCost<'_>) -> Vec<String> {
         cost.inflicted.to_string(),
         cost.held().to_string(),
         share(cost.held_off_cpu(), cost.held()),
-        count(holds),
+        of_seen(count(holds)),
         of_seen(longest.to_string()),
         of_seen(contended.to_string()),
         of_seen(format!("{} : {}", count(forced), count(holds.saturating_sub(forced)))),

@@ -1,12 +1,15 @@
 //! Per lock: how much of the window it was held, and how long its holds and waits were.
 
 use crate::{
-    model::profile::{LockProfile, Profile, Spread},
+    model::{
+        estimate::{Estimates, Method},
+        profile::{LockProfile, Profile, Spread},
+    },
     report::{
         names::clean,
         text::{
             table::{Lean, titled},
-            words::{count, share},
+            words::{counted_of, share},
         },
     },
 };
@@ -36,27 +39,29 @@ pub(super) fn section(profile: &Profile, width: u16) -> String {
     if profile.locks.is_empty() {
         return "No global lock was seen.".to_owned();
     }
+    let counted = profile.backend.counts_events();
     let shares = profile.locks.iter().map(|lock| shares_row(lock, profile)).collect();
     let spreads = profile.locks.iter().flat_map(spread_rows).collect();
-    let (estimated, whole) = match profile.estimates {
-        Some(_) => (", estimated", ", of those seen from beginning to end"),
-        None => ("", ""),
+    let (estimated, whole) = match &profile.estimates {
+        Some(Estimates { method: Method::Windows, .. }) => (", estimated", ", of those seen from beginning to end"),
+        _ => ("", ""),
     };
     let first = titled(&format!("Locks: share of the window{estimated}"), &COLUMNS, shares, width);
     let second = titled(&format!("Length of one hold and of one wait{whole}"), &SPREAD_COLUMNS, spreads, width);
-    format!("{first}\n\n{second}")
+    if counted { format!("{first}\n\n{second}") } else { first }
 }
 
 fn shares_row(lock: &LockProfile, profile: &Profile) -> Vec<String> {
+    let number = |of: u64| counted_of(profile, of);
     vec![
         clean(&lock.name),
         share(lock.held, profile.window),
         share(lock.contended, profile.window),
         share(lock.free, profile.window),
         share(lock.unknown, profile.window),
-        count(lock.holds),
-        count(lock.forced_releases),
-        count(lock.waits),
+        number(lock.holds),
+        number(lock.forced_releases),
+        number(lock.waits),
     ]
 }
 

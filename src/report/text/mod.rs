@@ -12,7 +12,8 @@ mod locks;
 mod long_holds;
 mod matrix;
 mod pairs;
-mod table;
+mod processes;
+pub(super) mod table;
 mod threads;
 mod trust;
 
@@ -20,8 +21,11 @@ use std::io;
 
 use crate::{
     model::{
+        family::Family,
+        ids::Pid,
         profile::Profile,
         state::{StateClass, StateTimes},
+        surroundings::Surroundings,
         time::Nanos,
     },
     report::{
@@ -31,6 +35,9 @@ use crate::{
         text::words::{bare_share, counted, exactness, runtime, share},
     },
 };
+
+/// Processes that have a section of their own.
+const MOST_SECTIONS: usize = 12;
 
 /// The text report.
 #[derive(Debug, Clone, Copy)]
@@ -76,20 +83,51 @@ impl Report for Text {
         writeln!(out, "{}", text.join("\n\n"))?;
         Ok(())
     }
+
+    /// All processes together, then a section for each, the busiest first.
+    fn write_family(&self, family: &Family, out: &mut dyn io::Write) -> Result<(), ReportError> {
+        if family.relatives.is_empty() {
+            return self.write(&family.root, out);
+        }
+        writeln!(out, "{}", processes::summary(family, self.width))?;
+        let busiest = processes::busiest(family);
+        for profile in busiest.iter().take(MOST_SECTIONS) {
+            writeln!(out, "\n{}", processes::rule(profile, self.width))?;
+            self.write(profile, out)?;
+        }
+        let left_out = busiest.len().saturating_sub(MOST_SECTIONS);
+        if left_out > 0 {
+            writeln!(out, "\n… and {left_out} more; --json FILE has them all")?;
+        }
+        Ok(())
+    }
 }
 
 fn headline(profile: &Profile, width: u16) -> String {
     let target = &profile.target;
     let exactness = exactness(profile);
     format!(
-        "gilscope: {}\npid {} · {} · window {} · {} · backend {} ({exactness})",
+        "gilscope: {}\npid {}{} · {} · window {} · {} · backend {} ({exactness})",
         shortened(&clean(&target.command), usize::from(width).saturating_sub(10)),
         target.pid,
+        apart(&target.surroundings, target.pid),
         runtime(target),
         profile.window,
         counted(profile.threads.len(), "thread"),
         profile.backend.name(),
     )
+}
+
+/// Where the target lives, if that is not where we do.
+fn apart(surroundings: &Surroundings, pid: Pid) -> String {
+    let inner =
+        surroundings.inner_pid(pid).filter(|inner| *inner != pid.raw()).map(|inner| format!(" = {inner} inside"));
+    let own = match surroundings.namespaces.as_slice() {
+        [] => None,
+        kinds => Some(format!(" (its own namespaces: {})", kinds.join(", "))),
+    };
+    let root = surroundings.root.as_ref().map(|root| format!(" (its root: {})", clean(root)));
+    [inner, own, root].into_iter().flatten().collect()
 }
 
 /// The question this program is for, answered in a sentence or two.
@@ -106,6 +144,9 @@ fn answer(profile: &Profile) -> String {
         .collect();
     if lifetime == Nanos::ZERO {
         return "No thread was observed: nothing can be said.".to_owned();
+    }
+    if profile.target.free_threaded && profile.locks.iter().all(|lock| lock.held == Nanos::ZERO) {
+        return "The GIL was off all the time: no thread could wait for it.".to_owned();
     }
     let unknown = states.class(StateClass::Unknown);
     let doubt = match unknown {

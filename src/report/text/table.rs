@@ -7,7 +7,7 @@ const LIGHT: &str = "││──├─┼┤│    ┬┴┌┐└┘";
 
 /// Which way a column's cells lean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lean {
+pub(in crate::report) enum Lean {
     /// Names.
     Left,
     /// Amounts.
@@ -15,7 +15,7 @@ pub(super) enum Lean {
 }
 
 /// A heading, then a table of `rows` under `columns`, at most `width` wide as far as amounts, which never break, allow.
-pub(super) fn titled(heading: &str, columns: &[(&str, Lean)], rows: Vec<Vec<String>>, width: u16) -> String {
+pub(in crate::report) fn titled(heading: &str, columns: &[(&str, Lean)], rows: Vec<Vec<String>>, width: u16) -> String {
     let mut table = Table::new();
     table.load_preset(LIGHT).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
     table.set_header(columns.iter().map(|(name, lean)| cell(name, *lean)));

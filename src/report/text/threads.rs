@@ -4,8 +4,10 @@ use std::cmp::Reverse;
 
 use crate::{
     model::{
+        ids::Tid,
         profile::{Profile, ThreadProfile},
         state::{State, StateClass},
+        surroundings::Surroundings,
     },
     report::{
         names::{clean, shortened},
@@ -35,7 +37,7 @@ pub(super) fn section(profile: &Profile, width: u16) -> String {
     }
     let mut threads: Vec<&ThreadProfile> = profile.threads.iter().collect();
     threads.sort_by_key(|thread| Reverse((thread.states.class(StateClass::Waiting), thread.lifetime)));
-    let rows = threads.iter().take(MOST).map(|thread| row(thread)).collect();
+    let rows = threads.iter().take(MOST).map(|thread| row(thread, profile)).collect();
     let estimated = if profile.estimates.is_some() { ", estimated" } else { "" };
     let heading = format!(
         "Threads: share of each one's lifetime{estimated}, longest waiting first\n\
@@ -45,22 +47,37 @@ pub(super) fn section(profile: &Profile, width: u16) -> String {
     titled(&heading, &COLUMNS, rows, width) + &omitted(threads.len(), MOST, "thread")
 }
 
-fn row(thread: &ThreadProfile) -> Vec<String> {
+fn row(thread: &ThreadProfile, profile: &Profile) -> Vec<String> {
+    let counts = match profile.backend.counts_events() {
+        true => format!("{}/{}", count(thread.holds), count(thread.waits)),
+        false => "unknown".to_owned(),
+    };
     let name = if thread.name.is_empty() { "unknown".to_owned() } else { shortened(&clean(&thread.name), 24) };
     vec![
-        format!("{name}\ntid {}", thread.tid),
-        format!("{}\n{}/{}", thread.lifetime, count(thread.holds), count(thread.waits)),
+        format!("{name}\n{}", numbers(thread.tid, &profile.target.surroundings)),
+        format!("{}\n{counts}", thread.lifetime),
         states_of(thread, StateClass::Inside),
         states_of(thread, StateClass::Waiting),
         states_of(thread, StateClass::Outside),
-        share(thread.states.class(StateClass::Unknown), thread.lifetime),
+        share(thread.class(StateClass::Unknown), thread.lifetime),
     ]
+}
+
+/// Our number and, where it differs, the thread's own.
+fn numbers(tid: Tid, surroundings: &Surroundings) -> String {
+    match surroundings.inner_tid(tid).filter(|inner| *inner != tid.raw()) {
+        Some(inner) => format!("tid {tid} = {inner}"),
+        None => format!("tid {tid}"),
+    }
 }
 
 /// The class's share, and below it that of each of its states.
 fn states_of(thread: &ThreadProfile, class: StateClass) -> String {
     let whole = thread.lifetime;
-    let part = thread.states.class(class);
+    let part = thread.class(class);
+    if thread.is_undivided() && class != StateClass::Waiting {
+        return format!("{}\nunknown", share(part, whole));
+    }
     let states = State::ALL.iter().filter(|state| state.class() == class);
     let parts: Vec<String> = states.map(|state| bare_share(thread.states.get(*state), whole)).collect();
     format!("{}\n{}", share(part, whole), parts.join("/"))

@@ -2,7 +2,7 @@
 
 use crate::{
     model::{
-        profile::{Profile, Quality},
+        profile::{Profile, Quality, SchedulerRung},
         time::Nanos,
     },
     report::{
@@ -17,6 +17,9 @@ pub(super) fn section(profile: &Profile) -> String {
     let mut lines = alarms(quality);
     lines.push("How far to trust this".to_owned());
     lines.push(fact("lock events", &exactness(profile)));
+    if profile.quality.scheduler != SchedulerRung::Records {
+        lines.push(fact("scheduling", scheduling(profile.quality.scheduler)));
+    }
     lines.push(fact("lost events", &doubtful(quality.lost_events, "their threads are unknown up to their next event")));
     lines.push(fact(
         "unmatched events",
@@ -57,6 +60,16 @@ fn exactness(profile: &Profile) -> String {
         true => "all were taken; totals of states, holds and waits are exact".to_owned(),
         false if profile.estimates.is_some() => format!("{}; totals are estimates", words::exactness(profile)),
         false => "sampled; totals are estimates".to_owned(),
+    }
+}
+
+fn scheduling(rung: SchedulerRung) -> &'static str {
+    match rung {
+        SchedulerRung::Records => "every switch was recorded",
+        SchedulerRung::Sampled => {
+            "sampled: running, preempted and blocked are the kernel's counts, divided by what was seen"
+        }
+        SchedulerRung::None => "unknown: whether threads ran was not seen; inside, waiting and outside were",
     }
 }
 

@@ -111,6 +111,11 @@ fn unbroken(text: &str) -> Vec<String> {
     words
 }
 
+/// A number of events, where the source sees each of them.
+pub(in crate::report) fn counted_of(profile: &Profile, number: u64) -> String {
+    if profile.backend.counts_events() { count(number) } else { "unknown".to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{bare_share, count, share, wrapped};

@@ -9,6 +9,7 @@ use crate::model::{
     },
     stack::{Frame, FrameKind, StackId, StackTable},
     state::{State, StateTimes},
+    surroundings::Surroundings,
     time::{MonoNanos, Nanos},
 };
 
@@ -42,6 +43,7 @@ impl Scene {
         let (target, window) = (target(), millis(1000));
         let profile = Profile {
             target,
+            start: MonoNanos::from_monotonic(0),
             window,
             backend: Backend::Preload,
             exact: true,
@@ -65,7 +67,8 @@ impl Scene {
         let stack = self.profile.stacks.intern(life.at);
         let mut states = StateTimes::default();
         life.states.iter().for_each(|(state, time)| states.add(*state, millis(*time)));
-        let spread = life.states.iter().map(|(state, time)| StackTime { state: *state, stack, time: millis(*time) });
+        let spread =
+            life.states.iter().map(|(state, time)| StackTime { state: *state, lock: None, stack, time: millis(*time) });
         self.profile.threads.push(ThreadProfile {
             tid,
             name: format!("t{tid}"),
@@ -75,6 +78,7 @@ impl Scene {
             waits: life.waits,
             forced_releases: life.forced,
             states,
+            undivided: Default::default(),
             stacks: spread.collect(),
         });
         self.profile.locks[0].waits += life.waits;
@@ -111,6 +115,7 @@ fn target() -> TargetSummary {
         runtime: "cpython".to_owned(),
         runtime_version: "3.12.1".to_owned(),
         free_threaded: false,
+        surroundings: Surroundings::default(),
     }
 }
 

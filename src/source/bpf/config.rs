@@ -1,10 +1,14 @@
 //! What the programs have to know about the target, as the words of their `config`.
 
-use crate::target::{
-    discover::Target,
-    layout::{Instruction, TopFrame},
-    lock::LockLayout,
-    runtime::{Runtime, cpython::CPython, toyvm::ToyLayout},
+use crate::{
+    bpf::kernel::Home,
+    target::{
+        discover::Target,
+        layout::{Instruction, TopFrame},
+        lock::LockLayout,
+        runtime::{Runtime, cpython::CPython, toyvm::ToyLayout},
+        version::Build,
+    },
 };
 
 /// The largest part of a frame that the programs read.
@@ -16,11 +20,14 @@ const OWNERS: u8 = 64;
 
 /// The words of `struct config`, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Config {
+pub(crate) struct Config {
     runtime: u64,
     process: u64,
+    home_device: u64,
+    home_inode: u64,
     last_holder: u64,
     locked: u64,
+    switchable: u64,
     pub(super) owner_word: u64,
     top: u64,
     top_inner: u64,
@@ -65,7 +72,12 @@ impl Config {
         Some(Self { process, ..config })
     }
 
-    fn python(python: &CPython) -> Option<Self> {
+    /// The same for an observer who numbers threads as `home` does.
+    pub(super) fn numbered_by(self, home: Home) -> Self {
+        Self { home_device: home.device, home_inode: home.inode, ..self }
+    }
+
+    pub(crate) fn python(python: &CPython) -> Option<Self> {
         let layout = &python.layout;
         let frame = &layout.frame;
         let (instruction, size) = match frame.instruction {
@@ -86,6 +98,7 @@ impl Config {
             runtime: 1,
             last_holder: layout.lock.last_holder,
             locked: layout.lock.locked,
+            switchable: u64::from(python.build == Build::FreeThreaded),
             owner_word: layout.thread.native_thread_id.unwrap_or(layout.thread.pthread),
             top,
             top_inner,
@@ -131,8 +144,11 @@ impl Config {
         let words = [
             self.runtime,
             self.process,
+            self.home_device,
+            self.home_inode,
             self.last_holder,
             self.locked,
+            self.switchable,
             self.owner_word,
             self.top,
             self.top_inner,

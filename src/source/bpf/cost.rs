@@ -1,5 +1,7 @@
 //! What one record costs the thread that makes it, measured on this machine and this very process.
 
+use std::sync::OnceLock;
+
 use crate::{
     bpf::ring::Ring,
     model::{ids::Pid, time::Nanos},
@@ -9,8 +11,15 @@ use crate::{
     },
 };
 
+/// Measured once: taking a link away again makes the kernel wait for all CPUs.
+static MEASURED: OnceLock<Option<Nanos>> = OnceLock::new();
+
 /// The time that a record adds to the call it is made at; `None` when our own calls made none.
 pub(super) fn measure(programs: &Programs, ring: &mut Ring) -> Option<Nanos> {
+    *MEASURED.get_or_init(|| measure_now(programs, ring))
+}
+
+fn measure_now(programs: &Programs, ring: &mut Ring) -> Option<Nanos> {
     let site = own_signal_site()?;
     let us = Pid::from_raw(std::process::id().cast_signed())?;
     let without = fastest_batch();

@@ -21,6 +21,11 @@ pub enum BpfSourceError {
     /// The target's memory cannot be read.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// Programs can number threads as the kernel does, or as the target itself does, and we do neither.
+    #[error(
+        "both this process and the target live in pid namespaces of their own, where programs see other thread ids"
+    )]
+    Nested,
     /// A probe has its argument where the programs do not look for it.
     #[error("a probe has its argument in an unusual register")]
     Register,

@@ -5,13 +5,13 @@
 //! the stacks of threads that begin to wait, that release a contended lock, or that a tick finds running. Invariant: when
 //! the source is gone, so is everything it has put into the kernel, whatever ended it.
 
-mod config;
+pub(crate) mod config;
 pub mod cost;
 pub mod error;
 mod machine;
 mod newcomers;
 mod programs;
-mod record;
+pub(crate) mod record;
 
 use std::{fmt, io, num::NonZeroU32};
 
@@ -26,7 +26,7 @@ use crate::{
         stack::StackId,
         time::{MonoNanos, Nanos},
     },
-    perf::{limits::online_cpus, sampling::Taken, stream::threads_of},
+    perf::{error::PerfError, limits::online_cpus, sampling::Taken, stream::threads_of},
     source::{
         Pausing, Source, Tally,
         bpf::{
@@ -75,7 +75,7 @@ const PATIENCE: usize = 20;
 pub struct BpfSource {
     programs: Programs,
     ring: Ring,
-    scheduler: SchedulerSource,
+    scheduler: Box<dyn Source>,
     pid: Pid,
     translator: SharedTranslator,
     on_stack: OnMoment,
@@ -105,19 +105,29 @@ impl LoadedPrograms {
 impl BpfSource {
     /// Puts the programs on `sites` of the process. Until the target is known they read no stacks.
     pub fn arm(pid: Pid, scope: Scope, sites: &[Site], translator: SharedTranslator) -> Result<Self, BpfSourceError> {
+        Self::arm_beside(pid, || SchedulerSource::open(pid, scope), sites, translator)
+    }
+
+    /// The same with another way to watch the scheduler.
+    pub fn arm_beside(
+        pid: Pid,
+        scheduler: impl FnOnce() -> Result<SchedulerSource, PerfError>,
+        sites: &[Site],
+        translator: SharedTranslator,
+    ) -> Result<Self, BpfSourceError> {
         let (mut programs, mut ring) = Programs::load()?;
         let cost_per_event = cost::measure(&programs, &mut ring);
         programs.watch(sites, pid)?;
-        let scheduler = SchedulerSource::open(pid, scope)?;
+        let scheduler = scheduler()?;
         let tally = Tally { cost_per_event, ..Tally::default() };
-        Ok(Self { tally, ..Self::new((programs, ring), (pid, scheduler), translator) })
+        Ok(Self { tally, ..Self::new((programs, ring), (pid, Box::new(scheduler)), translator) })
     }
 
-    /// Takes no lock events, which another source does, but samples running threads beside `scheduler` once the target is
+    /// Takes no lock events, which `scheduler` or another source does, but samples running threads beside `scheduler` once the target is
     /// known.
     pub fn beside(
         LoadedPrograms(programs, ring): LoadedPrograms,
-        watched: (Pid, SchedulerSource),
+        watched: (Pid, Box<dyn Source>),
         translator: SharedTranslator,
     ) -> Self {
         Self { newcomers: Some(Newcomers::default()), ..Self::new((programs, ring), watched, translator) }
@@ -125,7 +135,7 @@ impl BpfSource {
 
     fn new(
         (programs, ring): (Programs, Ring),
-        (pid, scheduler): (Pid, SchedulerSource),
+        (pid, scheduler): (Pid, Box<dyn Source>),
         translator: SharedTranslator,
     ) -> Self {
         Self {
@@ -159,6 +169,7 @@ impl BpfSource {
         on_stack: OnMoment,
     ) -> Result<bool, BpfSourceError> {
         let Some(config) = Config::of(target) else { return Ok(false) };
+        self.programs.check_numbers(target.pid)?;
         self.on_stack = on_stack;
         self.programs.know_target(config, &target.threads(memory)?, memory)?;
         if let Some(newcomers) = &mut self.newcomers {
@@ -322,8 +333,17 @@ impl Source for BpfSource {
     }
 
     fn tally(&self) -> Tally {
-        let unmatched = self.decoder.malformed() + self.scheduler.tally().unmatched;
-        Tally { unmatched, ..self.tally }
+        let beside = self.scheduler.tally();
+        Tally {
+            lock_events: self.tally.lock_events + beside.lock_events,
+            unmatched: self.decoder.malformed() + beside.unmatched,
+            cost_per_event: self.tally.cost_per_event.or(beside.cost_per_event),
+            ..self.tally
+        }
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.scheduler.remarks()
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{
     bpf::{
         error::BpfError,
         image::Image,
-        kernel,
+        kernel::{self, Home},
         loaded::{Link, Loaded, Place},
         map::Existing,
         ring::Ring,
@@ -20,6 +20,7 @@ use crate::{
     target::{
         lock::{InterpreterThread, LockSeat},
         memory::Memory,
+        runtime::threads::{Numbering, numbering},
         site::{Register, Site},
     },
 };
@@ -49,6 +50,7 @@ pub(super) struct Programs {
     /// Where they run, and for whom; also while they do not.
     watched: Vec<(Vec<Site>, Pid)>,
     loaded: Loaded,
+    home: Home,
     /// Locks that the programs know.
     entered: usize,
 }
@@ -56,18 +58,21 @@ pub(super) struct Programs {
 impl Programs {
     /// Loads them; they run nowhere yet.
     pub(super) fn load() -> Result<(Self, Ring), BpfSourceError> {
-        kernel::check()?;
+        let home = kernel::check()?;
         if OBJECT.is_empty() {
             return Err(BpfError::NoObject.into());
         }
         let loaded = Loaded::load(&Image::parse(OBJECT)?)?;
         let ring = Ring::map(loaded.map("events")?)?;
+        let numbered = Config::default().numbered_by(home).to_bytes();
+        loaded.map("config")?.set(&[0; 4], &numbered, Existing::Replace)?;
         let (clocks, links, watched) = (Vec::new(), Vec::new(), Vec::new());
-        Ok((Self { clocks, links, watched, loaded, entered: 0 }, ring))
+        Ok((Self { clocks, links, watched, loaded, home, entered: 0 }, ring))
     }
 
     /// Runs at `sites` whenever `pid` comes by, from now on.
     pub(super) fn watch(&mut self, sites: &[Site], pid: Pid) -> Result<(), BpfSourceError> {
+        self.check_numbers(pid)?;
         let links = self.links_to(sites, pid)?;
         self.links.extend(links);
         self.watched.push((sites.to_vec(), pid));
@@ -104,6 +109,12 @@ impl Programs {
         Ok(())
     }
 
+    /// Refuses a process that numbers its threads neither as the kernel does nor as we do.
+    pub(super) fn check_numbers(&self, pid: Pid) -> Result<(), BpfSourceError> {
+        let told = self.home.is_first() || numbering(pid) == Numbering::Shared;
+        if told { Ok(()) } else { Err(BpfSourceError::Nested) }
+    }
+
     /// The same, for as long as what is returned exists.
     pub(super) fn links_to(&self, sites: &[Site], pid: Pid) -> Result<Vec<Link>, BpfSourceError> {
         if sites.iter().any(|site| site.argument != Register::FIRST_ARGUMENT) {
@@ -127,7 +138,7 @@ impl Programs {
     ) -> Result<(), BpfSourceError> {
         // What they have learned at lock events is newer.
         self.know_threads(&config, (threads, Existing::Keep), memory)?;
-        self.loaded.map("config")?.set(&[0; 4], &config.to_bytes(), Existing::Replace)?;
+        self.loaded.map("config")?.set(&[0; 4], &config.numbered_by(self.home).to_bytes(), Existing::Replace)?;
         Ok(())
     }
 

@@ -24,17 +24,21 @@ const ADDRESS_BITS: u32 = 48;
 /// evaluation loop.
 const OUTERMOST: u64 = 1 << 63;
 
+/// Stacks that wait for their calls; those of calls that were lost would wait for ever.
+const MOST_WAITING: usize = 4096;
+
 /// In the flags of a stack: the interpreter collects garbage for the thread.
 const COLLECTING: u8 = 8;
 
-/// Meanings in the order of their cookies; between the calls and the steps there is room.
-const CALLS: [CondFunction; 3] = [CondFunction::Signal, CondFunction::TimedWait, CondFunction::Wait];
+/// Meanings in the order of their cookies.
+const CALLS: [CondFunction; 4] =
+    [CondFunction::Signal, CondFunction::TimedWait, CondFunction::Wait, CondFunction::Init];
 const STEPS: [LockStep; 4] = [LockStep::Want, LockStep::Acquired, LockStep::Released, LockStep::Yielded];
 const FIRST_STEP: usize = 4;
 
 /// Something that happened at a probe or at a tick.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Hit {
+pub(crate) struct Hit {
     pub(super) at: MonoNanos,
     pub(super) tid: Tid,
     pub(super) what: HitKind,
@@ -42,7 +46,7 @@ pub(super) struct Hit {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum HitKind {
+pub(crate) enum HitKind {
     Call(CallHit),
     /// The sampling clock found the thread running.
     Tick(RecordedStack),
@@ -54,7 +58,7 @@ pub(super) enum HitKind {
 
 /// A call, or a step that the runtime reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CallHit {
+pub(crate) struct CallHit {
     pub(super) meaning: SiteMeaning,
     /// The condition variable or the lock.
     pub(super) argument: LiveAddress,
@@ -64,7 +68,7 @@ pub(super) struct CallHit {
 
 /// A stack read at a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CallStack {
+pub(crate) struct CallStack {
     /// That a wait began, or that a hold ends.
     pub(super) cause: SampleCause,
     pub(super) stack: RecordedStack,
@@ -81,14 +85,14 @@ enum Kind {
 
 /// Puts records together: the stack of a call comes right before it.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     stacks: FxHashMap<Tid, CallStack>,
     malformed: u64,
 }
 
 impl Decoder {
     /// The hit that `bytes` complete, if any.
-    pub(super) fn decode(&mut self, bytes: &[u8]) -> Option<Hit> {
+    pub(crate) fn decode(&mut self, bytes: &[u8]) -> Option<Hit> {
         let hit = self.hit(bytes);
         if hit.is_none() {
             self.malformed += 1;
@@ -112,6 +116,9 @@ impl Decoder {
             Kind::Holder => HitKind::Holder(stack(frames, flags)?),
             Kind::Owner => HitKind::Owner(stack(frames, flags)?),
             Kind::CallStack(cause) => {
+                if self.stacks.len() >= MOST_WAITING {
+                    self.stacks.clear();
+                }
                 self.stacks.insert(tid, CallStack { cause, stack: stack(frames, flags)? });
                 return Some(None);
             }
@@ -240,7 +247,7 @@ mod tests {
     #[test]
     fn nonsense_is_counted() {
         let mut decoder = Decoder::default();
-        for bytes in [record(0, 0, 0, &[]), record(1, 3, 0, &[]), record(1, 18, 3, &[]), vec![0; 23]] {
+        for bytes in [record(0, 0, 0, &[]), record(1, 8, 0, &[]), record(1, 18, 3, &[]), vec![0; 23]] {
             assert_eq!(decoder.decode(&bytes), None);
         }
         assert_eq!(decoder.malformed(), 4);

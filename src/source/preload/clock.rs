@@ -35,7 +35,7 @@ pub enum ProbeClock {
 pub struct RawTime(u64);
 
 /// Raw times and what they are on `CLOCK_MONOTONIC`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Timeline {
     clock: ProbeClock,
     /// Never empty; both clocks strictly increase.

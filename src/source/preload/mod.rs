@@ -5,9 +5,10 @@
 //! is foreign: every index and length is checked, and a target that scribbles over it harms only its own numbers.
 
 mod clock;
-mod file;
+pub mod file;
 #[path = "../../../probes/preload/layout.rs"]
 mod layout;
+mod pool;
 mod prepared;
 mod reader;
 mod reading;
@@ -20,6 +21,8 @@ mod tests;
 use std::io;
 
 pub use self::{
+    clock::ProbeClock,
+    pool::{Origin, Pool, Room, RoomNumber},
     prepared::Prepared,
     reading::{CallSink, PreloadSource},
 };

@@ -10,25 +10,32 @@ use std::{
 
 use crate::{
     model::ids::Pid,
+    perf::clock,
     source::preload::{
         CallSink, PreloadError, PreloadSource,
         clock::{ProbeClock, Timeline},
         file,
-        layout::RING_BYTES,
+        layout::{POOL_BYTES, RING_BYTES},
+        pool::Pool,
         ring::SharedRing,
     },
+    target::claimant::MappedFile,
 };
 
 /// The compiled probe; empty where none could be built.
 const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libgilscope_probe.so"));
 
+/// The same with what follows a program into the processes that it starts.
+const FAMILY_PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libgilscope_family_probe.so"));
+
 /// The probe and its shared memory, ready for a program to be launched with them.
 #[derive(Debug)]
 pub struct Prepared {
     probe: File,
-    shared: File,
+    pub(crate) shared: File,
     ring: SharedRing,
     timeline: Timeline,
+    pool: Option<Pool>,
 }
 
 impl Prepared {
@@ -37,17 +44,42 @@ impl Prepared {
         Self::with_chunks(u32::MAX)
     }
 
+    /// Prepares for the program and all processes that it starts.
+    pub fn for_family() -> Result<Self, PreloadError> {
+        let mut prepared = Self::with_probe(FAMILY_PROBE, u32::MAX)?;
+        let size = u64::try_from(POOL_BYTES).expect("the size fits 64 bits");
+        let file = memory_file(c"gilscope-pool", "gilscope-pool", |file| file.set_len(size))?;
+        let probe = prepared.probe.try_clone();
+        let probe = probe.map_err(|source| PreloadError::MemoryFile { name: "gilscope-probe", source })?;
+        // Not a secret: it tells one recording from another.
+        let nonce = u64::from(std::process::id()) << 32 ^ clock::now().as_nanos();
+        let created = Pool::create((file, probe), prepared.timeline.clone(), nonce);
+        let (pool, common) = created.map_err(|source| PreloadError::Map { source })?;
+        common.write(&prepared.ring.header().family);
+        prepared.pool = Some(pool);
+        Ok(prepared)
+    }
+
+    /// The room for other processes; taken once.
+    pub fn take_pool(&mut self) -> Option<Pool> {
+        self.pool.take()
+    }
+
     /// Prepares with a pool of at most `chunks` chunks of 255 records each.
     pub fn with_chunks(chunks: u32) -> Result<Self, PreloadError> {
-        if PROBE.is_empty() {
+        Self::with_probe(PROBE, chunks)
+    }
+
+    fn with_probe(probe: &[u8], chunks: u32) -> Result<Self, PreloadError> {
+        if probe.is_empty() {
             return Err(PreloadError::Unsupported);
         }
         let clock = ProbeClock::choose();
-        let probe = memory_file(c"gilscope-probe", "gilscope-probe", |file| file.write_all(PROBE))?;
+        let probe_file = memory_file(c"gilscope-probe", "gilscope-probe", |file| file.write_all(probe))?;
         let size = u64::try_from(RING_BYTES).expect("the size fits 64 bits");
         let shared = memory_file(c"gilscope-ring", "gilscope-ring", |file| file.set_len(size))?;
         let ring = SharedRing::create(&shared, clock.code(), chunks).map_err(|source| PreloadError::Map { source })?;
-        Ok(Self { probe, shared, ring, timeline: Timeline::begin(clock) })
+        Ok(Self { probe: probe_file, shared, ring, timeline: Timeline::begin(clock), pool: None })
     }
 
     /// The variables to set for the program. `preload` is the `LD_PRELOAD` it would have otherwise; the probe comes
@@ -78,6 +110,11 @@ impl Prepared {
         // Acquire: a process that is ready has claimed the memory before.
         let ready = header.ready.load(Ordering::Acquire) != 0;
         ready.then(|| Pid::from_raw(header.claimed.load(Ordering::Relaxed))).flatten()
+    }
+
+    /// The shared memory's file, which the process that records has mapped.
+    pub fn shared(&self) -> io::Result<MappedFile> {
+        MappedFile::of(&self.shared)
     }
 
     /// Begins to read what the probe in process `pid` writes; `calls` makes events of it.

@@ -13,8 +13,8 @@ use crate::{
     source::preload::{
         clock::RawTime,
         layout::{
-            Chunk, KIND_BITS, KIND_FILLER, KIND_LOST, KIND_SIGNAL, KIND_STACK, KIND_TIMED_WAIT, KIND_WAIT, RECORDS,
-            Record, Slot,
+            Chunk, KIND_BITS, KIND_FILLER, KIND_INIT, KIND_LOST, KIND_SIGNAL, KIND_STACK, KIND_TIMED_WAIT, KIND_WAIT,
+            RECORDS, Record, Slot,
         },
         ring::SharedRing,
         stacks::{Memory, Naming},
@@ -26,7 +26,7 @@ use crate::{
 const LOOKS: u32 = 200;
 
 /// More losses than that at once are not believed, so that sums of them cannot overflow.
-const MOST_LOST: u64 = u32::MAX as u64;
+pub const MOST_LOST: u64 = u32::MAX as u64;
 
 /// Something that a thread's records say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,6 +172,7 @@ impl SlotReader {
             KIND_SIGNAL => CondFunction::Signal,
             KIND_TIMED_WAIT => CondFunction::TimedWait,
             KIND_WAIT => CondFunction::Wait,
+            KIND_INIT => CondFunction::Init,
             KIND_LOST => return self.pass_mark(operand, reading),
             // No call: a stack is taken elsewhere, the rest has no meaning.
             KIND_STACK | KIND_FILLER.. => return None,

@@ -17,7 +17,7 @@ use crate::{
         preload::{
             clock::{RawTime, Timeline},
             layout::{CHUNKS, COST_EMISSIONS, LOCKS},
-            reader::{Entry, Harvest, Recorded, SlotReader, is_at_rest},
+            reader::{Entry, Harvest, MOST_LOST, Recorded, SlotReader, is_at_rest},
             ring::{SharedRing, halves},
             stacks::{KnownLocks, Naming, describe},
             tasks::Tasks,
@@ -47,6 +47,8 @@ const READ_SPACING: Nanos = Nanos::from_nanos(100_000);
 const LONG_HOLD: Nanos = Nanos::from_millis(1);
 /// After that long every thread sees that calls are recorded again.
 const SWITCHED: Duration = Duration::from_micros(50);
+/// More clock ticks than any sum of the probe's reaches, so that sums of them cannot overflow: some weeks.
+const MOST_TICKS: u64 = 1 << 52;
 /// At the end, how long to wait for threads that are in the middle of a record.
 const LAST_WAIT: Duration = Duration::from_millis(100);
 /// Between two looks while waiting; longer than anchors must be apart.
@@ -254,7 +256,7 @@ impl Source for PreloadSource {
         // The target may have ended long ago.
         self.deliver_counts(self.watermark, out);
         self.deliver(now, out);
-        let count = self.ring.header().lost_without_slot.swap(0, Ordering::Relaxed);
+        let count = self.ring.header().lost_without_slot.swap(0, Ordering::Relaxed).min(MOST_LOST);
         if count > 0 {
             let what = What::LostLock(LostEvents { count });
             out.push(Event { at: self.timeline.convert(now), tid: self.pid.main_thread(), what });
@@ -262,10 +264,10 @@ impl Source for PreloadSource {
     }
 
     fn tally(&self) -> Tally {
-        let ticks = self.ring.header().cost.load(Ordering::Relaxed);
-        let counting = self.ring.header().counting_cost.load(Ordering::Relaxed);
+        let ticks = self.ring.header().cost.load(Ordering::Relaxed).min(MOST_TICKS);
+        let counting = self.ring.header().counting_cost.load(Ordering::Relaxed).min(MOST_TICKS);
         let each = |cost: Nanos| Nanos::from_nanos(cost.as_nanos().div_ceil(u64::from(COST_EMISSIONS)));
-        let spent = self.ring.header().spent.load(Ordering::Relaxed);
+        let spent = self.ring.header().spent.load(Ordering::Relaxed).min(MOST_TICKS);
         Tally {
             lock_events: self.lock_events,
             // An acquisition, and the release that follows it; or a wait.

@@ -44,6 +44,11 @@ impl SharedRing {
         Ok(ring)
     }
 
+    /// Maps the ring that begins at `start` in `file`, whose process has written its header itself.
+    pub fn map(file: &File, start: u64) -> io::Result<Self> {
+        Ok(Self { map: MmapOptions::new().offset(start).len(RING_BYTES).map_raw(file)? })
+    }
+
     /// Has the probe pass every call on at once from now on.
     pub fn disable(&self) {
         self.header().mode.store(PASSING, Ordering::Relaxed);

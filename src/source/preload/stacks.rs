@@ -4,6 +4,7 @@ use std::{fmt, rc::Rc, sync::atomic::Ordering};
 
 use crate::{
     model::{
+        address::LiveAddress,
         event::SampleCause,
         recorded::{self, Entry, RecordedFrame, RecordedStack},
         stack::StackId,
@@ -39,6 +40,8 @@ pub struct KnownLocks {
     /// Whoever finds them; nobody while no stacks are to be read.
     pub found: Option<SharedTranslator>,
     told: usize,
+    /// Where those are, each place once.
+    places: Vec<LiveAddress>,
 }
 
 /// The stacks that one thread has noted and may refer to.
@@ -57,10 +60,15 @@ impl KnownLocks {
     pub fn tell(&mut self, locks: &[Lock; LOCKS]) {
         let Some(translator) = &self.found else { return };
         for seat in translator.borrow().seats().iter().skip(self.told) {
-            if let Some(entry) = locks.get(self.told) {
+            self.told += 1;
+            // One that has taken a former one's place is described there already.
+            if self.places.contains(&seat.address) {
+                continue;
+            }
+            if let Some(entry) = locks.get(self.places.len()) {
                 describe_lock(entry, seat);
             }
-            self.told += 1;
+            self.places.push(seat.address);
         }
     }
 }

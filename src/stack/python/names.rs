@@ -39,11 +39,10 @@ impl PythonNames {
     pub fn name(&mut self, memory: &dyn Memory, frame: &RecordedFrame) -> Result<Option<ScriptFrame>, StackFailure> {
         let offset = byte_offset(memory, &self.layout, frame).map_err(|_| StackFailure::Unreadable)?;
         let at = LiveAddress::in_target(frame.code);
-        let code = match frame.name {
-            Some(name) => self.codes.code_named(memory, at, LiveAddress::in_target(name.get())),
-            None => self.codes.code(memory, at).map(Some),
-        };
-        let code = code.map_err(|_| StackFailure::Unreadable)?.ok_or(StackFailure::Torn)?;
-        Ok(code.frame_at(offset).map(|named| ScriptFrame { frame: named, entry: frame.entry }))
+        let named = self.codes.frame(memory, at, offset).map_err(|_| StackFailure::Unreadable)?;
+        if frame.name.is_some_and(|name| !self.codes.is_named(at, LiveAddress::in_target(name.get()))) {
+            return Err(StackFailure::Torn);
+        }
+        Ok(named.map(|named| ScriptFrame { frame: named, entry: frame.entry }))
     }
 }

@@ -36,6 +36,12 @@ pub enum ObjectError {
         /// Where the text is.
         at: LiveAddress,
     },
+    /// The stack that it belongs to makes us read more than any sound one does.
+    #[error("the code at {at} is too much for one stack")]
+    Excess {
+        /// Where the code object is.
+        at: LiveAddress,
+    },
     /// It is no `bytes` of a sensible length.
     #[error("no bytes at {at}: length {length}")]
     NotBytes {

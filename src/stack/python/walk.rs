@@ -82,7 +82,8 @@ impl Walker {
         fields.extend(layout.local_bytecode_index.map(|offset| (offset, 4)));
         fields.extend([layout.executing, layout.entry].iter().flatten().map(|byte| (byte.offset, 1)));
         let start = fields.iter().map(|(offset, _)| *offset).min()?;
-        let end = fields.iter().filter_map(|(offset, size)| offset.checked_add(*size)).max()?;
+        let ends = fields.iter().map(|(offset, size)| offset.checked_add(*size));
+        let end = ends.collect::<Option<Vec<u64>>>()?.into_iter().max()?;
         let length = usize::try_from(end.checked_sub(start)?).ok().filter(|length| *length <= LARGEST_HEAD)?;
         Some(Self { layout: layout.clone(), start, length })
     }

@@ -1,14 +1,11 @@
 //! The file that has an image's debug information: the image itself, or one that was split off and is found by the
 //! identity that the linker gave both.
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use crate::{
     model::ids::Pid,
-    target::{elf::ElfImage, image::Image},
+    target::{elf::ElfImage, image::Image, regular},
 };
 
 const DEBUG_ROOT: &str = "usr/lib/debug";
@@ -49,7 +46,7 @@ fn has_debug_info(elf: &ElfImage) -> bool {
 }
 
 fn sound_split(path: &Path, identity: &[u8]) -> Option<ElfImage> {
-    let elf = ElfImage::new(path, File::open(path).ok()?).ok()?;
+    let elf = ElfImage::new(path, regular::open(path).ok()?).ok()?;
     let same = elf.build_id().ok()?.is_some_and(|found| found == identity);
     (same && has_debug_info(&elf)).then_some(elf)
 }

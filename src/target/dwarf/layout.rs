@@ -71,6 +71,7 @@ fn thread(types: &Structures<'_>) -> Option<ThreadLayout> {
         pthread: types.offset("_ts", "thread_id")?,
         native_thread_id: types.offset("_ts", "native_thread_id"),
         datastack_chunk: types.offset("_ts", "datastack_chunk"),
+        wants_lock: types.offset("_ts", "gil_requested"),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Layouts from debug information, for builds that no file describes.
 
+pub mod abbreviations;
 pub mod file;
 pub mod layout;
 pub mod structure;

@@ -8,11 +8,14 @@ use crate::{model::address::LiveAddress, target::memory::Memory};
 /// How far into a descriptor to look; glibc has the id at 720, musl at 48 or 56.
 const REACH: usize = 1024;
 const STEP: usize = 64;
+/// Descriptors that are compared.
+const MOST_DESCRIPTORS: usize = 256;
 
 /// The first offset at which every descriptor has an id of `ids`, and no two the same; `None` when there is none, or no
 /// descriptor.
 pub fn tid_offset(memory: &dyn Memory, descriptors: &[LiveAddress], ids: &HashSet<i32>) -> Option<u64> {
-    let contents: Vec<Vec<i32>> = descriptors.iter().map(|descriptor| words(memory, *descriptor)).collect();
+    let contents: Vec<Vec<i32>> =
+        descriptors.iter().take(MOST_DESCRIPTORS).map(|descriptor| words(memory, *descriptor)).collect();
     let fits = |word: &usize| {
         let mut seen = HashSet::new();
         contents.iter().all(|words| words.get(*word).is_some_and(|id| ids.contains(id) && seen.insert(*id)))

@@ -28,7 +28,8 @@ impl Foreign {
             exe.file_name().map_or_else(|| exe.display().to_string(), |name| name.to_string_lossy().into_owned());
         let name = name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned();
         let command = command.to_ascii_lowercase();
-        let maps = |part: &str| map.files().iter().any(|file| file.path.to_ascii_lowercase().contains(part));
+        let paths: Vec<String> = map.files().iter().map(|file| file.path.to_ascii_lowercase()).collect();
+        let maps = |part: &str| paths.iter().any(|path| path.contains(part));
         let mentions = |part: &str| command.contains(part) || maps(part);
         let managed = |machine: &str| name.starts_with(machine) || maps(machine);
         match name.as_str() {
@@ -43,12 +44,31 @@ impl Foreign {
     }
 }
 
+impl Foreign {
+    /// What to use instead, for those that are Python; `None` for other programs.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::PyPy => Some("if the program runs on CPython as well: gilscope run --python python3 SCRIPT"),
+            Self::Jython => {
+                Some("its threads wait for each other only at locks of objects: async-profiler -e lock shows those")
+            }
+            Self::IronPython => {
+                Some("its threads wait for each other only at locks of objects: dotnet-trace shows those")
+            }
+            Self::GraalPy => {
+                Some("what its threads do: graalpy --cpusampler; what they wait for: async-profiler -e lock")
+            }
+            Self::Gilscope | Self::Other(_) => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Foreign {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Gilscope => f.write_str("gilscope itself and runs no toy program"),
             Self::PyPy => f.write_str(
-                "PyPy, which takes its global lock by inlined instructions that this version of gilscope cannot follow",
+                "PyPy, which takes and gives back its global lock without any call: gilscope cannot see who holds it",
             ),
             Self::Jython => f.write_str("Jython, which has no global lock"),
             Self::IronPython => f.write_str("IronPython, which has no global lock"),
@@ -82,6 +102,34 @@ mod tests {
         assert_eq!(recognised(java, "java -jar x.jar"), Foreign::Other("java".to_owned()));
         assert_eq!(recognised("/usr/lib/pypy3.9/bin/pypy3.9", "pypy3"), Foreign::PyPy);
         assert_eq!(recognised("/usr/bin/bash (deleted)", "bash jython"), Foreign::Other("bash".to_owned()));
+    }
+
+    #[test]
+    fn what_is_mapped_tells_where_the_name_does_not() {
+        let mapping =
+            |path: &str| MemoryMap::parse(&format!("7f0000000000-7f0000001000 r-xp 00000000 fe:01 99 {path}\n"));
+        let recognised =
+            |exe: &str, command: &str, path: &str| Foreign::recognise(Path::new(exe), command, &mapping(path));
+        let java = "/usr/lib/jvm/java-17/bin/java";
+        // As recorded: an embedding program, a native image, a class path in a manifest, and the two .NET hosts.
+        assert_eq!(recognised("/usr/bin/uwsgi", "uwsgi", "/usr/lib/x86_64-linux-gnu/libpypy3.9-c.so"), Foreign::PyPy);
+        assert_eq!(recognised("/opt/app/app", "app", "/opt/graalpy-24.1/lib/libpythonvm.so"), Foreign::GraalPy);
+        assert_eq!(recognised(java, "java -jar app.jar", "/opt/app/lib/jython-standalone-2.7.3.jar"), Foreign::Jython);
+        assert_eq!(recognised("/usr/bin/dotnet", "dotnet ipy.dll", "/opt/ipy/IronPython.dll"), Foreign::IronPython);
+        assert_eq!(recognised("/usr/bin/mono-sgen", "mono ipy.exe", "/opt/ipy/IronPython.dll"), Foreign::IronPython);
+        assert_eq!(recognised("/usr/bin/dotnet", "dotnet x.dll", "/opt/x/x.dll"), Foreign::Other("dotnet".to_owned()));
+    }
+
+    #[test]
+    fn each_python_comes_with_advice_and_no_other_program_does() {
+        for python in [Foreign::PyPy, Foreign::Jython, Foreign::IronPython, Foreign::GraalPy] {
+            assert!(python.advice().is_some_and(|advice| advice.contains("gilscope run") || advice.contains('-')));
+        }
+        assert_eq!(Foreign::Other("bash".to_owned()).advice(), None);
+        assert!(
+            Foreign::Jython.to_string().contains("no global lock")
+                && Foreign::IronPython.to_string().contains("no global lock")
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Walks over the linked lists of a running program, which change while they are read.
 //!
-//! A walk is never longer than its bound. One that ends nowhere sensible is repeated a few times, then an error.
+//! A walk is never longer than its bound, and notices soon when it goes round in a circle. One that ends nowhere sensible is
+//! repeated a few times, then an error.
 
 use crate::{
     model::address::LiveAddress,
@@ -28,11 +29,16 @@ impl List {
     pub fn walk(&self, memory: &dyn Memory) -> Result<Vec<LiveAddress>, RuntimeError> {
         let mut elements = Vec::new();
         let mut element = memory.read_pointer(self.head)?;
+        let mut mark = LiveAddress::in_target(0);
         while !element.is_null() {
-            if elements.len() == self.bound {
+            if elements.len() == self.bound || element == mark {
                 return Err(self.unsound());
             }
             elements.push(element);
+            // Brent's way of finding a cycle: remember the element at each power of two.
+            if elements.len().is_power_of_two() {
+                mark = element;
+            }
             element = memory.read_pointer(element.plus(self.next))?;
         }
         Ok(elements)
@@ -97,6 +103,8 @@ mod tests {
     fn a_cycle_and_a_stray_pointer_are_errors() {
         assert!(matches!(list().walk(&Words(vec![8, 16, 8])), Err(RuntimeError::Unsound { .. })));
         assert!(matches!(list().walk(&Words(vec![8, 4096])), Err(RuntimeError::Memory(_))));
+        let long = List { bound: usize::MAX, ..list() };
+        assert!(matches!(long.walk(&Words(vec![8, 16, 24, 32, 40, 24])), Err(RuntimeError::Unsound { .. })));
     }
 
     #[test]

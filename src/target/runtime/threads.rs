@@ -7,6 +7,21 @@ use crate::{
     target::process::{self, Status},
 };
 
+/// Whose numbers a process gives its threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Numbering {
+    /// The observer's.
+    Shared,
+    /// Those of a pid namespace inside the observer's.
+    Foreign,
+}
+
+/// How `pid` numbers its threads.
+pub fn numbering(pid: Pid) -> Numbering {
+    let nested = Status::of_process(pid).is_ok_and(|status| status.namespaces > 1);
+    if nested { Numbering::Foreign } else { Numbering::Shared }
+}
+
 /// From the target's own thread ids to the observer's.
 #[derive(Debug)]
 pub struct Translation {
@@ -17,8 +32,7 @@ pub struct Translation {
 impl Translation {
     /// The translation for the threads that `pid` has now.
     pub fn of(pid: Pid) -> Self {
-        let nested = Status::of_process(pid).is_ok_and(|status| status.namespaces > 1);
-        Self { outer: nested.then(|| inner_ids(pid)) }
+        Self { outer: (numbering(pid) == Numbering::Foreign).then(|| inner_ids(pid)) }
     }
 
     /// The observer's id of the thread that the target calls `inner`; `None` when there is no such thread now.

@@ -26,7 +26,7 @@ const MAGIC: &[u8; 8] = b"gstoyvm1";
 const DESCRIPTION: usize = 16 + 18 * 8;
 const MOST_THREADS: usize = 1 << 16;
 /// No record of the VM is this large.
-const LARGEST_OFFSET: u64 = 1 << 20;
+const LARGEST_OFFSET: u64 = 4096;
 
 /// What the toy VM says about itself: addresses of its structures, then offsets inside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,189 @@
+//! The looks of one recording: what each saw of every thread and lock, kept as the sums that intervals are made of.
+
+use rustc_hash::FxHashMap;
+
+use crate::{
+    estimate::looks::Series,
+    model::{
+        estimate::{ClassEstimate, Estimates, LockEstimate, Method, StateEstimate, ThreadEstimate},
+        ids::{LockId, Tid},
+        profile::{LockProfile, Profile, ThreadProfile},
+        state::{State, StateClass},
+        time::Nanos,
+    },
+};
+
+/// Threads kept one by one; of more, only what they come to together is told.
+const MOST_THREADS: usize = 4096;
+const CLASSES: [StateClass; 3] = [StateClass::Inside, StateClass::Waiting, StateClass::Outside];
+/// States that a single look can tell.
+const STATES: [State; 4] = [State::HeldBlocked, State::WaitQueued, State::WaitHandoff, State::OutsideBlocked];
+
+/// What one look saw of one thread; `None`: not settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadLook {
+    /// Which thread.
+    pub tid: Tid,
+    /// What it was seen to be, as exactly as a look can tell.
+    pub seen: Option<Seen>,
+}
+
+/// What a thread is seen to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// In this state.
+    State(State),
+    /// In one of the states of this class.
+    Class(StateClass),
+}
+
+impl Seen {
+    fn class(self) -> StateClass {
+        match self {
+            Self::State(state) => state.class(),
+            Self::Class(class) => class,
+        }
+    }
+}
+
+/// What one look saw of one lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockLook {
+    /// Which.
+    pub lock: LockId,
+    /// Whether somebody owned it.
+    pub held: bool,
+    /// How many waited for it.
+    pub waiters: u64,
+}
+
+/// All looks so far.
+#[derive(Debug, Clone, Default)]
+pub struct LookBook {
+    looks: u64,
+    observed: Nanos,
+    total: [Series; 3],
+    threads: FxHashMap<Tid, ThreadBook>,
+    locks: FxHashMap<LockId, LockBook>,
+    cost: Nanos,
+}
+
+#[derive(Debug, Clone, Default)]
+struct ThreadBook {
+    classes: [Series; 3],
+    states: [Series; 4],
+    /// Since the last look that settled it.
+    gap: Nanos,
+}
+
+#[derive(Debug, Clone, Default)]
+struct LockBook {
+    held: Series,
+    contended: Series,
+    waited: Series,
+}
+
+impl LookBook {
+    /// Enters a look that came `gap` after the one before.
+    pub fn enter(&mut self, gap: Nanos, threads: &[ThreadLook], locks: &[LockLook]) {
+        self.looks += 1;
+        self.observed += gap;
+        for (class, series) in CLASSES.into_iter().zip(&mut self.total) {
+            let number = threads.iter().filter(|look| look.seen.is_some_and(|seen| seen.class() == class)).count();
+            series.add(gap, u64::try_from(number).unwrap_or(u64::MAX));
+        }
+        for look in threads {
+            self.enter_thread(gap, *look);
+        }
+        for LockLook { lock, held, waiters } in locks.iter().copied() {
+            let book = self.locks.entry(lock).or_default();
+            book.held.add(gap, u64::from(held));
+            book.contended.add(gap, u64::from(held && waiters > 0));
+            book.waited.add(gap, waiters);
+        }
+    }
+
+    fn enter_thread(&mut self, gap: Nanos, look: ThreadLook) {
+        if self.threads.len() >= MOST_THREADS && !self.threads.contains_key(&look.tid) {
+            return;
+        }
+        let book = self.threads.entry(look.tid).or_default();
+        book.gap += gap;
+        let Some(seen) = look.seen else { return };
+        let gap = std::mem::take(&mut book.gap);
+        for (class, series) in CLASSES.into_iter().zip(&mut book.classes) {
+            series.add(gap, u64::from(seen.class() == class));
+        }
+        for (state, series) in STATES.into_iter().zip(&mut book.states) {
+            series.add(gap, u64::from(seen == Seen::State(state)));
+        }
+    }
+
+    /// Looking has taken so much CPU time of ours.
+    pub fn note_cost(&mut self, cost: Nanos) {
+        self.cost = cost;
+    }
+
+    /// What looking has taken, as a share of one CPU.
+    pub fn cost(&self) -> f64 {
+        self.cost.share_of(self.observed)
+    }
+
+    /// How often it was looked a second.
+    pub fn rate(&self) -> u32 {
+        let observed = self.observed.as_nanos().max(1);
+        u32::try_from(u128::from(self.looks) * 1_000_000_000 / u128::from(observed)).unwrap_or(u32::MAX)
+    }
+
+    /// The times of a profile that was put together from these looks, with their intervals.
+    pub fn estimates(&self, profile: &Profile) -> Estimates {
+        Estimates {
+            method: Method::Looks { rate: self.rate() },
+            parts: self.looks,
+            observed: self.observed,
+            total: self.total(profile),
+            threads: profile.threads.iter().filter_map(|thread| self.thread(thread)).collect(),
+            locks: profile.locks.iter().map(|lock| self.lock(lock, profile)).collect(),
+        }
+    }
+
+    fn total(&self, profile: &Profile) -> Vec<ClassEstimate> {
+        let lifetimes: Nanos = profile.threads.iter().map(|thread| thread.lifetime).sum();
+        let unknown: Nanos = profile.threads.iter().map(|thread| thread.states.get(State::Unknown)).sum();
+        let estimate = |(class, series): (StateClass, &Series)| {
+            let value = profile.threads.iter().map(|thread| thread.states.class(class)).sum();
+            series.interval(value, lifetimes, unknown).map(|time| ClassEstimate { class, time })
+        };
+        CLASSES.into_iter().zip(&self.total).filter_map(estimate).collect()
+    }
+
+    fn thread(&self, thread: &ThreadProfile) -> Option<ThreadEstimate> {
+        let book = self.threads.get(&thread.tid)?;
+        let (whole, unknown) = (thread.lifetime, thread.states.get(State::Unknown));
+        let class = |(class, series): (StateClass, &Series)| {
+            series.interval(thread.states.class(class), whole, unknown).map(|time| ClassEstimate { class, time })
+        };
+        let state = |(state, series): (State, &Series)| {
+            series.interval(thread.states.get(state), whole, unknown).map(|time| StateEstimate { state, time })
+        };
+        Some(ThreadEstimate {
+            tid: thread.tid,
+            classes: CLASSES.into_iter().zip(&book.classes).filter_map(class).collect(),
+            states: STATES.into_iter().zip(&book.states).filter_map(state).collect(),
+        })
+    }
+
+    fn lock(&self, lock: &LockProfile, profile: &Profile) -> LockEstimate {
+        let book = self.locks.get(&lock.id);
+        let lifetimes: Nanos = profile.threads.iter().map(|thread| thread.lifetime).sum();
+        let part = |series: Option<Series>, value, whole, unknown| series?.interval(value, whole, unknown);
+        LockEstimate {
+            lock: lock.id,
+            held: part(book.map(|book| book.held), lock.held, profile.window, lock.unknown),
+            contended: part(book.map(|book| book.contended), lock.contended, profile.window, lock.unknown),
+            waited: part(book.map(|book| book.waited), lock.wait_total, lifetimes, Nanos::ZERO),
+            holds: None,
+            waits: None,
+        }
+    }
+}

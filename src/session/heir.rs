@@ -1,0 +1,155 @@
+//! What becomes of a recording when gilscope is killed outright.
+//!
+//! A second process, the heir, waits at the other end of a pipe that only gilscope holds open. From time to time gilscope
+//! writes the reports as they would be now into a memory file that both share, and one line into the pipe. When the pipe
+//! closes without a farewell, the heir puts the last reports where they were to go, says so, and ends. It has a session
+//! of its own, so that no signal meant for gilscope or its terminal reaches it.
+//!
+//! Invariant: of the two memory files one always holds whole reports, whenever gilscope dies.
+#![expect(unsafe_code, reason = "a session of one's own and inherited descriptors are arranged between fork and exec")]
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read, Write},
+    os::{
+        fd::{AsRawFd, FromRawFd, RawFd},
+        unix::{fs::FileExt, process::CommandExt},
+    },
+    process::{Child, ChildStdin, Command, Stdio},
+};
+
+use crate::{
+    report::outlet::{Destination, Outlet},
+    source::preload::file,
+};
+
+/// The hidden subcommand under which [`inherit`] is to be run.
+pub const SUBCOMMAND: &str = "__heir";
+/// What gilscope says when there is nothing to inherit.
+const FAREWELL: &str = "done";
+
+/// The process that waits.
+#[derive(Debug)]
+pub struct Heir {
+    process: Child,
+    pipe: ChildStdin,
+    files: [File; 2],
+    /// The file that does not hold the last reports.
+    spare: usize,
+}
+
+impl Heir {
+    /// Starts the heir to reports that are to go to `destinations`.
+    pub fn appoint(destinations: &[Destination]) -> io::Result<Self> {
+        let files = [file::create(c"gilscope-heir")?, file::create(c"gilscope-heir")?];
+        let numbers = files.each_ref().map(AsRawFd::as_raw_fd);
+        // Through /proc it works even when the file has been replaced or removed meanwhile.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg(SUBCOMMAND).args(numbers.map(|number| number.to_string())).arg("--");
+        for destination in destinations {
+            match destination {
+                Destination::Stdout => command.arg("-"),
+                // It may not keep gilscope's folder in use.
+                Destination::File(path) => command.arg(std::path::absolute(path)?),
+            };
+        }
+        let wants_stdout = destinations.contains(&Destination::Stdout);
+        command
+            .stdin(Stdio::piped())
+            .stdout(if wants_stdout { Stdio::inherit() } else { Stdio::null() })
+            .current_dir("/");
+        // SAFETY: the closure makes async-signal-safe calls only and allocates nothing.
+        unsafe { command.pre_exec(move || prepare(numbers)) };
+        let mut process = command.spawn()?;
+        let pipe = process.stdin.take().ok_or_else(|| io::Error::other("the heir has no pipe"))?;
+        Ok(Self { process, pipe, files, spare: 0 })
+    }
+
+    /// Hands over the reports as they are now, in the order of the destinations.
+    pub fn entrust(&mut self, reports: &[Vec<u8>]) -> io::Result<()> {
+        let file = &self.files[self.spare];
+        let mut line = self.spare.to_string();
+        let mut at = 0;
+        for report in reports {
+            file.write_all_at(report, at)?;
+            at += report.len() as u64;
+            line += &format!(" {}", report.len());
+        }
+        file.set_len(at)?;
+        writeln!(self.pipe, "{line}")?;
+        self.spare = 1 - self.spare;
+        // What the heir would not read any more need not take memory.
+        self.files[self.spare].set_len(0)
+    }
+
+    /// There is nothing to inherit: the reports are written.
+    pub fn dismiss(mut self) {
+        // A heir that is gone needs no farewell.
+        let _ = writeln!(self.pipe, "{FAREWELL}");
+        drop(self.pipe);
+        let _ended = self.process.wait();
+    }
+}
+
+fn prepare(files: [RawFd; 2]) -> io::Result<()> {
+    // SAFETY: setsid has no preconditions.
+    if unsafe { libc::setsid() } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    for file in files {
+        // SAFETY: clears the flags of a descriptor that this process owns; no memory is involved.
+        if unsafe { libc::fcntl(file, libc::F_SETFD, 0) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the end of standard input, which is the end of gilscope, and writes the last reports unless it has said
+/// farewell; returns what there is to say about that. To be called by the hidden subcommand [`SUBCOMMAND`].
+pub fn inherit(files: [RawFd; 2], destinations: &[Destination]) -> io::Result<Option<String>> {
+    let last = last_line(BufReader::new(io::stdin().lock()))?;
+    let Some(last) = last.filter(|last| last != FAREWELL) else { return Ok(None) };
+    let numbers: Vec<u64> = last.split(' ').map_while(|word| word.parse().ok()).collect();
+    let Some((slot, lengths)) = numbers.split_first().filter(|(_, lengths)| lengths.len() == destinations.len()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("not a line of gilscope's: {last:?}")));
+    };
+    // SAFETY: gilscope has given us the number of a file that nothing else in this process owns.
+    let file = unsafe { File::from_raw_fd(files[usize::from(*slot == 1)]) };
+    let mut reports = BufReader::new(file);
+    io::Seek::rewind(&mut reports)?;
+    for (destination, length) in destinations.iter().zip(lengths) {
+        let mut report = Vec::new();
+        (&mut reports).take(*length).read_to_end(&mut report)?;
+        Outlet::open(destination).and_then(|outlet| outlet.put(&report)).map_err(io::Error::other)?;
+    }
+    Ok(destinations
+        .first()
+        .map(|first| format!("the recorder was killed; the report as of its last seconds is in {first}")))
+}
+
+/// The last whole line; what comes after it was cut off by gilscope's end.
+fn last_line(mut lines: impl BufRead) -> io::Result<Option<String>> {
+    let (mut line, mut last) = (String::new(), None);
+    while lines.read_line(&mut line)? > 0 {
+        if let Some(whole) = line.strip_suffix('\n') {
+            last = Some(whole.to_owned());
+        }
+        line.clear();
+    }
+    Ok(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_line;
+
+    #[test]
+    fn a_line_that_was_cut_off_does_not_count() {
+        let last = |text: &str| last_line(text.as_bytes()).unwrap();
+        assert_eq!(last(""), None);
+        assert_eq!(last("0 12"), None);
+        assert_eq!(last("0 12\n1 3"), Some("0 12".to_owned()));
+        assert_eq!(last("0 12\n1 3\n"), Some("1 3".to_owned()));
+    }
+}

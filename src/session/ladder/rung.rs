@@ -1,0 +1,152 @@
+//! What rungs there are, in order, and how each is climbed. A new one is a variant and a line in each table.
+
+use crate::{
+    bpf::error::BpfError,
+    model::{ids::Pid, profile::Backend},
+    session::{
+        doctor,
+        error::SessionError,
+        options::{BackendChoice, RecordOptions},
+        poll,
+        recording::Recording,
+        running::causes,
+        uprobe::{self, Means},
+        watchpoint,
+    },
+    source::{bpf::error::BpfSourceError, kin::SharedKin},
+    target::discover::Target,
+};
+
+/// A way to take lock events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Rung {
+    /// A probe loaded into the program that gilscope starts.
+    Preload,
+    /// Programs in the kernel, at uprobes.
+    Programs,
+    /// Uprobes defined in tracefs.
+    Tracepoints,
+    /// Hardware watchpoints on the lock's words.
+    Watchpoints,
+    /// Looks from outside, at a rate.
+    Looks,
+}
+
+/// A rung that did not bear.
+#[derive(Debug)]
+pub struct Fallen {
+    /// Which one.
+    pub rung: Rung,
+    /// Why.
+    pub why: SessionError,
+    /// What shuts it, where that could be found out.
+    pub doors: Vec<String>,
+}
+
+impl Rung {
+    /// All, the best first.
+    pub const ALL: [Self; 5] = [Self::Preload, Self::Programs, Self::Tracepoints, Self::Watchpoints, Self::Looks];
+
+    /// The name on the command line and in machine-readable output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Preload => "preload",
+            Self::Programs => "uprobe-bpf",
+            Self::Tracepoints => "uprobe-tracefs",
+            Self::Watchpoints => "watchpoint",
+            Self::Looks => "poll",
+        }
+    }
+
+    /// By what it takes events.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Preload => "a probe loaded into the program",
+            Self::Programs => "BPF programs at uprobes",
+            Self::Tracepoints => "uprobes in tracefs, without BPF programs",
+            Self::Watchpoints => "hardware watchpoints on the lock's words",
+            Self::Looks => "looks from outside at a rate: estimates, not events",
+        }
+    }
+
+    /// The backend that it belongs to.
+    pub const fn backend(self) -> Backend {
+        match self {
+            Self::Preload => Backend::Preload,
+            Self::Programs | Self::Tracepoints => Backend::Uprobe,
+            Self::Watchpoints => Backend::Watchpoint,
+            Self::Looks => Backend::Poll,
+        }
+    }
+
+    /// Whether it can be brought to a program that runs already.
+    pub const fn attaches(self) -> bool {
+        !matches!(self, Self::Preload)
+    }
+
+    /// Those that a choice allows for a program that gilscope starts.
+    pub fn for_launch(choice: BackendChoice) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |rung| choice.allows(*rung))
+    }
+
+    /// Those that a choice allows for a program that runs already.
+    pub fn for_attach(choice: BackendChoice) -> impl Iterator<Item = Self> {
+        Self::for_launch(choice).filter(|rung| rung.attaches())
+    }
+
+    /// Begins to record a running target.
+    pub(in crate::session) fn attach(self, target: &Target, options: RecordOptions) -> Result<Recording, SessionError> {
+        self.attach_beside(target, options, None)
+    }
+
+    /// The same for one of a family whose scheduling `kin` watches.
+    pub(in crate::session) fn attach_beside(
+        self,
+        target: &Target,
+        options: RecordOptions,
+        kin: Option<&SharedKin>,
+    ) -> Result<Recording, SessionError> {
+        match self {
+            Self::Preload => Err(SessionError::PreloadNeedsLaunch),
+            Self::Programs => uprobe::attach(target.clone(), options, (Means::Programs, kin)),
+            Self::Tracepoints => uprobe::attach(target.clone(), options, (Means::Tracepoints, kin)),
+            Self::Watchpoints => watchpoint::attach(target.clone(), options),
+            Self::Looks => poll::begin(target.clone(), options),
+        }
+    }
+}
+
+impl Fallen {
+    /// Works out what shuts it if it is a matter of the place.
+    pub(in crate::session) fn because(rung: Rung, why: SessionError, pid: Option<Pid>) -> Self {
+        let doors = if why.is_of_the_place() { doctor::doors(rung, pid) } else { Vec::new() };
+        Self { rung, why, doors }
+    }
+
+    /// The reason.
+    pub fn reason(&self) -> String {
+        if self.doors.is_empty() { causes(&self.why) } else { self.doors.join("; ") }
+    }
+
+    /// `uprobe-bpf: the reason`.
+    pub fn words(&self) -> String {
+        format!("{}: {}", self.rung.name(), self.reason())
+    }
+
+    /// And what the kernel's verifier said, if it spoke.
+    pub(super) fn words_in_full(&self) -> String {
+        let mut words = self.words();
+        if let SessionError::Programs(BpfSourceError::Bpf(why)) = &self.why
+            && let Some(log) = BpfError::verifier_log(why)
+        {
+            words += &format!(", and the verifier said: {}", last_lines(log));
+        }
+        words
+    }
+}
+
+/// What a verifier ends with: the instruction, its objection, and a count.
+fn last_lines(log: &str) -> String {
+    let lines: Vec<&str> = log.trim().lines().collect();
+    lines[lines.len().saturating_sub(3)..].join("; ")
+}

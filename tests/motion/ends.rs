@@ -1,0 +1,43 @@
+//! Threads that are still there when the interpreter ends.
+
+use crate::{
+    live::{interpreters::interpreters, privilege::may_use_uprobes},
+    program::{Stage, Who, assert_all_sound},
+};
+
+/// Daemon threads that hold, wait for and ask for the lock while the interpreter shuts down.
+const DAEMONS: &str = "
+import sys, threading, time
+sys.setswitchinterval(0.001)
+def spin():
+    while True: pass
+def nap():
+    while True: time.sleep(0.0005)
+for work in (spin, spin, nap, nap):
+    threading.Thread(target=work, daemon=True).start()
+end = time.monotonic() + 0.8
+while time.monotonic() < end: pass
+print('end')
+";
+
+#[test]
+fn daemon_threads_break_nothing_at_the_end() {
+    let stage = Stage::new();
+    for interpreter in interpreters() {
+        let words = stage.script(&interpreter, DAEMONS);
+        for backend in ["preload", "uprobe"] {
+            if backend == "uprobe" && !may_use_uprobes() {
+                continue;
+            }
+            let case = format!("{} with {backend}", interpreter.name);
+            let run = stage.run(Who::Ourselves, &["--backend", backend], &words);
+            assert_eq!((run.code, run.stdout.as_str()), (Some(0), "end\n"), "{case}: {}", run.stderr);
+            assert_all_sound(&run.profile, &case);
+            assert_eq!(run.profile["threads"].as_array().unwrap().len(), 5, "{case}");
+            let lock = &run.profile["locks"][0];
+            let time = |name: &str| lock[name].as_u64().unwrap();
+            // One of those that spin has it nearly always.
+            assert!(time("held_ns") * 10 > run.profile["window_ns"].as_u64().unwrap() * 5, "{case}: {lock}");
+        }
+    }
+}
