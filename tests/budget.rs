@@ -29,24 +29,34 @@ enum Way {
     Preload,
     Programs,
     Tracepoints,
+    Watchpoint,
 }
 
 impl Way {
-    fn all() -> Vec<Self> {
-        if may_use_uprobes() { vec![Self::Preload, Self::Programs, Self::Tracepoints] } else { vec![Self::Preload] }
+    /// Each with a budget that makes windows necessary.
+    fn all() -> Vec<(Self, &'static str)> {
+        let mut all = vec![(Self::Preload, "0.1%")];
+        if may_use_uprobes() {
+            all.extend([(Self::Programs, "0.5%"), (Self::Tracepoints, "0.5%"), (Self::Watchpoint, "3%")]);
+        }
+        all
     }
 
     fn command(self) -> Command {
         let gilscope = env!("CARGO_BIN_EXE_gilscope");
         let mut command = match self {
-            Self::Preload | Self::Programs => Command::new(gilscope),
+            Self::Preload | Self::Programs | Self::Watchpoint => Command::new(gilscope),
             Self::Tracepoints => {
                 let mut without = without_programs();
                 without.arg(gilscope);
                 without
             }
         };
-        let backend = if matches!(self, Self::Preload) { "preload" } else { "uprobe" };
+        let backend = match self {
+            Self::Preload => "preload",
+            Self::Programs | Self::Tracepoints => "uprobe",
+            Self::Watchpoint => "watchpoint",
+        };
         command.args(["run", "-q", "--backend", backend]);
         command
     }
@@ -149,7 +159,7 @@ fn against_truth(profile: &Value, truth: &Value) -> Score {
 #[test]
 fn estimates_contain_what_the_program_itself_noted() {
     let program = fixture("turns.toy");
-    for (way, budget) in Way::all().into_iter().zip(["0.1%", "0.5%", "0.5%"]) {
+    for (way, budget) in Way::all() {
         let good = (0..ATTEMPTS).any(|_| {
             let folder = tempfile::tempdir().unwrap();
             let truth = folder.path().join("truth.json");
@@ -172,7 +182,7 @@ fn estimates_contain_what_the_program_itself_noted() {
 #[test]
 fn a_hot_loop_is_recorded_in_windows_and_still_counted() {
     let (program, python) = (fixture("pipe.py"), usual());
-    for (way, budget) in Way::all().into_iter().zip(["0.1%", "1%", "1%"]) {
+    for (way, budget) in Way::all() {
         let words: Vec<&str> = python.words.iter().map(|word| word.to_str().unwrap()).collect();
         let (profile, printed) = way.record(budget, &[&words[..], &[program.to_str().unwrap(), "2.5"]].concat());
         assert_sound(&profile);
@@ -187,7 +197,7 @@ fn a_hot_loop_is_recorded_in_windows_and_still_counted() {
         match way {
             // Start-up and the end take the lock, too.
             Way::Preload => assert!((taken..taken + 5_000.0).contains(&number(&counted["holds"])), "{taken} {counted}"),
-            Way::Programs | Way::Tracepoints => assert!(counted.is_null()),
+            Way::Programs | Way::Tracepoints | Way::Watchpoint => assert!(counted.is_null()),
         }
     }
 }

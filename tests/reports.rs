@@ -228,7 +228,10 @@ fn the_json_profile_has_exactly_the_documented_fields() {
         ),
         ("/locks/0/hold_ns", "max p50 p90 p99"),
         ("/locks/0/wait_ns", "max p50 p90 p99"),
-        ("/threads/0", "counters forced_releases holds inner_tid lifetime_ns name start_ns states_ns tid waits"),
+        (
+            "/threads/0",
+            "classes_ns counters forced_releases holds inner_tid lifetime_ns name start_ns states_ns tid waits",
+        ),
         ("/threads/0/states_ns", states),
         ("/blame/0", "holder_tid lock stack wait_ns waiter_tid"),
         ("/blame/0/stack/0", "file function kind line"),
@@ -246,7 +249,8 @@ fn the_json_profile_has_exactly_the_documented_fields() {
         ("/functions/0/states_ns", states),
         (
             "/quality",
-            "invariants_broken lost_events notes overhead probe_cost_ns stack_failures stack_samples unknown_ns unmatched_events",
+            "invariants_broken lost_events notes overhead probe_cost_ns scheduler stack_failures stack_samples unknown_ns \
+             unmatched_events",
         ),
     ];
     assert_eq!(fields(json.pointer("/quality/overhead").unwrap()), "budget duty own_cpu_ns share");

@@ -17,6 +17,9 @@ use crate::{
 /// The 97.5 % quantile of the normal distribution.
 const Z: f64 = 1.96;
 
+/// What so many looks stand for may have been missed without a trace, or mistaken.
+const MISSED: f64 = 2.0;
+
 /// Looks at one amount, such as whether a thread waits or how many do, in order of time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Series {
@@ -59,10 +62,9 @@ impl Series {
             return None;
         }
         let gap = self.gaps / wide(self.looks - 1);
-        // What one look stands for may have been missed without a trace.
         let (value, scale) = (value.min(whole), whole.as_seconds());
         let extreme = value == Nanos::ZERO || value == whole;
-        let variance = if extreme { 0.0 } else { self.weighted * self.square_of_change() + gap * gap };
+        let variance = if extreme { 0.0 } else { self.weighted * self.square_of_change() + (MISSED * gap).powi(2) };
         let (low, high) = wilson(value.share_of(whole), variance / (scale * scale), wide(self.looks), Z);
         let part = |share: f64| Nanos::from_nanos(whole_number(share * wide(whole.as_nanos())));
         let high = (part(high) + unsettled).min(whole);

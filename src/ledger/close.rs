@@ -183,9 +183,10 @@ fn lock_profile(lock: LockAccount) -> LockProfile {
         forced_releases: lock.forced_releases,
         long_holds: lock.long_holds,
         unseen: lock.book.unseen,
-        counted: lock
-            .counted
-            .map(|counted| CountedSteps { holds: counted.holds + lock.acquired, waits: counted.waits + lock.wanted }),
+        counted: lock.counted.map(|counted| CountedSteps {
+            holds: counted.holds + lock.acquired + lock.late.holds,
+            waits: counted.waits + lock.wanted + lock.late.waits,
+        }),
         hold_spread: lock.hold_lengths.spread(),
         wait_spread: lock.wait_lengths.spread(),
     }

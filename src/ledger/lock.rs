@@ -48,6 +48,8 @@ pub(super) struct LockAccount {
     pub(super) acquired: u64,
     pub(super) wanted: u64,
     pub(super) counted: Option<CountedSteps>,
+    /// Those that were told after a window had ended.
+    pub(super) late: CountedSteps,
     pub(super) holds: u64,
     pub(super) waits: u64,
     pub(super) forced_releases: u64,
@@ -134,6 +136,7 @@ impl LockAccount {
             acquired: 0,
             wanted: 0,
             counted: None,
+            late: CountedSteps::default(),
             holds: 0,
             waits: 0,
             forced_releases: 0,

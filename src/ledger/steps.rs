@@ -20,9 +20,8 @@ use crate::{
 impl Ledger {
     pub(super) fn on_lock_step(&mut self, tid: Tid, lock: LockId, step: LockStep) {
         self.lock(lock);
-        // It was on its way when the window ended.
         if !self.windows.take_events() {
-            return;
+            return self.count_late(tid, lock, step);
         }
         let first_relation = match step {
             LockStep::Released => Relation::Unknown,
@@ -46,6 +45,18 @@ impl Ledger {
             ran = thread.ran;
         }
         self.lock(lock).last_step = Some(LastStep { by: tid, ran });
+    }
+
+    /// The step was taken just after the window had ended: it is one, and tells nothing.
+    fn count_late(&mut self, tid: Tid, id: LockId, step: LockStep) {
+        let waits_on = match step {
+            LockStep::Want => !self.windows.late_waits.insert(tid),
+            LockStep::Acquired => self.windows.late_waits.remove(&tid),
+            LockStep::Released | LockStep::Yielded => false,
+        };
+        let late = &mut self.lock(id).late;
+        late.holds += u64::from(step == LockStep::Acquired);
+        late.waits += u64::from(step == LockStep::Want && !waits_on);
     }
 
     /// What the probe has taken of the lock's time: a hold has half of one at its beginning and half of one at its end, and so

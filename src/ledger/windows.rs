@@ -7,7 +7,7 @@
 //!
 //! Invariant: a hold or a wait that an edge of a window cuts off counts by its time and not as one.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
     estimate::Parts,
@@ -76,6 +76,8 @@ pub(super) struct Windows {
     locks: FxHashMap<LockId, Account<OF_LOCK>>,
     all: Account<OF_THREAD>,
     done: Vec<(Nanos, ThreadEstimate)>,
+    /// Threads that wait, as far as was told since the last window ended.
+    pub(super) late_waits: FxHashSet<Tid>,
 }
 
 /// Amounts of one thread or lock at one moment, since it is known.
@@ -383,7 +385,10 @@ impl Ledger {
                 }
                 self.windows.cell = Some(now);
             }
-            WindowStep::Armed => windows.phase = Phase::Armed,
+            WindowStep::Armed => {
+                windows.phase = Phase::Armed;
+                windows.late_waits.clear();
+            }
             WindowStep::Began => (windows.phase, windows.since) = (Phase::Within, Some(now)),
             WindowStep::Ended => {
                 if let Some(since) = windows.since.take() {
@@ -471,6 +476,7 @@ impl Ledger {
     fn cut_wait(&mut self, tid: Tid) {
         let relation = self.threads.get(&tid).map(|thread| thread.relation);
         let Some(Relation::Waiting(wait)) = relation else { return };
+        self.windows.late_waits.insert(tid);
         let now = self.now;
         let lock = self.lock(wait.lock);
         lock.remove_waiter(tid);

@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Watch {
     Preload(Box<PreloadWatch>),
-    Uprobe(UprobeWatch),
+    Uprobe(Box<UprobeWatch>),
     Watchpoint(Box<WatchpointWatch>),
     Poll(PollWatch),
 }

@@ -34,10 +34,9 @@ fn daemon_threads_break_nothing_at_the_end() {
             assert_eq!((run.code, run.stdout.as_str()), (Some(0), "end\n"), "{case}: {}", run.stderr);
             assert_all_sound(&run.profile, &case);
             assert_eq!(run.profile["threads"].as_array().unwrap().len(), 5, "{case}");
-            let lock = &run.profile["locks"][0];
-            let time = |name: &str| lock[name].as_u64().unwrap();
-            // One of those that spin has it nearly always.
-            assert!(time("held_ns") * 10 > run.profile["window_ns"].as_u64().unwrap() * 5, "{case}: {lock}");
+            // Somebody spins with the lock all the while; on a busy machine the interpreter's start takes longer than that.
+            let held = run.profile["locks"][0]["held_ns"].as_u64().unwrap();
+            assert!(held > 400_000_000, "{case}: {held}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Programs that are executed: listed, told apart, and none the wiser.
 
+use serde_json::Value;
+
 use crate::{
     live::interpreters::usual,
     program::{Stage, Who, assert_all_sound},
@@ -34,9 +36,11 @@ fn nobody_in_the_family_sees_anything_of_it() {
     assert_eq!((run.code, alone.status.code()), (Some(43), Some(43)));
     assert_all_sound(&run.profile, "curious");
     let others = run.profile["processes"].as_array().unwrap();
-    let recorded = others.iter().filter(|other| other["recorded"] == true).count();
-    assert_eq!(recorded, 3, "{others:#?}");
-    let plain: Vec<_> = others.iter().filter(|other| other["recorded"] == false).collect();
+    // On a busy machine a program may be over before it can be described, and is told as such.
+    let brief = |other: &&Value| other["not_recorded"] == "it ended before it could be described";
+    let interpreters = others.iter().filter(|other| other["recorded"] == true || brief(other)).count();
+    assert_eq!(interpreters, 3, "{others:#?}");
+    let plain: Vec<_> = others.iter().filter(|other| other["recorded"] == false && !brief(other)).collect();
     assert!(plain.iter().any(|other| other["command"].as_str().unwrap().contains("true")), "{plain:#?}");
     assert!(plain.iter().all(|other| other["not_recorded"] == "it used no interpreter lock"), "{plain:#?}");
 }
@@ -62,7 +66,7 @@ print('over')
 fn a_program_executed_in_mid_recording_is_told() {
     let (stage, python) = (Stage::new(), usual());
     let words = stage.script(&python, &replaced(stage.library.to_str().unwrap()));
-    let blocked = |process: &serde_json::Value| process["threads"][0]["states_ns"]["held_blocked"].as_u64().unwrap();
+    let blocked = |process: &Value| process["threads"][0]["states_ns"]["held_blocked"].as_u64().unwrap();
     for options in [&["-s"][..], &[], &["--backend", "uprobe"]] {
         let run = stage.run(Who::Ourselves, options, &words);
         assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (Some(0), "over\n", ""), "{options:?}");

@@ -11,7 +11,7 @@ use crate::{
         functions::{FunctionCost, function_costs},
         text::{
             table::{Lean, omitted, titled},
-            words::{count, place, share, wrapped},
+            words::{count, counted_of, place, share, wrapped},
         },
     },
 };
@@ -41,18 +41,18 @@ pub(super) fn costs_section(profile: &Profile, width: u16) -> String {
     }
     let heading = "Functions by what they cost: how long others waited for them, how long they held the lock, how much\n\
                    of that without a CPU; and, of the holds they were seen in, number, longest, contended time, releases";
-    let rows = owners.iter().take(MOST).map(|cost| row(cost)).collect();
+    let rows = owners.iter().take(MOST).map(|cost| row(cost, profile)).collect();
     titled(heading, &COLUMNS, rows, width) + &omitted(owners.len(), MOST, "function") + &unseen(profile, width)
 }
 
-fn row(cost: &FunctionCost<'_>) -> Vec<String> {
+fn row(cost: &FunctionCost<'_>, profile: &Profile) -> Vec<String> {
     let HoldTally { holds, longest, contended, forced, .. } = cost.seen;
     let of_seen = |shown: String| if holds == 0 { "–".to_owned() } else { shown };
     vec![
         cost.inflicted.to_string(),
         cost.held().to_string(),
         share(cost.held_off_cpu(), cost.held()),
-        of_seen(count(holds)),
+        counted_of(profile, holds),
         of_seen(longest.to_string()),
         of_seen(contended.to_string()),
         of_seen(format!("{} : {}", count(forced), count(holds.saturating_sub(forced)))),

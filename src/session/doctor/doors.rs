@@ -50,7 +50,7 @@ pub(super) enum Door {
 /// The doors in the way of this rung that are shut.
 pub(super) fn shut(rung: Rung, place: &Place, subject: Option<&Subject>) -> Vec<Door> {
     let mut doors = Vec::new();
-    if place.gvisor && rung != Rung::Preload {
+    if place.gvisor && !matches!(rung, Rung::Preload | Rung::Looks) {
         return vec![Door::GVisor];
     }
     match rung {

@@ -1,6 +1,6 @@
 //! What a recording would have besides lock events: scheduling, stacks, machine code, counters, clocks; each tried.
 
-use std::io;
+use std::{cell::RefCell, io, rc::Rc};
 
 use perf_event::{Builder, events::Hardware};
 
@@ -12,11 +12,7 @@ use crate::{
     },
     perf::open::{CodeSampled, Subject, watch_self},
     session::{doctor::place::Place, running::causes},
-    source::{
-        bpf::LoadedPrograms,
-        preload::ProbeClock,
-        scheduler::{SchedulerSource, Scope},
-    },
+    source::{bpf::LoadedPrograms, calls::Translator, preload::ProbeClock, scheduling::Evidence as Scheduling},
     target::memory::ProcessMemory,
 };
 
@@ -37,14 +33,10 @@ pub(super) fn gather(pid: Pid) -> Vec<Evidence> {
 }
 
 fn scheduler(pid: Pid) -> Evidence {
-    let (source, words) = match SchedulerSource::open(pid, Scope::Running) {
-        Ok(_) => ("records", "every context switch, from perf_event_open".to_owned()),
-        Err(why) => (
-            "none",
-            format!("running and blocked stay unknown, inside and waiting are exact all the same: {}", causes(&why)),
-        ),
-    };
-    Evidence { key: "scheduler", name: "scheduling", source, words }
+    let locks = Rc::new(RefCell::new(Translator::new(None)));
+    let found = Scheduling::open(pid, &locks);
+    let words = found.note().unwrap_or_else(|| "every context switch, from perf_event_open".to_owned());
+    Evidence { key: "scheduler", name: "scheduling", source: found.rung().name(), words }
 }
 
 fn stacks(pid: Pid) -> Evidence {

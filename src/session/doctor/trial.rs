@@ -20,6 +20,7 @@ use crate::{
 
 /// A patient of our own makes an event every millisecond at least; on a busy machine it may get no CPU for a while.
 const PATIENCE: Duration = Duration::from_secs(2);
+const LOOKING: Duration = Duration::from_millis(200);
 const STACKS_A_SECOND: NonZeroU32 = NonZeroU32::new(100).expect("it is above zero");
 
 /// A rung that bears.
@@ -42,7 +43,8 @@ pub(super) fn on_toy(rung: Rung) -> Result<Bears, SessionError> {
     if rung.attaches() {
         let patient = toy.start()?;
         let target = Target::discover(patient.child.pid())?;
-        return await_event(rung.attach(&target, options(rung))?);
+        let recording = rung.attach(&target, options(rung))?;
+        return if rung.tells_events() { await_event(recording) } else { await_estimate(recording) };
     }
     let mut climbed = climb_before_start(&toy.program(), options(rung)).map_err(sole_reason)?;
     let target = await_target(&mut climbed);
@@ -64,6 +66,18 @@ fn await_event(mut recording: Recording) -> Result<Bears, SessionError> {
         }
         recording.pause(Duration::MAX);
     }
+}
+
+/// The lock is held for a fifth of the time: a few looks suffice.
+fn await_estimate(mut recording: Recording) -> Result<Bears, SessionError> {
+    let since = Instant::now();
+    while since.elapsed() < LOOKING {
+        recording.turn();
+        recording.pause(Duration::MAX);
+    }
+    let profile = recording.finish(End::Now);
+    let held = profile.locks.iter().any(|lock| lock.held > Nanos::ZERO);
+    if held { Ok(Bears { cost: None }) } else { Err(SessionError::Silent) }
 }
 
 fn ended(recording: Recording) -> Bears {

@@ -137,6 +137,8 @@ impl Household {
         }
         let rested = member.looks < MOST_LOOKS && now.saturating_since(member.looked) > PAUSE;
         let due = match self.way {
+            // One that was forked from a recorded process has the probe, whatever it does with it.
+            Way::Pool(_) if member.began == Began::Forked && self.kin.is_some() => false,
             Way::Pool(_) => rested && member.age(now) > STARTING,
             Way::Rung(_) if member.began == Began::Forked && member.age(now) < ABOUT_TO_EXECUTE => false,
             Way::Rung(_) => rested || member.looks < EAGER_LOOKS,
@@ -148,7 +150,8 @@ impl Household {
         if self.kin.is_none() {
             member.look_at_command();
         }
-        let (pid, parent) = (member.pid, member.parent.filter(|_| member.began == Began::Forked));
+        let by_rung = matches!(self.way, Way::Rung(_));
+        let (pid, parent) = (member.pid, member.parent.filter(|_| by_rung && member.began == Began::Forked));
         if matches!(self.way, Way::Pool(_)) && Pool::reaches(pid) {
             return;
         }

@@ -17,7 +17,7 @@ use crate::{
         family::{Began, Family, Reach, Relative, RelativeEnd},
         ids::Pid,
         profile::Profile,
-        time::{MonoNanos, Nanos},
+        time::MonoNanos,
     },
     perf::clock,
     session::{
@@ -39,8 +39,6 @@ use crate::{
 
 /// Between two turns.
 const PACE: Duration = Duration::from_millis(5);
-/// After that long the kernel's record of a birth or an execution has been read.
-const DELIVERED: Nanos = Nanos::from_millis(3);
 
 /// The profiles of all processes.
 pub(super) fn family(root: Profile, household: Option<Household>) -> Family {
@@ -65,6 +63,8 @@ pub(super) struct Household {
     /// Programs that `root` executed before were not recorded.
     root_known: MonoNanos,
     options: RecordOptions,
+    /// Up to when births, executions and ends are known.
+    delivered: MonoNanos,
     /// Taken too lately to be entered.
     rooms: Vec<Room>,
     members: Vec<Member>,
@@ -101,6 +101,7 @@ impl Household {
             started: root.started(),
             root_known: clock::now(),
             options,
+            delivered: MonoNanos::from_monotonic(0),
             rooms: Vec::new(),
             members: Vec::new(),
             latest: FxHashMap::default(),
@@ -127,7 +128,7 @@ impl Household {
         if let Way::Pool(pool) = &mut self.way {
             self.rooms.extend(pool.look());
         }
-        self.enter_rooms(clock::now().earlier_by(DELIVERED));
+        self.enter_rooms(self.delivered);
         for index in 0..self.members.len() {
             self.advance(index, root);
         }
@@ -183,10 +184,13 @@ impl Household {
         match &self.kin {
             Some(kin) => {
                 let mut kin = kin.borrow_mut();
-                kin.read(clock::now());
+                self.delivered = kin.read(clock::now());
                 kin.take_turns()
             }
-            None => self.births.look(self.first),
+            None => {
+                self.delivered = clock::now();
+                self.births.look(self.first)
+            }
         }
     }
 

@@ -79,5 +79,5 @@ fn start_looked_at(program: Program) -> Result<(Launched, Watch), SessionError> 
 fn start_probed(program: Program, means: Means, options: RecordOptions) -> Result<(Launched, Watch), SessionError> {
     let suspended = program.suspended()?;
     let watch = UprobeWatch::before_start(suspended.pid(), means, options.reach)?;
-    Ok((suspended.start()?, Watch::Uprobe(watch)))
+    Ok((suspended.start()?, Watch::Uprobe(Box::new(watch))))
 }

@@ -79,6 +79,11 @@ impl Rung {
         }
     }
 
+    /// Whether it tells of single lock events, and not only of how much time.
+    pub const fn tells_events(self) -> bool {
+        !matches!(self, Self::Looks)
+    }
+
     /// Whether it can be brought to a program that runs already.
     pub const fn attaches(self) -> bool {
         !matches!(self, Self::Preload)

@@ -307,17 +307,17 @@ impl Source for BpfSource {
 
     fn pause(&mut self) -> Pausing {
         if self.newcomers.is_some() {
-            return Pausing::Unable;
+            return self.scheduler.pause();
         }
         self.programs.leave_sites();
         Pausing::Paused
     }
 
     fn resume(&mut self, waited: &[Tid]) -> io::Result<()> {
-        if self.newcomers.is_none() {
-            self.programs.return_to_sites(waited).map_err(io::Error::other)?;
+        if self.newcomers.is_some() {
+            return self.scheduler.resume(waited);
         }
-        Ok(())
+        self.programs.return_to_sites(waited).map_err(io::Error::other)
     }
 
     fn finish(&mut self, out: &mut Vec<Event>) {

@@ -436,8 +436,9 @@ struct Waited {
     counters: Counters,
 }
 
-/// CPU time from a forced release to asking for the lock again, at the most.
-const GIVING_WAY: Nanos = Nanos::from_nanos(100_000);
+/// CPU time from a forced release to asking for the lock again, at the most: it takes some microseconds, but the counter of a
+/// thread on a CPU lags behind by up to a tick.
+const GIVING_WAY: Nanos = Nanos::from_millis(5);
 /// CPU time that one slice of a wait takes at the most, from waking up to sleeping again.
 const SLICE: Nanos = Nanos::from_nanos(50_000);
 
