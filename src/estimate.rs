@@ -18,6 +18,9 @@ pub struct Parts {
     length: f64,
     amount: f64,
     before: Option<Part>,
+    /// How much of the length was observed, and what was counted in that.
+    observed: f64,
+    counted: f64,
     /// Sums over successive differences: `Σ dy²`, `Σ dx dy`, `Σ dx²`.
     differences: [f64; 3],
 }
@@ -40,10 +43,19 @@ enum Kind {
 impl Parts {
     /// Adds the next part: `amount` in an observed `length`. Empty parts tell nothing.
     pub fn add(&mut self, length: Nanos, amount: u64) {
-        if length == Nanos::ZERO {
+        self.add_sampled(length, length, amount);
+    }
+
+    /// Adds the next part, of which only `observed` was: there the amount was `amount`.
+    pub fn add_sampled(&mut self, length: Nanos, observed: Nanos, amount: u64) {
+        if length == Nanos::ZERO || observed == Nanos::ZERO {
             return;
         }
-        let part = Part { length: wide(length.as_nanos()), amount: wide(amount) };
+        let (observed, counted) = (wide(observed.as_nanos()), wide(amount));
+        let length = wide(length.as_nanos());
+        let part = Part { length, amount: counted / observed * length };
+        self.observed += observed;
+        self.counted += counted;
         if let Some(before) = self.before.replace(part) {
             let (dx, dy) = (part.length - before.length, part.amount - before.amount);
             self.differences[0] += dy * dy;
@@ -68,6 +80,15 @@ impl Parts {
             low: Nanos::from_nanos(whole_number(ratio.low * scale)),
             high: Nanos::from_nanos(whole_number(ratio.high * scale)),
         })
+    }
+
+    /// The sum of times in `whole`, of which several may pass at once.
+    pub fn times_in(&self, whole: Nanos) -> Option<Estimate<Nanos>> {
+        if self.counted == 0.0 {
+            return self.time_in(whole);
+        }
+        let Estimate { value, low, high } = self.count_in(whole)?;
+        Some(Estimate { value: Nanos::from_nanos(value), low: Nanos::from_nanos(low), high: Nanos::from_nanos(high) })
     }
 
     /// The number in `whole`, if the parts were counts; `None` from fewer than two parts.
@@ -95,11 +116,11 @@ impl Parts {
             Kind::Share => wilson(ratio.min(1.0), variance, n, t),
             Kind::Count => {
                 // None seen in `length` leaves room for three (the rule of three), and few for as many as Poisson's law does.
-                let least = (self.amount + 1.0).sqrt() / self.length;
+                let least = (self.counted + 1.0).sqrt() / self.observed;
                 let margin = t * variance.sqrt().max(least);
                 (
                     (ratio - margin).max(0.0),
-                    ratio + margin.max(if self.amount == 0.0 { 3.0 / self.length } else { 0.0 }),
+                    ratio + margin.max(if self.counted == 0.0 { 3.0 / self.observed } else { 0.0 }),
                 )
             }
         };

@@ -127,7 +127,7 @@ fn launch(options: &[&str], program: &Command, report: &Path) -> String {
 }
 
 fn launch_by(mut gilscope: Command, options: &[&str], program: &Command, report: &Path) -> String {
-    gilscope.args(["run", "-q", "-o"]).arg(report).args(options).arg("--");
+    gilscope.args(["run", "-q", "--max-overhead", "none", "-o"]).arg(report).args(options).arg("--");
     gilscope.arg(program.get_program()).args(program.get_args()).stdin(Stdio::null());
     let output = gilscope.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -53,7 +53,7 @@ fn profiled(python: &Path, backend: &str, gil: Option<&str>) -> (Value, String) 
     extension(python, folder.path());
     let mut gilscope = Command::new(env!("CARGO_BIN_EXE_gilscope"));
     gilscope
-        .args(["run", "-q", "--backend", backend, "-o"])
+        .args(["run", "-q", "--max-overhead", "none", "--backend", backend, "-o"])
         .arg(&output)
         .arg("--python")
         .arg(python)

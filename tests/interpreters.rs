@@ -86,7 +86,12 @@ fn each_interpreter_has_the_lock_that_it_kept() {
             }
             let mut gilscope = Command::new(env!("CARGO_BIN_EXE_gilscope"));
             let picture = folder.path().join("p.svg");
-            gilscope.args(["run", "-q", "--backend", backend, "-o"]).arg(&picture).arg("--json").arg(&output).arg("--");
+            gilscope
+                .args(["run", "-q", "--max-overhead", "none", "--backend", backend, "-o"])
+                .arg(&picture)
+                .arg("--json")
+                .arg(&output)
+                .arg("--");
             let ended = gilscope.args(command(python, folder.path())).output().unwrap();
             assert!(ended.status.success(), "{ended:?}");
             let profile: Value = serde_json::from_slice(&fs::read(&output).unwrap()).unwrap();
@@ -129,7 +134,7 @@ fn attaching_sees_them_come_and_go() {
 
     let mut program = start();
     let mut gilscope = without_programs();
-    gilscope.arg(env!("CARGO_BIN_EXE_gilscope")).args(["attach", "-q", "-o"]).arg(&output);
+    gilscope.arg(env!("CARGO_BIN_EXE_gilscope")).args(["attach", "-q", "--max-overhead", "none", "-o"]).arg(&output);
     let gilscope = gilscope.arg(program.child.id().to_string()).spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(1500));
     program.go();

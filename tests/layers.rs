@@ -10,7 +10,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("native", &["model", "target"]),
     ("perf", &["model"]),
     ("bpf", &["model"]),
-    ("ledger", &["model"]),
+    ("ledger", &["model", "estimate"]),
     ("report", &["model"]),
     ("stack", &["model", "target"]),
     ("source", &["model", "estimate", "target", "perf", "bpf"]),

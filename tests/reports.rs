@@ -223,7 +223,7 @@ fn the_json_profile_has_exactly_the_documented_fields() {
         ("/target", "command free_threaded inner_pid namespaces pid root runtime runtime_version"),
         (
             "/locks/0",
-            "blamed_ns contended_ns forced_releases free_ns handoff_ns held_ns hold_ns holds id interpreter long_holds name switch_interval_ns \
+            "blamed_ns contended_ns counted forced_releases free_ns handoff_ns held_ns hold_ns holds id interpreter long_holds name switch_interval_ns \
              unknown_ns unseen wait_ns wait_total_ns wait_unknown_ns waits",
         ),
         ("/locks/0/hold_ns", "max p50 p90 p99"),
@@ -249,9 +249,11 @@ fn the_json_profile_has_exactly_the_documented_fields() {
         ("/functions/0/states_ns", states),
         (
             "/quality",
-            "invariants_broken lost_events notes probe_cost_ns scheduler stack_failures stack_samples unknown_ns unmatched_events",
+            "invariants_broken lost_events notes overhead probe_cost_ns scheduler stack_failures stack_samples unknown_ns \
+             unmatched_events",
         ),
     ];
+    assert_eq!(fields(json.pointer("/quality/overhead").unwrap()), "budget duty own_cpu_ns share");
     for (place, names) in expected {
         assert_eq!(fields(json.pointer(place).unwrap()), names, "at `{place}`");
     }

@@ -43,7 +43,7 @@ fn without_perf(command: &mut Command) {
 fn launch(command: &mut Command, program: &str, folder: &Path) -> (Value, Value) {
     let (profile, truth) = (folder.join("profile.json"), folder.join("truth.json"));
     let gilscope = env!("CARGO_BIN_EXE_gilscope");
-    command.args(["run", "-q", "-o"]).arg(&profile).arg("--").args([gilscope, "toyvm"]);
+    command.args(["run", "-q", "--max-overhead", "none", "-o"]).arg(&profile).arg("--").args([gilscope, "toyvm"]);
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/toy").join(program)).arg("--truth").arg(&truth);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -83,7 +83,7 @@ impl Twins {
     fn profile(&self, interpreter: &Interpreter, backend: &str, (threads, rounds): (u32, u32)) -> (Value, Value) {
         let json = self.folder.path().join("profile.json");
         let mut gilscope = Command::new(env!("CARGO_BIN_EXE_gilscope"));
-        gilscope.args(["run", "-q", "--backend", backend, "-o"]).arg(&json).arg("--");
+        gilscope.args(["run", "-q", "--max-overhead", "none", "--backend", backend, "-o"]).arg(&json).arg("--");
         let output = gilscope.args(self.words(interpreter, threads, rounds)).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{} with {backend}: {errors}", interpreter.name);
@@ -149,7 +149,11 @@ fn one_thread_alone_never_waits() {
     for interpreter in interpreters() {
         for backend in backends() {
             let mut gilscope = Command::new(env!("CARGO_BIN_EXE_gilscope"));
-            gilscope.args(["run", "-q", "--backend", backend, "-o"]).arg(&json).arg("--").args(&interpreter.words);
+            gilscope
+                .args(["run", "-q", "--max-overhead", "none", "--backend", backend, "-o"])
+                .arg(&json)
+                .arg("--")
+                .args(&interpreter.words);
             let before = stolen();
             let output = gilscope.arg(interpreter.give(folder.path(), &script)).output().unwrap();
             let stolen = (stolen() - before).as_nanos() as f64;

@@ -14,7 +14,12 @@ impl Recorded {
         let profile = folder.path().join("profile.json");
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/toy").join(program);
         let mut run = Command::new(env!("CARGO_BIN_EXE_gilscope"));
-        let output = run.args(["run", "-q", "--backend", "preload", "-o"]).arg(&profile).arg(fixture).output().unwrap();
+        let output = run
+            .args(["run", "-q", "--max-overhead", "none", "--backend", "preload", "-o"])
+            .arg(&profile)
+            .arg(fixture)
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Self(serde_json::from_slice(&fs::read(profile).unwrap()).unwrap())
     }

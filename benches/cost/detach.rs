@@ -53,7 +53,10 @@ fn leave_after(bench: &Bench, pid: u32, options: &[&str]) -> Option<f64> {
 pub fn attached(bench: &Bench, pid: u32, options: &[&str]) -> Option<Child> {
     let said = bench.file("said");
     let mut command = Command::new(env!("CARGO_BIN_EXE_gilscope"));
-    command.args(["attach", "-v", "--backend", "uprobe", "-o"]).arg(bench.file("out.json")).args(options);
+    command
+        .args(["attach", "-v", "--max-overhead", "none", "--backend", "uprobe", "-o"])
+        .arg(bench.file("out.json"))
+        .args(options);
     command.arg(pid.to_string()).stderr(File::create(&said).expect("the temporary folder is writable"));
     let mut gilscope = command.spawn().expect("gilscope starts");
     let start = Instant::now();

@@ -17,7 +17,11 @@ pub fn report(bench: &Bench) {
     let script = bench.script("pipe.py", loads::PIPE);
     for batches in BATCHES {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gilscope"));
-        command.args(["run", "-q", "-o"]).arg(bench.file("out.json")).args(["--", &bench.python]).arg(&script);
+        command
+            .args(["run", "-q", "--max-overhead", "none", "-o"])
+            .arg(bench.file("out.json"))
+            .args(["--", &bench.python])
+            .arg(&script);
         command.arg(bench.file("told")).arg(batches.to_string());
         let mut child = command.stdout(Stdio::null()).spawn().expect("gilscope starts");
         let mut peak = None;

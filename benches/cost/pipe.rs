@@ -12,12 +12,14 @@ use crate::{
 };
 
 /// Batches a run; each is a measurement.
-const BATCHES: &str = "12";
+const BATCHES: &str = "100";
 /// Runs a round: cheap enough to be repeated more often than the rest.
 const RUNS: usize = 2;
 
-const SETTINGS: [Setting; 7] = [
+const SETTINGS: [Setting; 9] = [
     ("alone", Tool::Nobody),
+    ("preload, budget 3 %", Tool::Gilscope(&["--backend", "preload", "--max-overhead", "3%"])),
+    ("uprobe, budget 3 %", Tool::Gilscope(&["--backend", "uprobe", "--max-overhead", "3%"])),
     ("preload, 100 Hz", Tool::Gilscope(&["--backend", "preload"])),
     ("preload, 100 Hz, -n", Tool::Gilscope(&["--backend", "preload", "-n"])),
     ("uprobe, no stacks", Tool::Gilscope(&["--backend", "uprobe", "-r", "0"])),

@@ -79,6 +79,9 @@ impl Tool {
             Self::Gilscope(options) => {
                 let mut gilscope = Command::new(env!("CARGO_BIN_EXE_gilscope"));
                 gilscope.args(["run", "-q", "-o"]).arg(bench.file("out.json")).args(*options);
+                if !options.contains(&"--max-overhead") {
+                    gilscope.args(["--max-overhead", "none"]);
+                }
                 gilscope
             }
             Self::PySpy(options) => {

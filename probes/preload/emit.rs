@@ -11,9 +11,9 @@ use core::{
 #[cfg(family)]
 use crate::family;
 use crate::{
-    follow::{Call, Place, follow},
+    follow::{Call, Place, count, follow},
     gate,
-    layout::{Chunk, KIND_BITS, KIND_FILLER, KIND_LOST, KIND_SIGNAL, KIND_STACK, Record, Ring, Slot, filter_index},
+    layout::{COUNTING, Chunk, KIND_BITS, KIND_FILLER, KIND_LOST, KIND_SIGNAL, KIND_STACK, PASSING, RECORDING, Record, Ring, Slot, filter_index},
     local::{Local, UNKNOWN},
     pool, system,
     walk::Trail,
@@ -36,16 +36,18 @@ pub fn emit(kind: u64, cond: usize) {
         return;
     };
     let cond = cond as u64;
-    if ring.header.enabled.load(Ordering::Relaxed) == 0 || is_filtered(ring, cond) {
-        return;
+    match ring.header.mode.load(Ordering::Relaxed) {
+        RECORDING if is_filtered(ring, cond) => {}
+        RECORDING => record(ring, Local::of_this_thread(), kind, cond),
+        COUNTING => count(ring, kind, cond),
+        PASSING.. => {}
     }
-    record(ring, Local::of_this_thread(), kind, cond);
 }
 
 /// The same whatever is kept from being recorded: what lay there before is gone.
 pub fn emit_always(kind: u64, cond: usize) {
     let Some(ring) = gate::ring() else { return };
-    if ring.header.enabled.load(Ordering::Relaxed) != 0 {
+    if ring.header.mode.load(Ordering::Relaxed) != PASSING {
         record(ring, Local::of_this_thread(), kind, cond as u64);
     }
 }
@@ -66,6 +68,9 @@ pub struct Rehearsal {
 }
 
 impl Rehearsal {
+    /// On what it calls.
+    pub const COND: u64 = REHEARSED as u64;
+
     /// Begins in the calling thread's chunk; `None` when it can get none.
     pub fn begin() -> Option<Self> {
         Self::emit();

@@ -11,7 +11,7 @@ use core::{
 
 use crate::{
     emit, gate,
-    layout::{CHUNKS, Directory, Header, MAGIC, ORIGIN_FORK, POOL_BYTES, RING_BYTES, Ring, SLOTS, VERSION},
+    layout::{CHUNKS, Directory, Header, MAGIC, ORIGIN_FORK, POOL_BYTES, RECORDING, RING_BYTES, Ring, SLOTS, VERSION},
     local::Local,
     real,
     system::{self, Part},
@@ -162,7 +162,7 @@ pub fn take_room(directory: &'static Directory, origin: u32) -> Option<&'static 
     header.claimed.store(system::process_id(), Ordering::Relaxed);
     header.origin.store(origin, Ordering::Relaxed);
     header.begun.store(system::now(), Ordering::Relaxed);
-    header.enabled.store(1, Ordering::Relaxed);
+    header.mode.store(RECORDING, Ordering::Relaxed);
     header.version.store(VERSION, Ordering::Relaxed);
     header.magic.store(MAGIC, Ordering::Relaxed);
     ring

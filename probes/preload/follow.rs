@@ -58,6 +58,45 @@ pub fn follow(place: Place, call: Call) {
     }
 }
 
+/// Counts the call, and keeps up who waits. An acquisition is counted by the thread that has just got the lock, so nobody
+/// else counts at that moment, and the word is next to others that it has just used.
+#[inline(always)]
+pub fn count(ring: &'static Ring, kind: u64, cond: u64) {
+    let [lock, ..] = &ring.header.locks;
+    if kind == KIND_SIGNAL && cond == lock.switch_cond.load(Ordering::Relaxed) {
+        count_acquisition(ring, lock);
+    } else if !(kind == KIND_SIGNAL && cond == lock.cond.load(Ordering::Relaxed)) {
+        count_elsewhere(ring, kind, cond);
+    }
+}
+
+#[inline(always)]
+fn count_acquisition(ring: &'static Ring, lock: &Lock) {
+    lock.acquisitions.store(lock.acquisitions.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    let local = Local::of_this_thread();
+    if local.waits.load(Ordering::Relaxed) != 0 {
+        end_wait(ring, local);
+    }
+}
+
+/// Waits, and all calls on locks other than the first.
+#[cold]
+#[inline(never)]
+fn count_elsewhere(ring: &'static Ring, kind: u64, cond: u64) {
+    let known = || (1..).zip(&ring.header.locks).take_while(|(_, lock)| lock.cond.load(Ordering::Acquire) != 0);
+    if kind == KIND_SIGNAL {
+        if let Some((_, lock)) = known().find(|(_, lock)| lock.switch_cond.load(Ordering::Relaxed) == cond) {
+            count_acquisition(ring, lock);
+        }
+    } else if kind == KIND_TIMED_WAIT
+        && let Some((link, lock)) = known().find(|(_, lock)| lock.cond.load(Ordering::Relaxed) == cond)
+        && begin_wait(Local::of_this_thread(), link, lock)
+    {
+        // With the lock's mutex in hand, as an acquisition.
+        lock.waits.store(lock.waits.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+}
+
 #[inline(always)]
 fn on_release(place: Place, lock: &Lock, time: u64) {
     let Place { ring, local, .. } = place;
@@ -92,7 +131,7 @@ fn on_acquisition(place: Place, time: u64) {
     let local = place.local;
     local.acquired.store(time, Ordering::Relaxed);
     if local.waits.load(Ordering::Relaxed) != 0 {
-        end_wait(place);
+        end_wait(place.ring, local);
     }
 }
 
@@ -115,11 +154,7 @@ fn follow_elsewhere(place: Place, call: Call) {
 
 fn on_want(place: Place, link: u32, lock: &Lock, time: u64) {
     let local = place.local;
-    if local.waits.load(Ordering::Relaxed) == 0 {
-        local.waits.store(link, Ordering::Relaxed);
-        local.told.store(0, Ordering::Relaxed);
-        lock.waiters.fetch_add(1, Ordering::Relaxed);
-    }
+    begin_wait(local, link, lock);
     if local.told.load(Ordering::Relaxed) == 0 && is_due(place, &local.told_at, time) {
         local.told.store(1, Ordering::Relaxed);
         note_own(place, STACK_OF_WAITER);
@@ -129,11 +164,22 @@ fn on_want(place: Place, link: u32, lock: &Lock, time: u64) {
     }
 }
 
+/// Whether this is not just the next slice of a wait.
+fn begin_wait(local: &Local, link: u32, lock: &Lock) -> bool {
+    let begins = local.waits.load(Ordering::Relaxed) == 0;
+    if begins {
+        local.waits.store(link, Ordering::Relaxed);
+        local.told.store(0, Ordering::Relaxed);
+        lock.waiters.fetch_add(1, Ordering::Relaxed);
+    }
+    begins
+}
+
 #[cold]
 #[inline(never)]
-fn end_wait(place: Place) {
-    let link = place.local.waits.swap(0, Ordering::Relaxed) as usize;
-    let lock = place.ring.header.locks.get(link.wrapping_sub(1));
+fn end_wait(ring: &Ring, local: &Local) {
+    let link = local.waits.swap(0, Ordering::Relaxed) as usize;
+    let lock = ring.header.locks.get(link.wrapping_sub(1));
     if let Some(lock) = lock {
         // Never below zero, whatever happened to the memory.
         let _ = lock.waiters.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiters| waiters.checked_sub(1));

@@ -11,7 +11,7 @@ use core::{
 /// First word of the memory.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"gilscope");
 /// Number of this layout; the probe stays passive when it finds another.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Size of the whole, sealed into the memory file. Pages that were never used cost nothing.
 pub const RING_BYTES: usize = 32 << 20;
 /// How many threads can have events at the same time.
@@ -39,6 +39,13 @@ pub const ORIGIN_EXEC: u32 = 2;
 pub const CLOCK_TSC: u32 = 1;
 /// [`Header::clock`]: times are nanoseconds of `CLOCK_MONOTONIC`.
 pub const CLOCK_MONOTONIC: u32 = 2;
+
+/// [`Header::mode`]: every call is passed on at once.
+pub const PASSING: u32 = 0;
+/// [`Header::mode`]: calls are recorded.
+pub const RECORDING: u32 = 1;
+/// [`Header::mode`]: those on known locks are counted.
+pub const COUNTING: u32 = 2;
 
 /// How many bits of a record's word tell its kind; the operand lies above them.
 pub const KIND_BITS: u32 = 3;
@@ -119,14 +126,16 @@ pub struct Header {
     pub version: AtomicU32,
     /// [`CLOCK_TSC`] or [`CLOCK_MONOTONIC`]; chosen by gilscope.
     pub clock: AtomicU32,
-    /// Not zero while gilscope records.
-    pub enabled: AtomicU32,
+    /// One of [`PASSING`], [`RECORDING`] and [`COUNTING`].
+    pub mode: AtomicU32,
     /// The one process that records here, as it numbers itself; 0 before.
     pub claimed: AtomicI32,
     /// Not zero once that process has measured its costs and may record.
     pub ready: AtomicU32,
     /// Clock ticks that [`COST_EMISSIONS`] emissions took when the probe started.
     pub cost: AtomicU64,
+    /// The same while calls are counted.
+    pub counting_cost: AtomicU64,
     /// Chunks that are free.
     pub free_chunks: Stack,
     /// Slots that are free.
@@ -245,6 +254,10 @@ pub struct Lock {
     pub noted_at: AtomicU64,
     /// How many threads wait; kept by the probe.
     pub waiters: AtomicU32,
+    /// Waits that began while calls were counted, modulo 2^32.
+    pub waits: AtomicU32,
+    /// Acquisitions while calls were counted.
+    pub acquisitions: AtomicU64,
 }
 
 /// A set of free indices: those given back, and those never used.

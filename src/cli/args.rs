@@ -8,7 +8,10 @@ use clap::{
 };
 
 use crate::{
-    cli::{duration, plan::BackendChoice},
+    cli::{
+        budget, duration,
+        plan::{BackendChoice, Budget},
+    },
     model::ids::Pid,
     report::{Format, view::View},
 };
@@ -176,6 +179,10 @@ pub struct RecordArgs {
     /// Show machine code in the stacks, too: which C, C++ or Rust function of which library, below the Python lines
     #[arg(short, long)]
     pub native: bool,
+    /// Probes may take this part of the time from the program, 0.1% to 100%; where all events would cost more, they are taken in
+    /// windows at random moments and totals are estimated; `none`: take all events, whatever it costs
+    #[arg(long, value_name = "PERCENT", default_value = "3%", value_parser = budget::parse)]
+    pub max_overhead: Budget,
     /// Record the processes that the program starts as well, each by itself
     #[arg(short, long)]
     pub subprocesses: bool,

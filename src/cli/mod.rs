@@ -3,7 +3,8 @@
 //! `args` is what was typed, `plan` what it means: checked and resolved before anything starts. Nothing here records.
 
 pub mod args;
-pub mod duration;
+pub mod budget;
+mod duration;
 pub mod execute;
 pub mod exit;
 pub mod messages;

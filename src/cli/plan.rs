@@ -21,7 +21,7 @@ use crate::{
 
 pub use crate::{
     cli::error::PlanError,
-    session::options::{BackendChoice, FrameDetail},
+    session::options::{BackendChoice, Budget, FrameDetail},
 };
 
 /// What to do.
@@ -117,6 +117,8 @@ pub struct RecordPlan {
     pub rate: Option<NonZeroU32>,
     /// Holds at least this long are listed one by one.
     pub long_hold: Duration,
+    /// What observing may cost the program.
+    pub budget: Budget,
     /// Which frames stacks have.
     pub frames: FrameDetail,
     /// Which processes are recorded.
@@ -229,6 +231,7 @@ fn record_plan(record: &RecordArgs) -> Result<RecordPlan, PlanError> {
         duration: record.duration,
         rate: NonZeroU32::new(record.rate),
         long_hold: record.long_hold,
+        budget: record.max_overhead,
         frames: frames_of(record)?,
         reach: if record.subprocesses { Reach::Descendants } else { Reach::Root },
         backend: record.backend,

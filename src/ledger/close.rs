@@ -9,6 +9,8 @@ use crate::{
         thread::{Placed, Relation, Samples, ThreadAccount},
     },
     model::{
+        estimate::Estimates,
+        event::CountedSteps,
         ids::Tid,
         profile::{Blame, HoldSite, LockProfile, LongHold, StackTime, ThreadProfile},
         stack::StackId,
@@ -34,6 +36,8 @@ pub struct Attribution {
     pub long_hold_threshold: Nanos,
     /// The longest of the long holds, longest first.
     pub long_holds: Vec<LongHold>,
+    /// What was estimated; `None` when every lock event was taken.
+    pub estimates: Option<Estimates>,
     /// What was counted about the input.
     pub tally: LedgerTally,
     /// Σ over threads of the time in state `unknown`.
@@ -57,11 +61,13 @@ impl Ledger {
         for id in self.locks.iter().map(|lock| lock.id).collect::<Vec<_>>() {
             self.charge_lock(id);
         }
+        self.read_windows();
         for tid in self.threads.keys().copied().collect::<Vec<_>>() {
             if let Some(thread) = self.close_thread(tid) {
                 self.ended.keep(thread);
             }
         }
+        let estimates = self.estimates();
         let (now, start) = (self.now, self.options.start);
         let window = now.saturating_since(start);
         self.locks.sort_by_key(|lock| lock.id);
@@ -85,6 +91,7 @@ impl Ledger {
             hold_sites,
             long_hold_threshold: self.options.long_hold,
             long_holds: self.long_holds.into_list(),
+            estimates,
             tally: self.tally,
             invariants_broken,
         }
@@ -176,6 +183,10 @@ fn lock_profile(lock: LockAccount) -> LockProfile {
         forced_releases: lock.forced_releases,
         long_holds: lock.long_holds,
         unseen: lock.book.unseen,
+        counted: lock.counted.map(|counted| CountedSteps {
+            holds: counted.holds + lock.acquired + lock.late.holds,
+            waits: counted.waits + lock.wanted + lock.late.waits,
+        }),
         hold_spread: lock.hold_lengths.spread(),
         wait_spread: lock.wait_lengths.spread(),
     }

@@ -51,6 +51,20 @@ impl EndedThreads {
         self.kept.push(thread);
     }
 
+    /// How long all of them lived.
+    pub(super) fn lifetimes(&self) -> Nanos {
+        self.profiles().map(|thread| thread.lifetime).sum()
+    }
+
+    /// How long all of them were in `state`.
+    pub(super) fn time_in(&self, state: State) -> Nanos {
+        self.profiles().map(|thread| thread.states.get(state)).sum()
+    }
+
+    fn profiles(&self) -> impl Iterator<Item = &ThreadProfile> {
+        self.kept.iter().map(|thread| &thread.profile).chain(self.sums.values().map(|sum| &sum.profile))
+    }
+
     /// The stacks of each thread inside a lock, where any were sampled.
     pub(super) fn held_stacks(&self) -> FxHashMap<Tid, Samples> {
         let sampled = self.kept.iter().filter(|thread| !thread.held.is_empty());

@@ -7,7 +7,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::{
-    ledger::giving_way::Request,
+    ledger::{giving_way::Request, windows::Extent},
     model::{
         ids::{LockId, Tid},
         profile::{HoldSite, HoldTally, LongHold},
@@ -21,6 +21,7 @@ use crate::{
 pub(super) struct Hold {
     pub(super) tid: Tid,
     pub(super) began: MonoNanos,
+    pub(super) extent: Extent,
     /// Whether a waiter has asked the owner to give way.
     pub(super) request: Request,
     /// Waiting charged to this hold so far.
@@ -45,6 +46,7 @@ impl Hold {
         Self {
             tid,
             began,
+            extent: Extent::Whole,
             request: Request::None,
             waited: Nanos::ZERO,
             contended: Nanos::ZERO,
@@ -106,7 +108,7 @@ impl HoldBook {
     pub(super) fn file(&mut self, hold: &Hold, length: Nanos) -> Option<StackId> {
         let stack = hold.usual_stack();
         let tally = self.tally(stack);
-        tally.holds += 1;
+        tally.holds += u64::from(hold.extent == Extent::Whole);
         tally.held += length;
         tally.contended += hold.contended;
         tally.longest = tally.longest.max(length);

@@ -9,8 +9,10 @@ use crate::{
         hold::{Hold, HoldBook},
         spread::Durations,
         thread::{Ownership, Ownerships},
+        windows::Extent,
     },
     model::{
+        event::CountedSteps,
         ids::{LockId, Tid},
         stack::StackId,
         time::{MonoNanos, Nanos},
@@ -35,11 +37,19 @@ pub(super) struct LockAccount {
     pub(super) last_step: Option<LastStep>,
     pub(super) charged_until: MonoNanos,
     pub(super) ownerships: Ownerships,
+    /// What probes have taken of these times.
+    pub(super) probed: Probed,
     pub(super) contended: Nanos,
     pub(super) handoff: Nanos,
     pub(super) wait_unknown: Nanos,
     pub(super) blamed: Nanos,
     pub(super) wait_total: Nanos,
+    /// Acquisitions so far, and waits that have begun.
+    pub(super) acquired: u64,
+    pub(super) wanted: u64,
+    pub(super) counted: Option<CountedSteps>,
+    /// Those that were told after a window had ended.
+    pub(super) late: CountedSteps,
     pub(super) holds: u64,
     pub(super) waits: u64,
     pub(super) forced_releases: u64,
@@ -48,6 +58,14 @@ pub(super) struct LockAccount {
     pub(super) long_holds: u64,
     pub(super) hold_lengths: Durations,
     pub(super) wait_lengths: Durations,
+}
+
+/// Time in probes while the lock was held, while that kept others waiting, and by which waits for it were longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Probed {
+    pub(super) held: Nanos,
+    pub(super) contended: Nanos,
+    pub(super) waited: Nanos,
 }
 
 /// A step with a lock.
@@ -109,11 +127,16 @@ impl LockAccount {
             last_step: None,
             charged_until: start,
             ownerships: Ownerships::default(),
+            probed: Probed::default(),
             contended: Nanos::ZERO,
             handoff: Nanos::ZERO,
             wait_unknown: Nanos::ZERO,
             blamed: Nanos::ZERO,
             wait_total: Nanos::ZERO,
+            acquired: 0,
+            wanted: 0,
+            counted: None,
+            late: CountedSteps::default(),
             holds: 0,
             waits: 0,
             forced_releases: 0,
@@ -197,8 +220,8 @@ impl LockAccount {
     }
 
     /// Makes `tid` the owner; the previous one, if any, must have been closed.
-    pub(super) fn open_hold(&mut self, tid: Tid, began: MonoNanos) {
-        self.owner = Owner::Held(Hold::new(tid, began, self.waiters.len()));
+    pub(super) fn open_hold(&mut self, (tid, began): (Tid, MonoNanos), extent: Extent) {
+        self.owner = Owner::Held(Hold { extent, ..Hold::new(tid, began, self.waiters.len()) });
     }
 
     /// Ends the present hold, leaving the lock free, counts it, and files it under the stack that is returned with it.
@@ -207,10 +230,20 @@ impl LockAccount {
             return None;
         };
         let length = ended.saturating_since(hold.began);
-        self.holds += 1;
-        self.hold_lengths.record(length);
+        if hold.extent == Extent::Whole {
+            self.holds += 1;
+            self.hold_lengths.record(length);
+        }
         let stack = self.book.file(&hold, length);
         Some(Closed { hold, length, stack })
+    }
+
+    /// Nothing more will be seen of the present hold.
+    pub(super) fn cut_hold(&mut self, ended: MonoNanos) -> Option<Closed> {
+        if let Owner::Held(hold) = &mut self.owner {
+            hold.extent = Extent::Part;
+        }
+        self.close_hold(ended)
     }
 
     pub(super) fn add_waiter(&mut self, tid: Tid) {
@@ -251,9 +284,11 @@ impl LockAccount {
     }
 
     /// Counts a wait that is over, or that the end of the recording cuts off.
-    pub(super) fn close_wait(&mut self, length: Nanos) {
-        self.waits += 1;
+    pub(super) fn close_wait(&mut self, length: Nanos, extent: Extent) {
         self.wait_total += length;
-        self.wait_lengths.record(length);
+        if extent == Extent::Whole {
+            self.waits += 1;
+            self.wait_lengths.record(length);
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::{
         cpu_share::{CpuShare, Parts, Place},
         lock::Owner,
         thread::{Cpu, HELD, Relation, ThreadAccount, Unresolved},
+        windows::Extent,
     },
     model::{
         event::{CpuSight, SeenOwner, SeenRelation},
@@ -38,7 +39,7 @@ impl Ledger {
             Some(SeenRelation::Inside(lock)) => self.own(tid, lock),
             Some(SeenRelation::Waiting(lock)) => {
                 self.lock(lock);
-                self.begin_wait(tid, lock);
+                self.begin_wait(tid, lock, Extent::Whole);
             }
             Some(SeenRelation::Outside) => self.set_relation(tid, Relation::Outside),
             None => self.set_relation(tid, Relation::Unknown),
@@ -57,8 +58,9 @@ impl Ledger {
     pub(super) fn on_cpu_seen(&mut self, tid: Tid, sight: CpuSight) {
         let now = self.now;
         let unseen = Cpu::Unresolved(None);
-        // One that takes no step with a lock is outside.
-        self.threads.entry(tid).or_insert_with(|| ThreadAccount::new(tid, now, Relation::Outside, unseen));
+        // One that takes no step with a lock is outside, if steps are taken.
+        let relation = self.without_locks();
+        self.threads.entry(tid).or_insert_with(|| ThreadAccount::new(tid, now, relation, unseen));
         self.with_thread(tid, |thread| thread.on_cpu_seen(sight));
     }
 
@@ -79,7 +81,7 @@ impl Ledger {
         self.vacate(lock);
         self.charge_lock(lock);
         let now = self.now;
-        self.lock(lock).open_hold(tid, now);
+        self.lock(lock).open_hold((tid, now), Extent::Whole);
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.go_inside(lock);
         }

@@ -27,11 +27,12 @@ mod samples;
 mod spread;
 mod steps;
 mod thread;
+mod windows;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{
-    event::{Event, LostEvents, OffCpu, SeenCpu, SeenRelation, Sighting, What},
+    event::{CountedSteps, Event, LostEvents, OffCpu, SeenCpu, SeenRelation, Sighting, What},
     ids::{LockId, Tid},
     stack::StackId,
     time::{MonoNanos, Nanos},
@@ -44,6 +45,7 @@ use giving_way::Contention;
 use hold::LongHolds;
 use lock::{LockAccount, Owner};
 use thread::{Cpu, Ownership, Relation, ThreadAccount};
+use windows::Windows;
 
 pub use apportion::apportion;
 pub use close::Attribution;
@@ -83,6 +85,9 @@ pub struct Ledger {
     lossy: FxHashSet<Tid>,
     blame: BlameBook,
     long_holds: LongHolds,
+    windows: Windows,
+    /// What a probe takes of a thread's time at each step with a lock; zero while that is not known.
+    event_cost: Nanos,
     tally: LedgerTally,
     /// When the process executed another program than the one whose locks were seen.
     replaced: Option<MonoNanos>,
@@ -113,6 +118,8 @@ impl Ledger {
             ended: EndedThreads::default(),
             lossy: FxHashSet::default(),
             blame: BlameBook::default(),
+            windows: Windows::default(),
+            event_cost: Nanos::ZERO,
             tally: LedgerTally::default(),
             replaced: None,
         }
@@ -159,7 +166,15 @@ impl Ledger {
                 self.with_thread(tid, ThreadAccount::on_switches_lost);
             }
             What::Stack(sample) => self.on_stack(tid, *sample),
+            What::SeenFree(lock) => self.seed_free(*lock),
+            What::Window(step) => self.on_window(*step),
+            What::Counted(lock, steps) => self.on_counted(*lock, *steps),
         }
+    }
+
+    /// From now on each step with a lock costs its thread so much; only estimates take it off.
+    pub fn set_event_cost(&mut self, cost: Nanos) {
+        self.event_cost = cost;
     }
 
     /// The time up to which events have been booked.
@@ -180,6 +195,12 @@ impl Ledger {
     /// The threads alive, in no particular order.
     pub fn live_threads(&self) -> impl Iterator<Item = Tid> + '_ {
         self.threads.keys().copied()
+    }
+
+    /// How long the threads alive have run so far, and how long they were runnable without a CPU.
+    pub fn ran_and_delayed(&self) -> (Nanos, Nanos) {
+        let sum = |of: fn(&ThreadAccount) -> Nanos| self.threads.values().map(of).sum();
+        (sum(|thread| thread.ran), sum(|thread| thread.delayed))
     }
 
     /// Whether the thread waits for a lock and its stack has not been read since the wait began.
@@ -327,7 +348,8 @@ impl Ledger {
     fn on_created(&mut self, tid: Tid) {
         self.on_exited(tid);
         let cpu = Cpu::Off(OffCpu::Preempted);
-        self.threads.insert(tid, ThreadAccount::new(tid, self.now, Relation::Outside, cpu));
+        let relation = self.without_locks();
+        self.threads.insert(tid, ThreadAccount::new(tid, self.now, relation, cpu));
     }
 
     fn on_seen(&mut self, tid: Tid, sighting: Sighting) {
@@ -339,10 +361,13 @@ impl Ledger {
         if thread.cpu == Cpu::Unresolved(None) {
             thread.cpu = unresolved;
         }
-        if thread.relation == Relation::Unknown {
+        // It has been woken and has not run since. Asleep it may have waited for a lock.
+        let woken = sighting.cpu == Some(SeenCpu::Runnable) && thread.cpu == Cpu::Off(OffCpu::Blocked);
+        if thread.relation == Relation::Unknown && self.windows.take_events() {
             match sighting.relation {
+                Some(SeenRelation::Outside) if woken => {}
                 Some(SeenRelation::Inside(lock)) => self.seed_owner(tid, lock),
-                Some(SeenRelation::Waiting(lock)) => self.begin_wait(tid, lock),
+                Some(SeenRelation::Waiting(lock)) => self.begin_wait(tid, lock, self.windows.extent_of_found()),
                 Some(SeenRelation::Outside) => thread.relation = Relation::Outside,
                 None => {}
             }
@@ -361,10 +386,14 @@ impl Ledger {
             self.replaced = Some(self.now);
         }
         self.leave_relation(tid);
+        let relation = self.without_locks();
         if let Some(thread) = self.threads.get_mut(&tid) {
-            thread.relation = Relation::Outside;
+            thread.relation = relation;
         }
         self.lossy.clear();
+        if !self.windows.take_events() {
+            return;
+        }
         for index in 0..self.locks.len() {
             let id = self.locks[index].id;
             self.charge_lock(id);
@@ -374,16 +403,31 @@ impl Ledger {
         }
     }
 
+    fn on_counted(&mut self, id: LockId, steps: CountedSteps) {
+        let counted = self.lock(id).counted.get_or_insert_default();
+        counted.holds += steps.holds;
+        counted.waits += steps.waits;
+    }
+
+    /// The relation of a thread that has had nothing to do with locks so far.
+    fn without_locks(&self) -> Relation {
+        if self.windows.take_events() { Relation::Outside } else { Relation::Unknown }
+    }
+
     fn close_thread(&mut self, tid: Tid) -> Option<ClosedThread> {
         self.leave_relation(tid);
         self.lossy.remove(&tid);
         let mut thread = self.threads.remove(&tid)?;
         thread.resolve_at_end();
+        self.windows.end_thread(&thread);
         Some(ClosedThread::new(thread, self.options.no_stack))
     }
 
     fn on_lock_events_lost(&mut self, tid: Tid, lost: LostEvents) {
         self.tally.lost += lost.count;
+        if !self.windows.take_events() {
+            return;
+        }
         self.leave_relation(tid);
         self.thread(tid, Relation::Unknown).relation = Relation::Unknown;
         self.lossy.insert(tid);

@@ -6,6 +6,7 @@ use crate::{
         giving_way::GivingWay,
         lock::{Closed, LastStep, Owner},
         thread::{Cpu, Relation, ThreadAccount, Wait},
+        windows::Extent,
     },
     model::{
         event::LockStep,
@@ -19,6 +20,9 @@ use crate::{
 impl Ledger {
     pub(super) fn on_lock_step(&mut self, tid: Tid, lock: LockId, step: LockStep) {
         self.lock(lock);
+        if !self.windows.take_events() {
+            return self.count_late(tid, lock, step);
+        }
         let first_relation = match step {
             LockStep::Released => Relation::Unknown,
             LockStep::Want | LockStep::Acquired | LockStep::Yielded => Relation::Outside,
@@ -26,14 +30,47 @@ impl Ledger {
         self.thread(tid, first_relation);
         self.charge_thread(tid);
         self.lossy.remove(&tid);
+        let before = self.relation(tid);
+        self.note_probe(lock, step);
         match step {
             LockStep::Want => self.on_want(tid, lock),
             LockStep::Acquired => self.on_acquired(tid, lock),
             LockStep::Released => self.on_released(tid, lock),
             LockStep::Yielded => self.on_yielded(tid, lock),
         }
-        let ran = self.threads.get(&tid).map_or(Nanos::ZERO, |thread| thread.ran);
+        let half = Nanos::from_nanos(self.event_cost.as_nanos() / 2);
+        let mut ran = Nanos::ZERO;
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.note_probe(before, half);
+            ran = thread.ran;
+        }
         self.lock(lock).last_step = Some(LastStep { by: tid, ran });
+    }
+
+    /// The step was taken just after the window had ended: it is one, and tells nothing.
+    fn count_late(&mut self, tid: Tid, id: LockId, step: LockStep) {
+        let waits_on = match step {
+            LockStep::Want => !self.windows.late_waits.insert(tid),
+            LockStep::Acquired => self.windows.late_waits.remove(&tid),
+            LockStep::Released | LockStep::Yielded => false,
+        };
+        let late = &mut self.lock(id).late;
+        late.holds += u64::from(step == LockStep::Acquired);
+        late.waits += u64::from(step == LockStep::Want && !waits_on);
+    }
+
+    /// What the probe has taken of the lock's time: a hold has half of one at its beginning and half of one at its end, and so
+    /// does a wait.
+    fn note_probe(&mut self, id: LockId, step: LockStep) {
+        let cost = self.event_cost;
+        let lock = self.lock(id);
+        lock.ownerships.probed += cost;
+        let waiters = lock.waiters.len();
+        lock.probed.waited += cost.times(waiters);
+        if step == LockStep::Acquired {
+            lock.probed.held += cost;
+            lock.probed.contended += if waiters > 0 { cost } else { Nanos::ZERO };
+        }
     }
 
     fn relation(&self, tid: Tid) -> Relation {
@@ -45,7 +82,7 @@ impl Ledger {
             Relation::Waiting(wait) if wait.lock == lock => self.on_slice(tid, wait),
             Relation::Outside | Relation::Unknown => {
                 if !self.resume_wait(tid, lock) {
-                    self.begin_wait(tid, lock);
+                    self.begin_wait(tid, lock, Extent::Whole);
                 }
                 self.note_slice(tid);
             }
@@ -53,7 +90,7 @@ impl Ledger {
             Relation::Waiting(_) | Relation::Inside(_) => {
                 self.tally.unmatched += 1;
                 self.leave_relation(tid);
-                self.begin_wait(tid, lock);
+                self.begin_wait(tid, lock, Extent::Whole);
             }
         }
     }
@@ -109,6 +146,7 @@ impl Ledger {
         let account = self.lock(lock);
         giving_way.confirm(account);
         account.add_waiter(tid);
+        account.wanted += 1;
         true
     }
 
@@ -135,7 +173,9 @@ impl Ledger {
         }
         self.charge_lock(lock);
         let now = self.now;
-        self.lock(lock).open_hold(tid, now);
+        let account = self.lock(lock);
+        account.open_hold((tid, now), Extent::Whole);
+        account.acquired += 1;
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.go_inside(lock);
         }
@@ -165,8 +205,8 @@ impl Ledger {
             return;
         }
         self.charge_lock(lock);
-        let now = self.now;
-        self.lock(lock).open_hold(tid, now);
+        let (now, extent) = (self.now, self.windows.extent_of_found());
+        self.lock(lock).open_hold((tid, now), extent);
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.go_inside(lock);
         }
@@ -180,15 +220,16 @@ impl Ledger {
         }
     }
 
-    pub(super) fn begin_wait(&mut self, tid: Tid, lock: LockId) {
+    pub(super) fn begin_wait(&mut self, tid: Tid, lock: LockId, extent: Extent) {
         self.charge_lock(lock);
         let account = self.lock(lock);
         account.add_waiter(tid);
+        account.wanted += u64::from(extent == Extent::Whole);
         let seen = account.ownerships;
         let began = self.now;
         if let Some(thread) = self.threads.get_mut(&tid) {
             let (queued, handoff) = (Nanos::ZERO, Nanos::ZERO);
-            let wait = Wait { lock, began, queued, handoff, seen, last_slice: None, stack: None };
+            let wait = Wait { lock, began, extent, queued, handoff, seen, last_slice: None, stack: None };
             thread.rule_out_giving_way();
             thread.relation = Relation::Waiting(wait);
         }
@@ -200,13 +241,13 @@ impl Ledger {
         let now = self.now;
         let lock = self.lock(wait.lock);
         lock.remove_waiter(tid);
-        lock.close_wait(now.saturating_since(wait.began));
+        lock.close_wait(now.saturating_since(wait.began), wait.extent);
         let Some(thread) = self.threads.get_mut(&tid) else {
             return;
         };
         // Charging just now may have lengthened the wait's parts.
         if let Relation::Waiting(wait) = thread.relation {
-            thread.close_wait(wait, now);
+            thread.close_wait(wait, now, wait.extent);
         }
         thread.relation = Relation::Outside;
     }
@@ -222,7 +263,7 @@ impl Ledger {
         self.lock(id).owner = self.owner_after_release();
         self.lock(id).givers.push(tid);
         if let Some(thread) = self.threads.get_mut(&tid) {
-            thread.holds += 1;
+            thread.holds += u64::from(closed.hold.extent == Extent::Whole);
             let giving_way = GivingWay::new((id, now), closed.hold.request, closed.stack, limits);
             let looked_at = matches!(thread.cpu, Cpu::Sampled(_));
             thread.giving_way = Some(if looked_at { giving_way.looked_at() } else { giving_way });
@@ -230,7 +271,7 @@ impl Ledger {
         self.set_outside(tid);
     }
 
-    fn list_if_long(&mut self, id: LockId, closed: &Closed) {
+    pub(super) fn list_if_long(&mut self, id: LockId, closed: &Closed) {
         let Closed { hold, length, stack } = closed;
         if *length < self.options.long_hold {
             return;

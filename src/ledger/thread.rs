@@ -11,6 +11,7 @@ use crate::{
         giving_way::{Contention, GivingWay},
         looked::OpenShare,
         run_delay::{RunDelayAccount, Sleeps},
+        windows::Extent,
     },
     model::{
         event::{OffCpu, SeenCpu},
@@ -35,11 +36,27 @@ pub(super) enum Relation {
     Inside(LockId),
 }
 
+/// In sums by class.
+const WAITING: usize = 1;
+
+impl Relation {
+    /// Its place in sums by class: inside, waiting, outside.
+    const fn place(self) -> Option<usize> {
+        match self {
+            Self::Inside(_) => Some(0),
+            Self::Waiting(_) => Some(WAITING),
+            Self::Outside => Some(2),
+            Self::Unknown => None,
+        }
+    }
+}
+
 /// A wait that is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wait {
     pub(super) lock: LockId,
     pub(super) began: MonoNanos,
+    pub(super) extent: Extent,
     /// Parts charged so far.
     pub(super) queued: Nanos,
     pub(super) handoff: Nanos,
@@ -76,6 +93,8 @@ pub(super) struct Ownerships {
     pub(super) held: Nanos,
     pub(super) free: Nanos,
     pub(super) unknown: Nanos,
+    /// Time that threads have spent in probes at steps with it.
+    pub(super) probed: Nanos,
 }
 
 impl Ownerships {
@@ -85,6 +104,7 @@ impl Ownerships {
             held: self.held.saturating_sub(earlier.held),
             free: self.free.saturating_sub(earlier.free),
             unknown: self.unknown.saturating_sub(earlier.unknown),
+            probed: self.probed.saturating_sub(earlier.probed),
         }
     }
 }
@@ -122,6 +142,10 @@ pub(super) struct ThreadAccount {
     pub(super) forced_releases: u64,
     /// Time on a CPU, as far as it is known.
     pub(super) ran: Nanos,
+    /// Time runnable without a CPU, as far as it is known whatever the relation.
+    pub(super) delayed: Nanos,
+    /// What probes at steps with locks have taken of its time inside, waiting and outside.
+    pub(super) probed: [Nanos; 3],
     /// The time since a release that may turn out to have been forced.
     pub(super) giving_way: Option<GivingWay>,
     /// Stacks of ticks, by the state they fell in.
@@ -160,6 +184,8 @@ impl ThreadAccount {
             waits: 0,
             forced_releases: 0,
             ran: Nanos::ZERO,
+            delayed: Nanos::ZERO,
+            probed: [Nanos::ZERO; 3],
             giving_way: None,
             ticks: FxHashMap::default(),
             waited_at: FxHashMap::default(),
@@ -200,7 +226,9 @@ impl ThreadAccount {
         let Relation::Waiting(wait) = &mut self.relation else {
             return;
         };
-        let Ownerships { held, free, unknown } = lock.since(std::mem::replace(&mut wait.seen, lock));
+        let Ownerships { held, free, unknown, probed } = lock.since(std::mem::replace(&mut wait.seen, lock));
+        // Whoever waits, waits for probes as well.
+        self.probed[WAITING] += probed;
         wait.queued += held;
         wait.handoff += free;
         for (state, time) in [(State::WaitQueued, held), (State::WaitHandoff, free), (State::Unknown, unknown)] {
@@ -224,11 +252,28 @@ impl ThreadAccount {
         states
     }
 
+    /// Time inside and outside whose CPU part awaits the next switch.
+    pub(super) fn unresolved(&self) -> [Nanos; 2] {
+        [self.unresolved.inside, self.unresolved.outside]
+    }
+
+    /// A probe has taken `half` before a step and as much after it, which ended this relation.
+    pub(super) fn note_probe(&mut self, before: Relation, half: Nanos) {
+        let parts = [before, self.relation].map(Relation::place);
+        // Within one wait the lock's account tells.
+        if parts != [Some(WAITING); 2] {
+            parts.into_iter().flatten().for_each(|place| self.probed[place] += half);
+        }
+    }
+
     fn pass_time(&mut self, at: MonoNanos) -> Nanos {
         let time = at.saturating_since(self.charged_until);
         self.charged_until = self.charged_until.max(at);
         match self.cpu {
-            Cpu::Off(_) => self.run_delay.stay_off(time),
+            Cpu::Off(why) => {
+                self.run_delay.stay_off(time);
+                self.delayed += if why == OffCpu::Preempted { time } else { Nanos::ZERO };
+            }
             Cpu::Running | Cpu::Unresolved(_) | Cpu::Sampled(_) => self.ran += time,
             Cpu::Lost => {}
         }
@@ -315,6 +360,7 @@ impl ThreadAccount {
     pub(super) fn on_run_delay(&mut self, cumulative: Nanos) {
         let suspended = self.giving_way.as_mut().map(GivingWay::take_sleeps).unwrap_or_default();
         let latency = self.run_delay.on_reading(cumulative, suspended);
+        self.delayed += latency.held + latency.outside + latency.giving_way;
         self.times.shift(State::HeldBlocked, State::HeldPreempted, latency.held);
         self.times.shift(State::OutsideBlocked, State::OutsidePreempted, latency.outside + latency.giving_way);
         if let Some(giving_way) = &mut self.giving_way {
@@ -342,6 +388,7 @@ impl ThreadAccount {
         Wait {
             lock: giving_way.lock,
             began: giving_way.since,
+            extent: Extent::Whole,
             queued: giving_way.waiting.get(State::WaitQueued),
             handoff: giving_way.waiting.get(State::WaitHandoff),
             seen: lock,
@@ -362,8 +409,8 @@ impl ThreadAccount {
     }
 
     /// The account of the wait that ends now goes to the stack that was read during it, if it was.
-    pub(super) fn close_wait(&mut self, wait: Wait, ended: MonoNanos) {
-        self.waits += 1;
+    pub(super) fn close_wait(&mut self, wait: Wait, ended: MonoNanos, extent: Extent) {
+        self.waits += u64::from(extent == Extent::Whole);
         let Some((stack, _)) = wait.stack.filter(|(_, read_until)| *read_until <= ended) else {
             return;
         };

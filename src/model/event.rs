@@ -52,6 +52,42 @@ pub enum What {
     LostSwitch(LostEvents),
     /// The thread's stack, read between the event's time and `until`.
     Stack(StackSample),
+    /// Nobody owned the lock when all threads were looked at; whose thread it is told of does not matter.
+    SeenFree(LockId),
+    /// What is taken of the lock events of all threads changes; whose thread it is told of does not matter.
+    Window(WindowStep),
+    /// Steps with a lock that were counted and not told one by one, since the last such event.
+    Counted(LockId, CountedSteps),
+}
+
+/// A recording that may not take every lock event takes those in windows.
+///
+/// ```text
+/// cell │                 armed began      ended │             armed …
+///      ├─────────────────────┴──┴───────────┴───┼───────────────┴─
+/// ```
+///
+/// A cell is a stretch of time in which every moment has the same chance to lie in a window. Before its first cell a
+/// recording takes everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WindowStep {
+    /// A cell begins, and the one before it ends.
+    Cell,
+    /// Lock events are taken again from here on, as evidence of what threads are doing.
+    Armed,
+    /// All threads have been looked at: the window begins.
+    Began,
+    /// The window ends: lock events are not taken any more.
+    Ended,
+}
+
+/// Steps with a lock that a source only counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct CountedSteps {
+    /// Acquisitions.
+    pub holds: u64,
+    /// Waits that began.
+    pub waits: u64,
 }
 
 /// A thread's step with a global lock.

@@ -2,6 +2,7 @@
 
 use crate::model::{
     estimate::Estimates,
+    event::CountedSteps,
     ids::{LockId, Pid, Tid},
     stack::{StackId, StackTable},
     state::{State, StateClass, StateTimes},
@@ -128,6 +129,9 @@ pub struct LockProfile {
     pub long_holds: u64,
     /// The holds during which no stack was seen. With the `hold_sites` of this lock they are all its holds.
     pub unseen: HoldTally,
+    /// All acquisitions, and all waits that began, exact though most were only counted; `None` when the source does not count,
+    /// or took all events.
+    pub counted: Option<CountedSteps>,
     /// Lengths of holds.
     pub hold_spread: Spread,
     /// Lengths of waits.
@@ -322,6 +326,8 @@ pub struct Quality {
     pub stack_samples: u64,
     /// Stacks that could not be read, or were torn and therefore discarded.
     pub stack_failures: u64,
+    /// What observing cost beside that, and how much it was allowed to.
+    pub overhead: Overhead,
     /// What the probe cost the target: events times the cost measured on this machine; `None` when not measured.
     pub probe_cost: Option<Nanos>,
     /// Each broken invariant in words; empty in a sound run.
@@ -330,4 +336,13 @@ pub struct Quality {
     pub scheduler: SchedulerRung,
     /// What the reader should know about how the numbers came about (fallbacks, missing evidence).
     pub notes: Vec<String>,
+}
+
+/// What a recording cost and how that was kept below what it was allowed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Overhead {
+    /// The largest part of the elapsed time that probes may take from the target, in millionths; `None`: any.
+    pub budget: Option<u32>,
+    /// CPU time of gilscope itself, in another process than the target.
+    pub own_cpu: Option<Nanos>,
 }

@@ -13,6 +13,7 @@ pub mod limits;
 pub mod lineage;
 mod machine;
 pub mod open;
+pub mod own_cpu;
 pub mod pace;
 pub mod priority;
 pub mod record;

@@ -108,6 +108,11 @@ pub fn ring_owner(cpu: u32) -> io::Result<Counter> {
     builder(Subject::Scheduling, Manner::ALONE).observe_self().one_cpu(index(cpu)).enabled(false).build()
 }
 
+/// An event that reports nothing, and only keeps its tracepoint in use: giving up the last use takes the kernel long.
+pub fn keeper(subject: Subject) -> io::Result<Counter> {
+    builder(subject, Manner::ALONE).observe_self().any_cpu().enabled(false).build()
+}
+
 /// An event that reports `subject` of thread `tid` whenever it runs on CPU `cpu`.
 pub fn watch(subject: Subject, tid: Tid, cpu: u32, manner: Manner) -> io::Result<Counter> {
     builder(subject, manner).observe_pid(tid.raw()).one_cpu(index(cpu)).build()

@@ -6,6 +6,7 @@
 
 use std::{fs, io, os::fd::RawFd, thread, time::Duration};
 
+use perf_event::Counter;
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
         error::PerfError,
         limits::{RingSize, allow_more_files},
         lineage::{Lineage, RootId},
-        open::{CodeSampled, Inheritance, Manner, Subject},
+        open::{CodeSampled, Inheritance, Manner, Subject, keeper},
         record::{Body, EventId, Naming, RawRecord, Records},
     },
 };
@@ -97,6 +98,10 @@ pub struct PerfStream {
     watermark: MonoNanos,
     bytes: Vec<u8>,
     samples: Vec<(Pid, MachineSample)>,
+    /// By CPU, what events that are closed have lost.
+    lost: Vec<u64>,
+    /// While probes are removed.
+    keepers: Vec<Counter>,
     malformed: u64,
 }
 
@@ -107,6 +112,18 @@ struct Family {
     lineage: Lineage,
     /// Each with the place of its CPU in [`PerfStream::cpus`].
     events: Vec<(usize, OpenEvent)>,
+    /// Since when there are none any more; records of before may still be waiting.
+    closed: Option<MonoNanos>,
+}
+
+impl Family {
+    fn of(subjects: Vec<(Subject, Option<usize>)>) -> Self {
+        Self { subjects, lineage: Lineage::default(), events: Vec::new(), closed: None }
+    }
+
+    fn is_of_probes(&self) -> bool {
+        self.closed.is_none() && matches!(self.subjects.first(), Some((Subject::Probe { .. }, _)))
+    }
 }
 
 /// What an event id stands for.
@@ -153,10 +170,14 @@ impl PerfStream {
             watermark: MonoNanos::from_monotonic(0),
             bytes: Vec::new(),
             samples: Vec::new(),
+            lost: Vec::new(),
+            keepers: Vec::new(),
             malformed: 0,
         };
-        let scheduling = (Subject::Scheduling, None);
-        stream.watch_family(std::iter::once(scheduling).chain(probes.iter().map(subject)).collect())?;
+        stream.lost.resize(stream.cpus.len(), 0);
+        // Apart from the probes, which may come and go.
+        stream.watch_family(vec![(Subject::Scheduling, None)])?;
+        stream.add_probes(probes)?;
         Ok(stream)
     }
 
@@ -168,27 +189,45 @@ impl PerfStream {
         self.watch_family(probes.iter().map(subject).collect())
     }
 
+    /// Watches for no hits of probes any more, so that they cost nothing; those until now will be delivered.
+    pub fn remove_probes(&mut self) {
+        let probes = self.families.iter().filter(|family| family.is_of_probes()).flat_map(|family| &family.subjects);
+        // Without them it only takes longer.
+        let keepers: Vec<Counter> = probes.filter_map(|(subject, _)| keeper(*subject).ok()).collect();
+        // Room first, as at the end.
+        self.read_rings();
+        for family in self.families.iter_mut().filter(|family| family.is_of_probes()) {
+            for (place, event) in &mut family.events {
+                self.lost[*place] += event.stop();
+            }
+            family.events.clear();
+            family.closed = Some(clock::now());
+        }
+        self.keepers = keepers;
+        self.read_rings();
+    }
+
     /// Watches the same threads for writes to words of their memory. A processor can watch four at a time, of all that anybody
     /// wants watched; when these are too many, nothing has changed.
     pub fn add_watchpoints(&mut self, words: &[Watchpoint]) -> Result<(), PerfError> {
         let subjects = words.iter().map(|Watchpoint { number, address, length }| {
             (Subject::Watchpoint { address: *address, length: *length }, Some(*number))
         });
-        self.watch_family(subjects.collect()).inspect_err(|_| {
-            self.families.pop();
-            self.roles.retain(|_, role| role.family < self.families.len());
-        })
+        self.watch_family(subjects.collect())
     }
 
     /// Watches no more words; writes that have been told of already still come.
     pub fn drop_watchpoints(&mut self) {
-        let is_watching = |family: &Family| matches!(family.subjects.first(), Some((Subject::Watchpoint { .. }, _)));
+        let is_watching = |family: &Family| {
+            family.closed.is_none() && matches!(family.subjects.first(), Some((Subject::Watchpoint { .. }, _)))
+        };
         for family in self.families.iter_mut().filter(|family| is_watching(family)) {
             for (place, mut event) in family.events.drain(..) {
                 // What it counts as lost will not be counted again at the end.
                 let told = &mut self.cpus[place].lost;
                 *told = told.saturating_sub(event.stop());
             }
+            family.closed = Some(clock::now());
         }
     }
 
@@ -198,11 +237,7 @@ impl PerfStream {
         let subject = |code| (Subject::MachineState { period, code }, None);
         // Looking at the kernel's code needs a privilege, or a system that is lenient.
         let with_kernel = self.watch_family(vec![subject(CodeSampled::ProgramAndKernel)]);
-        let watched = with_kernel.or_else(|_| {
-            self.families.pop();
-            self.watch_family(vec![subject(CodeSampled::Program)])
-        });
-        watched.inspect_err(|_| drop(self.families.pop()))
+        with_kernel.or_else(|_| self.watch_family(vec![subject(CodeSampled::Program)]))
     }
 
     /// Files that become readable when a sample has been taken.
@@ -228,7 +263,7 @@ impl PerfStream {
     pub fn stop(&mut self, out: &mut Vec<Record>) {
         // Room first: a record of a loss is written only when a later record finds room.
         self.read_rings();
-        let mut lost = vec![0; self.cpus.len()];
+        let mut lost = std::mem::take(&mut self.lost);
         for (place, event) in self.families.iter_mut().flat_map(|family| &mut family.events) {
             lost[*place] += event.stop();
         }
@@ -237,6 +272,7 @@ impl PerfStream {
         self.release(MonoNanos::from_monotonic(u64::MAX));
         out.append(&mut self.ready);
         self.families.clear();
+        self.keepers.clear();
         self.roles.clear();
     }
 
@@ -251,8 +287,14 @@ impl PerfStream {
     }
 
     fn watch_family(&mut self, subjects: Vec<(Subject, Option<usize>)>) -> Result<(), PerfError> {
-        let family = self.families.len();
-        self.families.push(Family { subjects, lineage: Lineage::default(), events: Vec::new() });
+        let family = self.place_for(Family::of(subjects));
+        self.open_all(family).inspect_err(|_| {
+            self.families[family].events.clear();
+            self.families[family].closed = Some(clock::now());
+        })
+    }
+
+    fn open_all(&mut self, family: usize) -> Result<(), PerfError> {
         for listing in 0..LISTINGS {
             let listed = self.listed()?;
             if listing > 0 {
@@ -271,6 +313,19 @@ impl PerfStream {
             return Err(PerfError::ProcessGone { pid: self.pid });
         }
         Ok(())
+    }
+
+    /// Puts the family where one was that is closed and of which no record is left, or else behind all others.
+    fn place_for(&mut self, new: Family) -> usize {
+        let watermark = self.watermark;
+        let is_over = |family: &Family| family.closed.is_some_and(|closed| closed < watermark);
+        let Some(place) = self.families.iter().position(is_over) else {
+            self.families.push(new);
+            return self.families.len() - 1;
+        };
+        self.roles.retain(|_, role| role.family != place);
+        self.families[place] = new;
+        place
     }
 
     /// Descendants that have ended meanwhile are left out.

@@ -11,6 +11,7 @@ use crate::{
         Report, ReportError,
         charge::{charges, frames_of},
         names::{ThreadNames, clean_frame, process_label},
+        scaled::scaled,
         view::View,
     },
 };
@@ -30,6 +31,8 @@ impl Folded {
 
 impl Report for Folded {
     fn write(&self, profile: &Profile, out: &mut dyn io::Write) -> Result<(), ReportError> {
+        let scaled = scaled(profile);
+        let profile = &*scaled;
         let names = ThreadNames::of(profile);
         let lines = match self.view {
             View::Blame => blamed_lines(profile, &names),

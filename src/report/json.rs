@@ -6,6 +6,7 @@ use std::io;
 
 use crate::{
     model::{
+        estimate::{Estimates, Method},
         family::{Family, Reach, Record, Relative},
         ids::{Pid, Tid},
         profile::{
@@ -24,6 +25,7 @@ use crate::{
         kind::HoldKind,
         kinds::{KindCost, Kinds},
         matrix::Matrix,
+        scaled::scaled,
         schema,
         verdict::{Finding, findings},
     },
@@ -117,9 +119,9 @@ fn document(profile: &Profile) -> schema::Document<'_> {
             .collect()),
         holds_by_kind: kinds.costs().iter().map(held_for).collect(),
         functions: function_costs(profile).iter().map(|cost| function(cost, counting)).collect(),
-        findings: findings(profile).into_iter().map(finding).collect(),
+        findings: findings(&scaled(profile)).into_iter().map(finding).collect(),
         estimates: profile.estimates.as_ref().map(estimates::document),
-        quality: quality(&profile.quality),
+        quality: quality(profile),
     }
 }
 
@@ -154,6 +156,7 @@ fn lock(lock: &LockProfile, counting: Counting) -> schema::Lock<'_> {
         forced_releases: counting.of(lock.forced_releases),
         long_holds: counting.of(lock.long_holds),
         switch_interval_ns: lock.switch_interval.map(Nanos::as_nanos),
+        counted: lock.counted.map(|counted| schema::Counted { holds: counted.holds, waits: counted.waits }),
         unseen: tally(lock.unseen, counting),
         hold_ns: spread(lock.holds, lock.hold_spread),
         wait_ns: spread(lock.waits, lock.wait_spread),
@@ -284,7 +287,8 @@ fn finding(finding: Finding) -> schema::Finding {
     schema::Finding { id, words, remedy, figures: schema::Figures(figures) }
 }
 
-fn quality(quality: &Quality) -> schema::Quality<'_> {
+fn quality(profile: &Profile) -> schema::Quality<'_> {
+    let quality = &profile.quality;
     schema::Quality {
         lost_events: quality.lost_events,
         unmatched_events: quality.unmatched_events,
@@ -292,10 +296,30 @@ fn quality(quality: &Quality) -> schema::Quality<'_> {
         stack_samples: quality.stack_samples,
         stack_failures: quality.stack_failures,
         probe_cost_ns: quality.probe_cost.map(Nanos::as_nanos),
+        overhead: overhead(profile),
         scheduler: quality.scheduler.name(),
         invariants_broken: &quality.invariants_broken,
         notes: &quality.notes,
     }
+}
+
+fn overhead(profile: &Profile) -> schema::Overhead {
+    let Quality { overhead, probe_cost, .. } = &profile.quality;
+    let observed = match &profile.estimates {
+        Some(Estimates { method: Method::Windows, observed, .. }) => Some(*observed),
+        Some(_) => None,
+        None => profile.exact.then_some(profile.window),
+    };
+    schema::Overhead {
+        budget: overhead.budget.map(|part| f64::from(part) / 1e6),
+        share: probe_cost.map(|cost| rounded(cost.share_of(profile.window))),
+        duty: observed.map(|observed| rounded(observed.share_of(profile.window))),
+        own_cpu_ns: overhead.own_cpu.map(Nanos::as_nanos),
+    }
+}
+
+fn rounded(share: f64) -> f64 {
+    (share * 1e6).round() / 1e6
 }
 
 fn known(text: &str) -> Option<&str> {

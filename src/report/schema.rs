@@ -86,9 +86,24 @@ pub(super) struct Lock<'a> {
     pub(super) forced_releases: Option<u64>,
     pub(super) long_holds: Option<u64>,
     pub(super) switch_interval_ns: Option<u64>,
+    pub(super) counted: Option<Counted>,
     pub(super) unseen: HoldTally,
     pub(super) hold_ns: Spread,
     pub(super) wait_ns: Spread,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Counted {
+    pub(super) holds: u64,
+    pub(super) waits: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Overhead {
+    pub(super) budget: Option<f64>,
+    pub(super) share: Option<f64>,
+    pub(super) duty: Option<f64>,
+    pub(super) own_cpu_ns: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -238,6 +253,7 @@ pub(super) struct Quality<'a> {
     pub(super) stack_samples: u64,
     pub(super) stack_failures: u64,
     pub(super) probe_cost_ns: Option<u64>,
+    pub(super) overhead: Overhead,
     pub(super) scheduler: &'static str,
     pub(super) invariants_broken: &'a [String],
     pub(super) notes: &'a [String],

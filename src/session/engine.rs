@@ -1,6 +1,6 @@
 //! The crank: drain every source, order the events, book them, read stacks; again until told to end.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use crate::{
     ledger::{Attribution, GivingWayLimits, Ledger, LedgerOptions, LockStart},
@@ -15,7 +15,7 @@ use crate::{
         sampler::{Activity, Sampler, Scene},
         stacks::{SharedStacks, no_stack},
     },
-    source::{Source, Tally, calls::SharedTranslator, order::Merger},
+    source::{Pausing, Source, Tally, calls::SharedTranslator, order::Merger},
     target::lock::LockSeat,
 };
 
@@ -123,13 +123,15 @@ impl Engine {
         self.ledger.seed_free(lock);
     }
 
-    /// One turn of the crank. Nothing that happened at `limit` or later is booked: the recording ends there.
+    /// One turn of the crank. Nothing that happened at `limit` or later is booked: the recording ends there, or
+    /// what comes there is not yet known.
     pub(super) fn turn(&mut self, limit: Option<MonoNanos>) {
         let watermark = self.drain();
-        self.book(limit.map_or(watermark, |limit| watermark.min(limit)));
+        let until = limit.map_or(watermark, |limit| watermark.min(limit));
+        self.book(until);
         if let Some(sampler) = self.sampler.as_mut().filter(|_| self.ledger.replaced().is_none()) {
             let activity = if self.quiet < QUIET_TURNS { Activity::Lively } else { Activity::Quiet };
-            let scene = Scene { ledger: &self.ledger, booked: watermark, activity };
+            let scene = Scene { ledger: &self.ledger, booked: until, activity };
             sampler.sample(scene, &mut self.stacks.borrow_mut(), self.merger.inbox());
         }
     }
@@ -155,6 +157,28 @@ impl Engine {
             self.sampler.as_ref().map(|sampler| Duration::from_nanos(sampler.until_next_tick().as_nanos()));
         let pace = if self.quiet < QUIET_TURNS { PACE } else { QUIET_PACE };
         until_tick.unwrap_or(pace).min(pace)
+    }
+
+    /// Has the sources take no lock events from now on; says whether any can do that.
+    pub(super) fn pause_sources(&mut self) -> Pausing {
+        let answers = self.sources.iter_mut().map(|source| source.pause()).collect::<Vec<_>>();
+        if answers.contains(&Pausing::Paused) { Pausing::Paused } else { Pausing::Unable }
+    }
+
+    /// Has them take lock events again.
+    pub(super) fn resume_sources(&mut self) -> io::Result<()> {
+        let waited = self.translator.borrow_mut().forget_waits();
+        self.sources.iter_mut().try_for_each(|source| source.resume(&waited))
+    }
+
+    /// The time that the target has spent in probes so far; `None` when that is not measured.
+    pub(super) fn spent(&self) -> Option<Nanos> {
+        self.tally().cost()
+    }
+
+    /// How long the threads alive have run so far, and how long they were runnable without a CPU.
+    pub(super) fn ran_and_delayed(&self) -> (Nanos, Nanos) {
+        self.ledger.ran_and_delayed()
     }
 
     /// Time since the recording began, threads alive, lock events so far: for the progress line.
@@ -237,6 +261,7 @@ impl Engine {
 
     fn book(&mut self, until: MonoNanos) {
         self.declare_locks(LockStart::Free);
+        self.ledger.set_event_cost(self.tally().cost_per_event.unwrap_or_default());
         let ledger = &mut self.ledger;
         self.merger.release(until, |event| ledger.apply(event));
     }

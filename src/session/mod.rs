@@ -4,13 +4,16 @@
 //! program under observation, [`attach`] observes one that is running.
 
 pub mod attach;
+mod budget;
 pub mod checkpoint;
+mod delay;
 mod detail;
 pub mod doctor;
 mod engine;
 pub mod error;
 mod family;
 mod finder;
+mod governor;
 pub mod heir;
 mod hints;
 mod intervals;

@@ -16,6 +16,8 @@ pub struct RecordOptions {
     pub rate: Option<NonZeroU32>,
     /// Holds at least this long are listed one by one.
     pub long_hold: Duration,
+    /// What observing may cost the target.
+    pub budget: Budget,
     /// Which frames stacks have.
     pub frames: FrameDetail,
     /// Where to take lock events from.
@@ -26,6 +28,21 @@ pub struct RecordOptions {
     pub progress: ProgressLine,
     /// How much to say about how the recording came about.
     pub notes: NoteDetail,
+}
+
+/// What observing may cost the target: probes may take this part of the elapsed time from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Budget {
+    /// Whatever it takes: every event is wanted.
+    Unlimited,
+    /// This many millionths.
+    Millionths(u32),
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::Millionths(30_000)
+    }
 }
 
 /// Which frames stacks have.

@@ -15,6 +15,7 @@ use crate::{
     session::{
         checkpoint::Snapshot,
         engine::{Engine, Parts},
+        governor::Governor,
         intervals::SwitchIntervals,
         joiner::SharedJoiner,
         numbers::ThreadNumbers,
@@ -50,6 +51,7 @@ pub(super) struct Recording {
     backend: Backend,
     joiner: Option<SharedJoiner>,
     intervals: SwitchIntervals,
+    governor: Governor,
     numbers: ThreadNumbers,
     scheduler: SchedulerRung,
     /// What looks saw, where there are no lock events.
@@ -91,6 +93,7 @@ impl Recording {
         let sampler = sampler(&target, (options.rate, beginning.readings, joiner.clone()), &mut notes);
         let long_hold = nanos(options.long_hold);
         let intervals = SwitchIntervals::of(ProcessMemory::open(target.pid).ok(), Rc::clone(&translator));
+        let governor = Governor::new(options.budget, &target, clock::now());
         let engine = Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start, long_hold });
         let numbers = ThreadNumbers::of(target.pid, beginning.numbers);
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
@@ -101,6 +104,7 @@ impl Recording {
             backend,
             joiner,
             intervals,
+            governor,
             numbers,
             scheduler,
             looks,
@@ -131,7 +135,9 @@ impl Recording {
 
     /// One turn: take what there is, book it, read stacks.
     pub(super) fn turn(&mut self) {
-        self.engine.turn(self.limit());
+        let limits = [self.limit(), self.governor.next_edge()];
+        self.engine.turn(limits.into_iter().flatten().min());
+        self.governor.look(&mut self.engine);
         self.intervals.look();
         self.numbers.learn(self.engine.live_threads());
         let (elapsed, threads, lock_events) = self.engine.progress();
@@ -155,7 +161,8 @@ impl Recording {
 
     /// Rests until something is due, but not longer than `most`.
     pub(super) fn pause(&self, most: Duration) {
-        self.engine.rest(most);
+        let due = self.governor.until_next().map(|due| Duration::from_nanos(due.as_nanos()));
+        self.engine.rest(due.map_or(most, |due| due.min(most)));
     }
 
     /// Whether the wanted duration is over.
@@ -174,9 +181,10 @@ impl Recording {
         let (target, backend, intervals) = (self.target.clone(), self.backend, self.intervals.known().clone());
         let (notes, frames) = (self.notes_so_far(), self.frames());
         let (surroundings, scheduler) = (self.numbers.known(), self.scheduler);
+        let overhead = self.governor.overhead();
         let looks = self.looks.as_ref().map(|looks| looks.borrow().clone());
         Box::new(move || {
-            let mut profile = summary::profile(close(), &target, (backend, frames), notes);
+            let mut profile = summary::profile(close(), &target, (backend, frames), (overhead, notes));
             intervals.enter(&mut profile.locks);
             profile.target.surroundings = surroundings;
             profile.quality.scheduler = scheduler;
@@ -189,7 +197,7 @@ impl Recording {
 
     fn notes_so_far(&self) -> Vec<String> {
         let joined = self.joiner.as_ref().and_then(|joiner| joiner.borrow().tally().words());
-        self.notes.iter().cloned().chain(joined).collect()
+        self.notes.iter().cloned().chain(self.governor.notes()).chain(joined).collect()
     }
 
     fn frames(&self) -> FrameDetail {
@@ -205,9 +213,10 @@ impl Recording {
             End::Now => self.engine.finish_at(limit.map_or_else(clock::now, |limit| limit.min(clock::now()))),
         };
         self.progress.end();
-        let mut notes = self.notes;
+        let (overhead, mut notes) = (self.governor.overhead(), self.notes);
+        notes.extend(self.governor.notes());
         notes.extend(self.joiner.as_ref().and_then(|joiner| joiner.borrow().tally().words()));
-        let mut profile = summary::profile(recorded, &self.target, (self.backend, frames), notes);
+        let mut profile = summary::profile(recorded, &self.target, (self.backend, frames), (overhead, notes));
         self.intervals.known().enter(&mut profile.locks);
         profile.target.surroundings = self.numbers.known();
         profile.quality.scheduler = self.scheduler;

@@ -1,16 +1,12 @@
 //! From what was recorded to the profile: the ledger's numbers, the target's name, and notes on how they came about.
 
 use crate::{
-    model::{
-        profile::{Backend, LockProfile, Profile, Quality, SchedulerRung},
-        time::Nanos,
-    },
+    model::profile::{Backend, LockProfile, Overhead, Profile, Quality, SchedulerRung},
     session::{
         detail::{self, Collections},
         engine::Recorded,
         options::FrameDetail,
     },
-    source::Tally,
     target::discover::Target,
 };
 
@@ -19,12 +15,15 @@ pub(super) fn profile(
     recorded: Recorded,
     target: &Target,
     (backend, frames): (Backend, FrameDetail),
-    mut notes: Vec<String>,
+    (overhead, mut notes): (Overhead, Vec<String>),
 ) -> Profile {
     let Recorded { attribution, stacks, tally, remarks, late, replaced, start } = recorded;
     notes.extend(remarks);
     if late > 0 {
         notes.push(format!("{late} events arrived after later ones had been booked; they count as of their arrival"));
+    }
+    if attribution.estimates.as_ref().is_some_and(|estimates| estimates.total.is_empty()) {
+        notes.push("too few windows for estimates: what is unknown stays unknown; record for longer".to_owned());
     }
     if let Some(after) = replaced {
         notes.push(format!(
@@ -45,7 +44,8 @@ pub(super) fn profile(
         unknown: attribution.unknown,
         stack_samples: attribution.tally.stack_samples,
         stack_failures: attribution.tally.stack_failures,
-        probe_cost: cost(tally),
+        overhead,
+        probe_cost: tally.cost(),
         invariants_broken: attribution.invariants_broken,
         scheduler: SchedulerRung::None,
         notes,
@@ -55,7 +55,7 @@ pub(super) fn profile(
         start,
         window: attribution.window,
         backend,
-        exact: backend.counts_events(),
+        exact: backend.counts_events() && attribution.estimates.is_none(),
         native: frames == FrameDetail::ScriptAndNative,
         locks: attribution.locks,
         threads: attribution.threads,
@@ -63,7 +63,7 @@ pub(super) fn profile(
         hold_sites: attribution.hold_sites,
         long_hold_threshold: attribution.long_hold_threshold,
         long_holds: attribution.long_holds,
-        estimates: None,
+        estimates: attribution.estimates,
         quality,
         stacks,
     };
@@ -82,10 +82,4 @@ fn name_alike(locks: &mut [LockProfile]) {
     for lock in locks.iter_mut().filter(|lock| lock.name == "GIL") {
         lock.name.extend(lock.interpreter.map(|id| format!(" of interpreter {id}")));
     }
-}
-
-/// What events and stacks have cost the target; unknown if either is.
-fn cost(tally: Tally) -> Option<Nanos> {
-    let events = tally.cost_per_event?.as_nanos().saturating_mul(tally.lock_events);
-    Some(Nanos::from_nanos(events.saturating_add(tally.cost_of_stacks?.as_nanos())))
 }

@@ -168,6 +168,12 @@ impl Translator {
         self.refresh();
     }
 
+    /// Forgets who waits, since what they did meanwhile has not been seen; returns them.
+    pub fn forget_waits(&mut self) -> Vec<Tid> {
+        self.switchable = Switchable::default();
+        self.in_timed_wait.drain().map(|(tid, _)| tid).collect()
+    }
+
     /// Looks for locks that are new.
     pub fn look_again(&mut self) {
         self.refresh();

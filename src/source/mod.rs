@@ -15,10 +15,11 @@ mod switchable;
 pub mod uprobe;
 pub mod watchpoint;
 
-use std::{fmt, os::fd::RawFd};
+use std::{fmt, io, os::fd::RawFd};
 
 use crate::model::{
     event::Event,
+    ids::Tid,
     recorded::RecordedStack,
     stack::StackId,
     time::{MonoNanos, Nanos},
@@ -42,12 +43,43 @@ pub trait Source: fmt::Debug {
         Vec::new()
     }
 
+    /// Takes no lock events for a while, so that they cost the target next to nothing; scheduling goes on. Says whether it
+    /// can do that.
+    fn pause(&mut self) -> Pausing {
+        Pausing::Unable
+    }
+
+    /// Takes them again. `waited`: threads that were waiting for a lock when the last event was taken, which is long ago.
+    /// When it fails, none will be taken any more.
+    fn resume(&mut self, _waited: &[Tid]) -> io::Result<()> {
+        Ok(())
+    }
+
     /// What the source has seen and missed so far.
     fn tally(&self) -> Tally;
 
     /// What a reader of the numbers should know beside that, in sentences.
     fn remarks(&self) -> Vec<String> {
         Vec::new()
+    }
+}
+
+/// Whether a source can take no lock events for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pausing {
+    /// It takes none from now on.
+    Paused,
+    /// It cannot, or takes none anyway.
+    Unable,
+}
+
+impl Tally {
+    /// What events, those that were counted, and stacks have cost the target; `None` if any is not known.
+    pub fn cost(&self) -> Option<Nanos> {
+        let times = |each: Nanos, count| Nanos::from_nanos(each.as_nanos().saturating_mul(count));
+        let events = times(self.cost_per_event?, self.lock_events);
+        let counts = if self.counted == 0 { Nanos::ZERO } else { times(self.cost_per_count?, self.counted) };
+        Some(events + counts + self.cost_of_stacks?)
     }
 }
 
@@ -60,6 +92,10 @@ pub struct Tally {
     pub unmatched: u64,
     /// The time one lock event costs the thread that makes it, measured on this machine; `None` when not measured.
     pub cost_per_event: Option<Nanos>,
+    /// Events that were counted instead, and what each cost.
+    pub counted: u64,
+    /// The time that counting one costs; `None` when not measured, or when the source does not count.
+    pub cost_per_count: Option<Nanos>,
     /// The time that threads of the target have spent reading stacks beside that; `None` when not measured.
     pub cost_of_stacks: Option<Nanos>,
 }
@@ -71,6 +107,8 @@ impl Tally {
         Self {
             lock_events: self.lock_events + other.lock_events,
             unmatched: self.unmatched + other.unmatched,
+            counted: self.counted + other.counted,
+            cost_per_count: self.cost_per_count.or(other.cost_per_count),
             cost_per_event: self.cost_per_event.or(other.cost_per_event),
             cost_of_stacks: costs.reduce(|one, other| one + other),
         }

@@ -5,7 +5,8 @@ use std::{io, path::PathBuf};
 use crate::{
     model::{
         address::LiveAddress,
-        ids::{LockId, Pid},
+        event::Sighting,
+        ids::{LockId, Pid, Tid},
         profile::TargetSummary,
     },
     target::{
@@ -158,6 +159,11 @@ impl Target {
     /// What every thread of the process is doing now.
     pub fn sightings(&self, memory: &dyn Memory, locks: &[(LockId, LockSeat)]) -> Vec<SeenThread> {
         sighting::look(self.pid, memory, locks, || self.threads(memory).unwrap_or_default())
+    }
+
+    /// What every thread is doing while all steps with its locks are seen, and which locks nobody owns.
+    pub fn glance(&self, memory: &dyn Memory, locks: &[(LockId, LockSeat)]) -> (Vec<(Tid, Sighting)>, Vec<LockId>) {
+        sighting::glance(self.pid, memory, locks, self.threads(memory).unwrap_or_default())
     }
 
     /// The target as a report names it.

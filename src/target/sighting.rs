@@ -7,7 +7,7 @@
 //! and runnable. Its next step with the lock corrects that.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -84,6 +84,55 @@ pub fn look(
     seen
 }
 
+/// Looks at every thread of `pid` once, while all that happens to the locks is seen, too: what is told of a thread that takes
+/// no step meanwhile is right, and that of others will be corrected by their steps. Also tells which locks were free.
+pub fn glance(
+    pid: Pid,
+    memory: &dyn Memory,
+    locks: &[(LockId, LockSeat)],
+    threads: Vec<InterpreterThread>,
+) -> (Vec<(Tid, Sighting)>, Vec<LockId>) {
+    let states: HashMap<LiveAddress, Tid> = threads.iter().map(|thread| (thread.state, thread.tid)).collect();
+    let owns = |words: LockWords| states.get(&words.last_holder).copied();
+    let before: Vec<Option<LockWords>> = locks.iter().map(|(_, seat)| seat.read(memory).ok()).collect();
+    let tids = process::threads(pid).unwrap_or_default();
+    let looked: Vec<_> =
+        tids.into_iter().filter_map(|tid| Some((tid, cpu(pid, tid)?, process::pause(pid, tid).ok()))).collect();
+    let watched: Vec<Watched<'_>> = locks
+        .iter()
+        .zip(&before)
+        .map(|((id, seat), words)| {
+            // One that changes hands meanwhile is owned by threads that take steps.
+            let steady = words.filter(|words| seat.read(memory).is_ok_and(|again| again == *words));
+            let owner = match steady {
+                None => Owner::Unknown,
+                Some(words) if !words.locked => Owner::Nobody,
+                Some(words) => owns(words).map_or(Owner::Unknown, Owner::Thread),
+            };
+            Watched { id: *id, seat, words: *words, owner }
+        })
+        .collect();
+    // Whoever owns a lock has taken it last.
+    let known: HashSet<Tid> = threads.iter().map(|thread| thread.tid).collect();
+    let took_last = |words: LockWords, tid: Tid| owns(words).map_or(!known.contains(&tid), |owner| owner == tid);
+    let may_own = |tid| {
+        let moving = watched.iter().filter(|lock| lock.owner == Owner::Unknown);
+        moving.map(|lock| lock.words).any(|words| words.is_none_or(|words| took_last(words, tid)))
+    };
+    let see = |(tid, cpu, pause): (Tid, SeenCpu, Option<Pause>)| {
+        let relation = match relation_to(tid, pause, &watched) {
+            None if pause.is_some_and(|pause| !has_mutex(pause, &watched)) && !may_own(tid) => {
+                Some(SeenRelation::Outside)
+            }
+            relation => relation,
+        };
+        (tid, Sighting { relation, cpu: Some(cpu) })
+    };
+    let seen = looked.into_iter().map(see).collect();
+    let free = watched.iter().filter(|lock| lock.owner == Owner::Nobody).map(|lock| lock.id).collect();
+    (seen, free)
+}
+
 impl<'a> Watched<'a> {
     fn read(id: LockId, seat: &'a LockSeat, memory: &dyn Memory, states: &HashMap<LiveAddress, Tid>) -> Self {
         let words = seat.read(memory).ok();
@@ -97,28 +146,38 @@ impl<'a> Watched<'a> {
 }
 
 fn see(pid: Pid, tid: Tid, locks: &[Watched<'_>]) -> Option<SeenThread> {
-    let cpu = match process::thread_state(pid, tid).ok()? {
-        'R' => SeenCpu::Runnable,
-        'Z' | 'X' | 'x' => return None,
-        _ => SeenCpu::Asleep,
-    };
-    let relation = relation(tid, process::pause(pid, tid).ok(), locks);
+    let cpu = cpu(pid, tid)?;
+    let relation = relation_to(tid, process::pause(pid, tid).ok(), locks);
     let name = process::thread_name(pid, tid).unwrap_or_default();
     Some(SeenThread { tid, sighting: Sighting { relation, cpu: Some(cpu) }, name })
 }
 
-fn relation(tid: Tid, pause: Option<Pause>, locks: &[Watched<'_>]) -> Option<SeenRelation> {
+/// `None` for one that has ended.
+fn cpu(pid: Pid, tid: Tid) -> Option<SeenCpu> {
+    match process::thread_state(pid, tid).ok()? {
+        'R' => Some(SeenCpu::Runnable),
+        'Z' | 'X' | 'x' => None,
+        _ => Some(SeenCpu::Asleep),
+    }
+}
+
+/// Whether the thread sleeps on a mutex of a lock, which is taken for some instants while acquiring and while releasing.
+fn has_mutex(pause: Pause, locks: &[Watched<'_>]) -> bool {
+    matches!(pause, Pause::Futex(word) if locks.iter().any(|lock| lock.seat.has_mutex_at(word)))
+}
+
+fn relation_to(tid: Tid, pause: Option<Pause>, locks: &[Watched<'_>]) -> Option<SeenRelation> {
     if let Some(lock) = locks.iter().find(|lock| lock.owner == Owner::Thread(tid)) {
         return Some(SeenRelation::Inside(lock.id));
     }
-    if let Some(Pause::Futex(word)) = pause {
-        if let Some(lock) = locks.iter().find(|lock| lock.seat.is_waited_for_at(word)) {
-            return Some(SeenRelation::Waiting(lock.id));
-        }
-        // The lock's own mutexes are taken for some instants while acquiring and while releasing: either is possible.
-        if locks.iter().any(|lock| lock.seat.has_mutex_at(word)) {
-            return None;
-        }
+    if let Some(Pause::Futex(word)) = pause
+        && let Some(lock) = locks.iter().find(|lock| lock.seat.is_waited_for_at(word))
+    {
+        return Some(SeenRelation::Waiting(lock.id));
+    }
+    // Either is possible.
+    if pause.is_some_and(|pause| has_mutex(pause, locks)) {
+        return None;
     }
     let owners_known = locks.iter().all(|lock| lock.owner != Owner::Unknown);
     (pause.is_some() && owners_known).then_some(SeenRelation::Outside)
@@ -126,7 +185,7 @@ fn relation(tid: Tid, pause: Option<Pause>, locks: &[Watched<'_>]) -> Option<See
 
 #[cfg(test)]
 mod tests {
-    use super::{Owner, Watched, relation};
+    use super::{Owner, Watched, relation_to};
     use crate::{
         model::{
             address::LiveAddress,
@@ -151,7 +210,7 @@ mod tests {
     fn seen(by: i32, owner: Owner, pause: Option<Pause>) -> Option<SeenRelation> {
         let seat = seat();
         let lock = Watched { id: LockId::from_index(0), seat: &seat, words: None, owner };
-        relation(tid(by), pause, &[lock])
+        relation_to(tid(by), pause, &[lock])
     }
 
     fn futex(offset: u64) -> Option<Pause> {

@@ -118,7 +118,10 @@ fn a_killed_observer_leaves_no_breakpoint() {
     let before = first_byte(program.pid());
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_gilscope"));
-    command.args(["attach", "-q", "-o"]).arg(folder.path().join("out.json")).arg(program.pid().to_string());
+    command
+        .args(["attach", "-q", "--max-overhead", "none", "-o"])
+        .arg(folder.path().join("out.json"))
+        .arg(program.pid().to_string());
     let mut observer = command.stderr(Stdio::null()).spawn().unwrap();
     if !wait_for(|| first_byte(program.pid()) != before || observer.try_wait().unwrap().is_some()) {
         panic!("the observer neither began nor ended");

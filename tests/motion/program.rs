@@ -81,7 +81,13 @@ impl Stage {
                 nobody
             }
         };
-        command.args(["run", "-q"]).args(options).arg("-o").arg(&report).arg("--").args(words);
+        command
+            .args(["run", "-q", "--max-overhead", "none"])
+            .args(options)
+            .arg("-o")
+            .arg(&report)
+            .arg("--")
+            .args(words);
         let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let (stdout, stderr) = (text(stdout), text(stderr));

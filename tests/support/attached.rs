@@ -20,7 +20,7 @@ pub fn attached(pid: u32, output: &Path) -> Child {
 pub fn attached_with(pid: u32, output: &Path, options: &[&str]) -> Child {
     let said = output.with_extension("said");
     let mut gilscope = Command::new(env!("CARGO_BIN_EXE_gilscope"));
-    gilscope.args(["attach", "-v", "-o"]).arg(output).args(options).arg(pid.to_string());
+    gilscope.args(["attach", "-v", "--max-overhead", "none", "-o"]).arg(output).args(options).arg(pid.to_string());
     let mut gilscope =
         gilscope.stderr(File::create(&said).expect("the folder is writable")).spawn().expect("gilscope starts");
     let begun = Instant::now();

@@ -4,8 +4,8 @@
 use gilscope::model::{
     ids::{LockId, Pid, Tid},
     profile::{
-        Backend, Blame, HoldSite, HoldTally, LockProfile, LongHold, Profile, Quality, SchedulerRung, Spread, StackTime,
-        TargetSummary, ThreadProfile,
+        Backend, Blame, HoldSite, HoldTally, LockProfile, LongHold, Overhead, Profile, Quality, SchedulerRung, Spread,
+        StackTime, TargetSummary, ThreadProfile,
     },
     stack::{Frame, FrameKind, StackId, StackTable},
     state::{State, StateTimes},
@@ -258,6 +258,7 @@ fn lock(threads: &[ThreadProfile], blame: &[Blame], sites: &[HoldSite]) -> LockP
             forced: threads.iter().map(|thread| thread.forced_releases).sum::<u64>() - seen.forced,
         },
         hold_spread: Spread { p50: micros(62), p90: micros(340), p99: micros(5_080), max: micros(48_700) },
+        counted: None,
         wait_spread: Spread { p50: micros(101), p90: micros(5_060), p99: micros(10_120), max: micros(52_300) },
     }
 }
@@ -312,6 +313,7 @@ fn quality() -> Quality {
         unknown: micros(26_170),
         stack_samples: 3_988,
         stack_failures: 17,
+        overhead: Overhead { budget: Some(30_000), own_cpu: Some(micros(2_150_000)) },
         probe_cost: Some(micros(31_200)),
         invariants_broken: Vec::new(),
         notes: vec!["thread names are known from the moment a thread is seen".to_owned()],

@@ -92,7 +92,14 @@ impl Stage {
     }
 
     fn launch(&self, mut gilscope: Command, program: &Command, [report, folded]: [&PathBuf; 2]) -> String {
-        gilscope.args(["run", "-q"]).args(OPTIONS).arg("-o").arg(folded).arg("--json").arg(report).arg("--");
+        gilscope
+            .args(["run", "-q", "--max-overhead", "none"])
+            .args(OPTIONS)
+            .arg("-o")
+            .arg(folded)
+            .arg("--json")
+            .arg(report)
+            .arg("--");
         gilscope.arg(program.get_program()).args(program.get_args()).stdin(Stdio::null());
         let output = gilscope.env("LC_ALL", "C.UTF-8").output().expect("gilscope starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -79,7 +79,7 @@ fn gilscope(words: &[&str]) -> Command {
 }
 
 fn launch(mut run: Command, backend: &str, vm: &Command, profile: &Path) {
-    run.args(["run", "-q", "--backend", backend, "-o"])
+    run.args(["run", "-q", "--max-overhead", "none", "--backend", backend, "-o"])
         .arg(profile)
         .arg("--")
         .arg(vm.get_program())

@@ -17,7 +17,12 @@ use inferno::flamegraph::{
 };
 
 use crate::{
-    model::{family::Family, profile::Profile, time::Nanos},
+    model::{
+        estimate::{Estimates, Method},
+        family::Family,
+        profile::Profile,
+        time::Nanos,
+    },
     report::{
         Report, ReportError,
         flamegraph::{
@@ -26,7 +31,8 @@ use crate::{
             rows::{Row, rows, rows_on_base},
         },
         names::{said, shortened},
-        text::words::runtime,
+        scaled::scaled,
+        text::words::{runtime, share},
         view::View,
     },
 };
@@ -53,6 +59,8 @@ impl FlameGraph {
 
 impl Report for FlameGraph {
     fn write(&self, profile: &Profile, out: &mut dyn io::Write) -> Result<(), ReportError> {
+        let scaled = scaled(profile);
+        let profile = &*scaled;
         let rows = rows(profile, self.view);
         let (title, subtitle) = (title(profile, self.view), subtitle(profile));
         let svg = if rows.is_empty() {
@@ -118,7 +126,13 @@ fn title(profile: &Profile, view: View) -> String {
 }
 
 fn subtitle(profile: &Profile) -> String {
-    let exactness = if profile.exact { "exact" } else { "sampled, not exact" };
+    let exactness = match &profile.estimates {
+        _ if profile.exact => "exact".to_owned(),
+        Some(Estimates { method: Method::Windows, observed, .. }) => {
+            format!("estimated from {} of the time", share(*observed, profile.window))
+        }
+        _ => "sampled, not exact".to_owned(),
+    };
     let threads = match profile.threads.len() {
         1 => "1 thread".to_owned(),
         count => format!("{count} threads"),

@@ -1,7 +1,10 @@
 //! Per lock: how much of the window it was held, and how long its holds and waits were.
 
 use crate::{
-    model::profile::{LockProfile, Profile, Spread},
+    model::{
+        estimate::{Estimates, Method},
+        profile::{LockProfile, Profile, Spread},
+    },
     report::{
         names::clean,
         text::{
@@ -39,8 +42,12 @@ pub(super) fn section(profile: &Profile, width: u16) -> String {
     let counted = profile.backend.counts_events();
     let shares = profile.locks.iter().map(|lock| shares_row(lock, profile)).collect();
     let spreads = profile.locks.iter().flat_map(spread_rows).collect();
-    let first = titled("Locks: share of the window", &COLUMNS, shares, width);
-    let second = titled("Length of one hold and of one wait", &SPREAD_COLUMNS, spreads, width);
+    let (estimated, whole) = match &profile.estimates {
+        Some(Estimates { method: Method::Windows, .. }) => (", estimated", ", of those seen from beginning to end"),
+        _ => ("", ""),
+    };
+    let first = titled(&format!("Locks: share of the window{estimated}"), &COLUMNS, shares, width);
+    let second = titled(&format!("Length of one hold and of one wait{whole}"), &SPREAD_COLUMNS, spreads, width);
     if counted { format!("{first}\n\n{second}") } else { first }
 }
 

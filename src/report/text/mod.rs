@@ -31,7 +31,8 @@ use crate::{
     report::{
         Report, ReportError,
         names::{ThreadNames, clean, shortened},
-        text::words::{counted, runtime, share},
+        scaled::scaled,
+        text::words::{bare_share, counted, exactness, runtime, share},
     },
 };
 
@@ -60,6 +61,8 @@ impl Text {
 
 impl Report for Text {
     fn write(&self, profile: &Profile, out: &mut dyn io::Write) -> Result<(), ReportError> {
+        let scaled = scaled(profile);
+        let profile = &*scaled;
         let names = ThreadNames::of(profile);
         let sections = [
             headline(profile, self.width),
@@ -102,8 +105,7 @@ impl Report for Text {
 
 fn headline(profile: &Profile, width: u16) -> String {
     let target = &profile.target;
-    let exactness =
-        if profile.exact { "exact: every lock event was taken" } else { "not exact: lock events were sampled" };
+    let exactness = exactness(profile);
     format!(
         "gilscope: {}\npid {}{} · {} · window {} · {} · backend {} ({exactness})",
         shortened(&clean(&target.command), usize::from(width).saturating_sub(10)),
@@ -151,9 +153,19 @@ fn answer(profile: &Profile) -> String {
         Nanos::ZERO => String::new(),
         _ => format!(" (at least: {} is unknown)", share(unknown, lifetime)),
     };
-    let first =
-        format!("Threads spent {waited} waiting for the GIL: {} of their lifetime{doubt}.", share(waited, lifetime));
+    let spent = format!("Threads spent {waited} waiting for the GIL: {} of their lifetime", share(waited, lifetime));
+    let first = format!("{spent}{}{doubt}.", interval(profile, lifetime));
     std::iter::once(first).chain(locks.into_iter().take(4)).collect::<Vec<_>>().join("\n")
+}
+
+/// How sure that is, where it was estimated.
+fn interval(profile: &Profile, lifetime: Nanos) -> String {
+    let total = profile.estimates.iter().flat_map(|estimates| &estimates.total);
+    let waiting = total.filter(|part| part.class == StateClass::Waiting).map(|part| part.time).next();
+    waiting.map_or_else(String::new, |time| {
+        let (low, high) = (bare_share(time.low, lifetime), share(time.high, lifetime));
+        format!(", estimated ({low} to {high}, 95 times in 100)")
+    })
 }
 
 fn all_states(profile: &Profile) -> StateTimes {

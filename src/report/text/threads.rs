@@ -38,10 +38,13 @@ pub(super) fn section(profile: &Profile, width: u16) -> String {
     let mut threads: Vec<&ThreadProfile> = profile.threads.iter().collect();
     threads.sort_by_key(|thread| Reverse((thread.states.class(StateClass::Waiting), thread.lifetime)));
     let rows = threads.iter().take(MOST).map(|thread| row(thread, profile)).collect();
-    let heading = "Threads: share of each one's lifetime, longest waiting first\n\
+    let estimated = if profile.estimates.is_some() { ", estimated" } else { "" };
+    let heading = format!(
+        "Threads: share of each one's lifetime{estimated}, longest waiting first\n\
                    inside: run = on a CPU, pre = runnable without a CPU, blk = asleep; outside: the same\n\
-                   waiting: queue = another thread owned the lock, hand = nobody did (handoff)";
-    titled(heading, &COLUMNS, rows, width) + &omitted(threads.len(), MOST, "thread")
+                   waiting: queue = another thread owned the lock, hand = nobody did (handoff)"
+    );
+    titled(&heading, &COLUMNS, rows, width) + &omitted(threads.len(), MOST, "thread")
 }
 
 fn row(thread: &ThreadProfile, profile: &Profile) -> Vec<String> {

@@ -7,7 +7,7 @@ use crate::{
     },
     report::{
         names::clean,
-        text::words::{count, share},
+        text::words::{self, count, share},
     },
 };
 
@@ -28,6 +28,7 @@ pub(super) fn section(profile: &Profile) -> String {
     lines.push(fact("unknown time", &unknown(profile)));
     lines.push(fact("stacks", &stacks(quality)));
     lines.push(fact("cost of the probe", &probe_cost(profile)));
+    lines.push(fact("own CPU time", &own_cpu(profile)));
     if quality.invariants_broken.is_empty() {
         lines.push(fact(
             "invariants",
@@ -57,6 +58,7 @@ fn fact(name: &str, words: &str) -> String {
 fn exactness(profile: &Profile) -> String {
     match profile.exact {
         true => "all were taken; totals of states, holds and waits are exact".to_owned(),
+        false if profile.estimates.is_some() => format!("{}; totals are estimates", words::exactness(profile)),
         false => "sampled; totals are estimates".to_owned(),
     }
 }
@@ -97,6 +99,25 @@ fn stacks(quality: &Quality) -> String {
 fn probe_cost(profile: &Profile) -> String {
     match profile.quality.probe_cost {
         None => "unknown: not measured".to_owned(),
-        Some(cost) => format!("{cost} added to the program, {} of the window", share(cost, profile.window)),
+        Some(cost) => {
+            format!("{cost} added to the program, {} of the window{}", share(cost, profile.window), allowed(profile))
+        }
+    }
+}
+
+fn allowed(profile: &Profile) -> String {
+    profile
+        .quality
+        .overhead
+        .budget
+        .map_or_else(String::new, |part| format!(" (--max-overhead {}%)", f64::from(part) / 10_000.0))
+}
+
+fn own_cpu(profile: &Profile) -> String {
+    match profile.quality.overhead.own_cpu {
+        None => "unknown: not measured".to_owned(),
+        Some(used) => {
+            format!("{used} used by gilscope beside the program, {} of one CPU", share(used, profile.window))
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     model::{
+        estimate::{Estimates, Method},
         profile::{Profile, TargetSummary},
         time::Nanos,
     },
@@ -52,6 +53,17 @@ pub(in crate::report) fn runtime(target: &TargetSummary) -> String {
     };
     let build = if target.free_threaded { " (free-threaded build)" } else { "" };
     format!("{} {}{build}", clean(name), clean(&target.runtime_version)).trim_end().to_owned()
+}
+
+/// Whether all lock events were taken, and if not, which.
+pub(in crate::report) fn exactness(profile: &Profile) -> String {
+    match &profile.estimates {
+        _ if profile.exact => "exact: every lock event was taken".to_owned(),
+        Some(Estimates { method: Method::Windows, observed, .. }) => {
+            format!("estimated: lock events were taken in {} of the time", share(*observed, profile.window))
+        }
+        _ => "not exact: lock events were sampled".to_owned(),
+    }
 }
 
 /// `function (file.py)`.

@@ -139,6 +139,7 @@ fn lock() -> LockProfile {
         long_holds: 0,
         unseen: HoldTally::default(),
         hold_spread: Spread::default(),
+        counted: None,
         wait_spread: Spread::default(),
     }
 }

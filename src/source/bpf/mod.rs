@@ -13,7 +13,7 @@ mod newcomers;
 mod programs;
 pub(crate) mod record;
 
-use std::{fmt, num::NonZeroU32};
+use std::{fmt, io, num::NonZeroU32};
 
 use crate::{
     bpf::ring::{Reading, Ring},
@@ -28,7 +28,7 @@ use crate::{
     },
     perf::{error::PerfError, limits::online_cpus, sampling::Taken, stream::threads_of},
     source::{
-        Source, Tally,
+        Pausing, Source, Tally,
         bpf::{
             config::Config,
             error::BpfSourceError,
@@ -297,11 +297,27 @@ impl Source for BpfSource {
                 _ => {}
             }
         }
+        self.tally.cost_of_stacks = self.programs.spent().ok().or(self.tally.cost_of_stacks);
         let _refused = self.programs.enter_locks(self.translator.borrow().seats());
         if let Some(newcomers) = &mut self.newcomers {
             newcomers.introduce(&self.programs, now);
         }
         watermark.min(self.read_until)
+    }
+
+    fn pause(&mut self) -> Pausing {
+        if self.newcomers.is_some() {
+            return self.scheduler.pause();
+        }
+        self.programs.leave_sites();
+        Pausing::Paused
+    }
+
+    fn resume(&mut self, waited: &[Tid]) -> io::Result<()> {
+        if self.newcomers.is_some() {
+            return self.scheduler.resume(waited);
+        }
+        self.programs.return_to_sites(waited).map_err(io::Error::other)
     }
 
     fn finish(&mut self, out: &mut Vec<Event>) {
@@ -322,7 +338,7 @@ impl Source for BpfSource {
             lock_events: self.tally.lock_events + beside.lock_events,
             unmatched: self.decoder.malformed() + beside.unmatched,
             cost_per_event: self.tally.cost_per_event.or(beside.cost_per_event),
-            cost_of_stacks: self.tally.cost_of_stacks,
+            ..self.tally
         }
     }
 

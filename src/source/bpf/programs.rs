@@ -38,6 +38,8 @@ const ON_TICK: &str = "on_tick";
 const COND: u32 = 0;
 const SWITCH_COND: u32 = 1;
 const WHOLE_LOCK: u32 = 2;
+/// In what the programs keep of a thread: the lock that it wants.
+const WANTS: std::ops::Range<usize> = 16..24;
 
 /// Programs in the kernel. They run no longer than this exists.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ pub(super) struct Programs {
     // Before what they use.
     clocks: Vec<(Link, SamplingClock)>,
     links: Vec<Link>,
+    /// Where they run, and for whom; also while they do not.
+    watched: Vec<(Vec<Site>, Pid)>,
     loaded: Loaded,
     home: Home,
     /// Locks that the programs know.
@@ -62,7 +66,8 @@ impl Programs {
         let ring = Ring::map(loaded.map("events")?)?;
         let numbered = Config::default().numbered_by(home).to_bytes();
         loaded.map("config")?.set(&[0; 4], &numbered, Existing::Replace)?;
-        Ok((Self { clocks: Vec::new(), links: Vec::new(), loaded, home, entered: 0 }, ring))
+        let (clocks, links, watched) = (Vec::new(), Vec::new(), Vec::new());
+        Ok((Self { clocks, links, watched, loaded, home, entered: 0 }, ring))
     }
 
     /// Runs at `sites` whenever `pid` comes by, from now on.
@@ -70,6 +75,37 @@ impl Programs {
         self.check_numbers(pid)?;
         let links = self.links_to(sites, pid)?;
         self.links.extend(links);
+        self.watched.push((sites.to_vec(), pid));
+        Ok(())
+    }
+
+    /// Runs there no more. A thread that comes by pays nothing.
+    pub(super) fn leave_sites(&mut self) {
+        self.links.clear();
+    }
+
+    /// Runs there again. What the programs know of waits is out of date: `waited` are those that waited.
+    pub(super) fn return_to_sites(&mut self, waited: &[Tid]) -> Result<(), BpfSourceError> {
+        self.forget_waits(waited)?;
+        let watched = self.watched.iter().map(|(sites, pid)| self.links_to(sites, *pid));
+        let links = watched.collect::<Result<Vec<_>, _>>()?;
+        self.links.extend(links.into_iter().flatten());
+        Ok(())
+    }
+
+    fn forget_waits(&self, waited: &[Tid]) -> Result<(), BpfSourceError> {
+        let (books, threads) = (self.loaded.map("books")?, self.loaded.map("threads")?);
+        let blank = vec![0; usize::try_from(books.definition().value).expect("a value fits the address space")];
+        for lock in 0..self.entered {
+            let number = u32::try_from(lock).expect("there are few locks");
+            books.set(&number.to_ne_bytes(), &blank, Existing::Replace)?;
+        }
+        for tid in waited {
+            let key = tid.raw().to_ne_bytes();
+            let Some(mut thread) = threads.get(&key)? else { continue };
+            thread[WANTS].fill(0);
+            threads.set(&key, &thread, Existing::Replace)?;
+        }
         Ok(())
     }
 

@@ -3,22 +3,22 @@
 //! A thread may sleep between reading its clock and completing the record. It says so in its slot, and the watermark
 //! waits for it. Times stay raw until the watermark has passed them, so that each is converted between two anchors.
 
-use std::{fmt, mem, sync::atomic::Ordering, thread, time::Duration};
+use std::{fmt, io, mem, sync::atomic::Ordering, thread, time::Duration};
 
 use crate::{
     model::{
-        event::{Event, LostEvents, StackSample, What},
-        ids::Pid,
+        event::{CountedSteps, Event, LostEvents, StackSample, What},
+        ids::{LockId, Pid, Tid},
         time::{MonoNanos, Nanos},
     },
     source::{
-        OnStack, Source, Tally,
+        OnStack, Pausing, Source, Tally,
         calls::{Call, SharedTranslator, Verdict},
         preload::{
             clock::{RawTime, Timeline},
-            layout::{CHUNKS, COST_EMISSIONS},
+            layout::{CHUNKS, COST_EMISSIONS, LOCKS},
             reader::{Entry, Harvest, MOST_LOST, Recorded, SlotReader, is_at_rest},
-            ring::SharedRing,
+            ring::{SharedRing, halves},
             stacks::{KnownLocks, Naming, describe},
             tasks::Tasks,
         },
@@ -45,6 +45,8 @@ const RAREST_CHECK: u32 = 64;
 const READ_SPACING: Nanos = Nanos::from_nanos(100_000);
 /// Holds of this length get a stack even if nobody waited.
 const LONG_HOLD: Nanos = Nanos::from_millis(1);
+/// After that long every thread sees that calls are recorded again.
+const SWITCHED: Duration = Duration::from_micros(50);
 /// More clock ticks than any sum of the probe's reaches, so that sums of them cannot overflow: some weeks.
 const MOST_TICKS: u64 = 1 << 52;
 /// At the end, how long to wait for threads that are in the middle of a record.
@@ -67,6 +69,8 @@ pub struct PreloadSource {
     watermark: RawTime,
     filter_cleared: RawTime,
     lock_events: u64,
+    /// What the probe had counted of each lock when it was last asked.
+    counts: Vec<CountedSteps>,
 }
 
 impl PreloadSource {
@@ -85,6 +89,7 @@ impl PreloadSource {
             watermark: start,
             filter_cleared: start,
             lock_events: 0,
+            counts: Vec::new(),
         }
     }
 
@@ -180,6 +185,26 @@ impl PreloadSource {
         }
     }
 
+    /// What the probe has counted since it was last asked.
+    fn deliver_counts(&mut self, at: RawTime, out: &mut Vec<Event>) {
+        let at = self.timeline.convert(at);
+        let tid = self.pid.main_thread();
+        let locks = self.ring.header().locks.iter().take(self.locks.told());
+        self.counts.resize(self.locks.told().min(LOCKS).max(self.counts.len()), CountedSteps::default());
+        for (index, (lock, before)) in (0..).zip(locks.zip(&mut self.counts)) {
+            let now = lock.acquisitions.load(Ordering::Relaxed);
+            let holds = now.saturating_sub(before.holds);
+            // Of waits only the low half is counted there.
+            let [low, _] = halves(before.waits);
+            let waits = u64::from(lock.waits.load(Ordering::Relaxed).wrapping_sub(low));
+            if holds + waits > 0 {
+                *before = CountedSteps { holds: now, waits: before.waits + waits };
+                let steps = CountedSteps { holds, waits };
+                out.push(Event { at, tid, what: What::Counted(LockId::from_index(index), steps) });
+            }
+        }
+    }
+
     fn refresh_filter(&mut self, now: RawTime) {
         if self.filter_cleared < self.timeline.earlier(now, FILTER_LIFE) {
             self.filter_cleared = now;
@@ -206,8 +231,21 @@ impl Source for PreloadSource {
         let complete = self.poll(now);
         let reached = if complete { self.timeline.earlier(now, MARGIN).max(self.watermark) } else { self.watermark };
         self.deliver(reached, out);
+        self.deliver_counts(reached, out);
         self.locks.tell(&self.ring.header().locks);
         self.timeline.convert(reached)
+    }
+
+    fn pause(&mut self) -> Pausing {
+        self.ring.count();
+        Pausing::Paused
+    }
+
+    fn resume(&mut self, _waited: &[Tid]) -> io::Result<()> {
+        self.ring.record();
+        // A thread that has asked just before is on its way by then.
+        thread::sleep(SWITCHED);
+        Ok(())
     }
 
     fn finish(&mut self, out: &mut Vec<Event>) {
@@ -215,6 +253,8 @@ impl Source for PreloadSource {
         self.wait_for_rest();
         let now = self.timeline.advance();
         self.poll(now);
+        // The target may have ended long ago.
+        self.deliver_counts(self.watermark, out);
         self.deliver(now, out);
         let count = self.ring.header().lost_without_slot.swap(0, Ordering::Relaxed).min(MOST_LOST);
         if count > 0 {
@@ -225,10 +265,14 @@ impl Source for PreloadSource {
 
     fn tally(&self) -> Tally {
         let ticks = self.ring.header().cost.load(Ordering::Relaxed).min(MOST_TICKS);
+        let counting = self.ring.header().counting_cost.load(Ordering::Relaxed).min(MOST_TICKS);
         let each = |cost: Nanos| Nanos::from_nanos(cost.as_nanos().div_ceil(u64::from(COST_EMISSIONS)));
         let spent = self.ring.header().spent.load(Ordering::Relaxed).min(MOST_TICKS);
         Tally {
             lock_events: self.lock_events,
+            // An acquisition, and the release that follows it; or a wait.
+            counted: self.counts.iter().map(|counts| 2 * counts.holds + counts.waits).sum(),
+            cost_per_count: (counting > 0).then(|| self.timeline.duration(counting).map(each)).flatten(),
             unmatched: 0,
             cost_per_event: (ticks > 0).then(|| self.timeline.duration(ticks).map(each)).flatten(),
             cost_of_stacks: self.timeline.duration(spent),

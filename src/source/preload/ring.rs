@@ -14,7 +14,8 @@ use std::{
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::source::preload::layout::{
-    CHUNKS, Chunk, FILTER_ENTRIES, Header, MAGIC, RING_BYTES, Ring, SLOTS, Slot, Stack, VERSION, filter_index,
+    CHUNKS, COUNTING, Chunk, FILTER_ENTRIES, Header, MAGIC, PASSING, RECORDING, RING_BYTES, Ring, SLOTS, Slot, Stack,
+    VERSION, filter_index,
 };
 
 /// Lost races after which an index is not given back: only a hostile target makes us lose that often.
@@ -37,7 +38,7 @@ impl SharedRing {
         header.free_chunks.limit.store(chunks.min(limit(CHUNKS)), Ordering::Relaxed);
         header.free_slots.limit.store(limit(SLOTS), Ordering::Relaxed);
         header.clock.store(clock, Ordering::Relaxed);
-        header.enabled.store(1, Ordering::Relaxed);
+        header.mode.store(RECORDING, Ordering::Relaxed);
         header.version.store(VERSION, Ordering::Relaxed);
         header.magic.store(MAGIC, Ordering::Relaxed);
         Ok(ring)
@@ -50,7 +51,17 @@ impl SharedRing {
 
     /// Has the probe pass every call on at once from now on.
     pub fn disable(&self) {
-        self.header().enabled.store(0, Ordering::Relaxed);
+        self.header().mode.store(PASSING, Ordering::Relaxed);
+    }
+
+    /// Has the probe count calls on known locks from now on, rather than record them.
+    pub fn count(&self) {
+        self.header().mode.store(COUNTING, Ordering::Relaxed);
+    }
+
+    /// Has it record them again.
+    pub fn record(&self) {
+        self.header().mode.store(RECORDING, Ordering::Relaxed);
     }
 
     /// What concerns all threads.
@@ -129,7 +140,7 @@ fn give(stack: &Stack, link: u32, next: Option<&AtomicU32>) {
     }
 }
 
-fn halves(word: u64) -> [u32; 2] {
+pub(super) fn halves(word: u64) -> [u32; 2] {
     let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
     [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
 }

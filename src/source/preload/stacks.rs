@@ -51,6 +51,11 @@ pub struct Memory {
 }
 
 impl KnownLocks {
+    /// How many the probe knows.
+    pub fn told(&self) -> usize {
+        self.told
+    }
+
     /// Tells the probe of those it does not know yet.
     pub fn tell(&mut self, locks: &[Lock; LOCKS]) {
         let Some(translator) = &self.found else { return };

@@ -165,7 +165,7 @@ fn the_end_delivers_everything_and_silences_the_probe() {
     stage.source.finish(&mut out);
     assert_eq!(*stage.conds.lock().unwrap(), [10]);
     assert_eq!(losses(&out), [(own_pid().main_thread(), 3)]);
-    assert_eq!(stage.probe.header().enabled.load(Ordering::Relaxed), 0);
+    assert_eq!(stage.probe.header().mode.load(Ordering::Relaxed), 0);
     assert_eq!(stage.source.tally().lock_events, 1);
 }
 

@@ -6,7 +6,7 @@
 
 mod lives;
 
-use std::{cell::RefCell, os::fd::RawFd, rc::Rc};
+use std::{cell::RefCell, io, os::fd::RawFd, rc::Rc};
 
 use rustc_hash::FxHashMap;
 
@@ -16,7 +16,7 @@ use crate::{
         ids::{Pid, Tid},
         time::{MonoNanos, Nanos},
     },
-    source::{Source, Tally, renumber::lives::Lives},
+    source::{Pausing, Source, Tally, renumber::lives::Lives},
     target::{process::Status, runtime::threads::inner_ids},
 };
 
@@ -139,6 +139,14 @@ impl Source for Renumbered {
     fn alarms(&self) -> Vec<RawFd> {
         let scheduling = self.scheduling.iter().flat_map(|scheduling| scheduling.alarms());
         self.locks.alarms().into_iter().chain(scheduling).collect()
+    }
+
+    fn pause(&mut self) -> Pausing {
+        self.locks.pause()
+    }
+
+    fn resume(&mut self, waited: &[Tid]) -> io::Result<()> {
+        self.locks.resume(waited)
     }
 
     fn tally(&self) -> Tally {

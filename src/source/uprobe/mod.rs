@@ -11,12 +11,12 @@ pub mod group;
 pub mod sweep;
 pub mod tracefs;
 
-use std::fmt;
+use std::{fmt, io};
 
 use crate::{
     model::{
         event::Event,
-        ids::Pid,
+        ids::{Pid, Tid},
         time::{MonoNanos, Nanos},
     },
     perf::{
@@ -24,7 +24,7 @@ use crate::{
         stream::{PerfStream, Probe, Record},
     },
     source::{
-        Source, Tally,
+        Pausing, Source, Tally,
         calls::{Call, StepReport, Verdict},
         scheduler::{RingContent, Scope, ThreadWatch},
         uprobe::{error::UprobeError, group::ProbeGroup, sweep::Sweeper, tracefs::Tracefs},
@@ -62,6 +62,7 @@ pub struct UprobeSource {
     // Before the group: a probe cannot be removed while an event is open on it.
     stream: PerfStream,
     group: ProbeGroup,
+    probes: Vec<Probe>,
     threads: ThreadWatch,
     hits: Hits,
     records: Vec<Record>,
@@ -78,14 +79,17 @@ impl UprobeSource {
         let threads = ThreadWatch::begin(pid, scope, RingContent::SchedulingAndLocks)?;
         let meanings = sites.iter().map(|site| site.meaning).collect();
         let tally = Tally { cost_per_event, cost_of_stacks: Some(Nanos::ZERO), ..Tally::default() };
-        Ok(Self { stream, group, threads, hits: Hits { meanings, on_call, on_step, tally }, records: Vec::new() })
+        let hits = Hits { meanings, on_call, on_step, tally };
+        Ok(Self { stream, group, probes, threads, hits, records: Vec::new() })
     }
 
     /// Probes more places, such as the libc of the program that the target has meanwhile executed.
     pub fn add_sites(&mut self, sites: &[Site]) -> Result<(), UprobeError> {
         let probes = define(&mut self.group, sites, self.hits.meanings.len())?;
         self.hits.meanings.extend(sites.iter().map(|site| site.meaning));
-        self.stream.add_probes(&probes).map_err(|why| UprobeError::from_perf(why, &probes, sites))
+        self.stream.add_probes(&probes).map_err(|why| UprobeError::from_perf(why, &probes, sites))?;
+        self.probes.extend(probes);
+        Ok(())
     }
 
     /// The name of the group under which the kernel lists our probes.
@@ -114,6 +118,15 @@ impl Source for UprobeSource {
         let watermark = self.stream.drain(now, &mut self.records);
         self.deliver(out);
         watermark
+    }
+
+    fn pause(&mut self) -> Pausing {
+        self.stream.remove_probes();
+        Pausing::Paused
+    }
+
+    fn resume(&mut self, _waited: &[Tid]) -> io::Result<()> {
+        self.stream.add_probes(&self.probes).map_err(io::Error::other)
     }
 
     fn finish(&mut self, out: &mut Vec<Event>) {

@@ -12,17 +12,17 @@ pub mod instruction;
 mod watch;
 pub mod writes;
 
-use std::os::fd::RawFd;
+use std::{io, os::fd::RawFd};
 
 use crate::{
     model::{
         event::Event,
-        ids::{LockId, Pid},
+        ids::{LockId, Pid, Tid},
         time::{MonoNanos, Nanos},
     },
     perf::{error::PerfError, stream::Record},
     source::{
-        Source, Tally,
+        Pausing, Source, Tally,
         calls::{FindLocks, SharedTranslator},
         scheduler::{OnSample, RingContent, SchedulerSource, Scheduling, Scope},
         watchpoint::{cost::measure_cost, error::WatchpointError, watch::Watch},
@@ -97,6 +97,16 @@ impl Source for WatchpointSource {
             tally.lock_events += watch.as_mut().map_or(0, |watch| watch.on_record(record, out));
         };
         scheduler.finish_with(on_record, out);
+    }
+
+    fn pause(&mut self) -> Pausing {
+        let Self { scheduler, watch, .. } = self;
+        watch.as_mut().map_or(Pausing::Unable, |watch| watch.pause(scheduler))
+    }
+
+    fn resume(&mut self, _waited: &[Tid]) -> io::Result<()> {
+        let Self { scheduler, watch, .. } = self;
+        watch.as_mut().map_or(Ok(()), |watch| watch.resume(scheduler)).map_err(io::Error::other)
     }
 
     fn alarms(&self) -> Vec<RawFd> {

@@ -20,6 +20,7 @@ use crate::{
         stream::{Record, Watchpoint, threads_of},
     },
     source::{
+        Pausing,
         calls::{FindLocks, SharedTranslator},
         scheduler::SchedulerSource,
         watchpoint::{
@@ -46,6 +47,9 @@ pub(super) struct Watch {
     /// All that have ever been watched; the place of each is the number of its watchpoint.
     words: Vec<LockWord>,
     watched: Vec<LockSeat>,
+    /// Where the words begin that were chosen last.
+    chosen: usize,
+    watching: Watching,
     /// Locks that there was no room for when last tried.
     refused: Vec<LiveAddress>,
     coverage: Coverage,
@@ -56,6 +60,13 @@ pub(super) struct Watch {
     since: MonoNanos,
     looked: MonoNanos,
     writes: Writes,
+}
+
+/// Whether the words are watched at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watching {
+    Now,
+    Paused,
 }
 
 /// The watched locks, for the translator, which knows no others.
@@ -90,6 +101,8 @@ impl Watch {
             known,
             words: Vec::new(),
             watched: Vec::new(),
+            chosen: 0,
+            watching: Watching::Now,
             refused: Vec::new(),
             coverage: Coverage::Whole,
             left_out: 0,
@@ -106,6 +119,27 @@ impl Watch {
 
     pub(super) fn unmatched(&self) -> u64 {
         self.writes.unmatched()
+    }
+
+    /// Watches nothing for a while.
+    pub(super) fn pause(&mut self, scheduler: &mut SchedulerSource) -> Pausing {
+        // While a lock is left out, what threads do is too uncertain to be found out again and again.
+        if self.left_out > 0 || self.words.is_empty() {
+            return Pausing::Unable;
+        }
+        scheduler.drop_watchpoints();
+        self.watching = Watching::Paused;
+        Pausing::Paused
+    }
+
+    /// Watches the same words again.
+    pub(super) fn resume(&mut self, scheduler: &mut SchedulerSource) -> Result<(), PerfError> {
+        scheduler.add_watchpoints(&numbered(&self.words[self.chosen..], self.chosen))?;
+        self.watching = Watching::Now;
+        self.writes.on_lost();
+        // Who owns a lock is to be known to its writes.
+        self.see();
+        Ok(())
     }
 
     /// What every thread is doing. Whoever is in none of the watched locks may be in one that is left out.
@@ -170,7 +204,7 @@ impl Watch {
             scheduler.drop_watchpoints();
             return;
         }
-        if now < self.looked.later_by(LOOK) {
+        if self.watching == Watching::Paused || now < self.looked.later_by(LOOK) {
             return;
         }
         self.looked = now;
@@ -206,7 +240,9 @@ impl Watch {
             let (known, words) = self.entered(&choice, live);
             match scheduler.add_watchpoints(&numbered(&words, self.words.len())) {
                 Ok(()) => {
+                    let count = words.len();
                     self.words.extend(words);
+                    self.chosen = self.words.len() - count;
                     self.known.replace(known);
                     self.translator.borrow_mut().look_again();
                     self.watched = choice.locks.iter().map(|place| live[*place].clone()).collect();

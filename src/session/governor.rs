@@ -1,0 +1,175 @@
+//! Carries out what the pacer orders: opens and closes windows, and looks at all threads when one begins.
+
+use crate::{
+    model::{
+        event::{Event, SeenRelation, Sighting, What, WindowStep},
+        ids::{LockId, Tid},
+        profile::Overhead,
+        time::{MonoNanos, Nanos},
+    },
+    perf::{clock, own_cpu},
+    session::{
+        budget::{Order, Pacer},
+        delay::Delay,
+        engine::Engine,
+        options::Budget,
+    },
+    source::Pausing,
+    target::{discover::Target, lock::LockSeat, memory::ProcessMemory},
+};
+
+/// Keeps a recording within its budget.
+#[derive(Debug)]
+pub(super) struct Governor {
+    budget: Budget,
+    pacer: Option<Pacer>,
+    target: Target,
+    memory: Option<ProcessMemory>,
+    /// Whether lock events are being taken.
+    taking: Taking,
+    delay: Delay,
+    /// Whether events have ever been left out.
+    closed: bool,
+    notes: Vec<String>,
+}
+
+/// What is being done about lock events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taking {
+    /// All of them, and no other choice has been tried.
+    All,
+    /// Those in windows, of which one is under way.
+    Within,
+    /// Those in windows, of which none is under way.
+    Outside,
+    /// All, since the source cannot pause; or none any more, since it could not go on.
+    Fixed,
+}
+
+impl Governor {
+    pub(super) fn new(budget: Budget, target: &Target, start: MonoNanos) -> Self {
+        let pacer = match budget {
+            Budget::Unlimited => None,
+            // The time is as good as any number: it only must not be the same in every run.
+            Budget::Millionths(part) => Some(Pacer::new(f64::from(part) / 1e6, start, clock::now().as_nanos())),
+        };
+        // A target without memory has just ended.
+        let memory = ProcessMemory::open(target.pid).ok();
+        Self {
+            budget,
+            pacer,
+            target: target.clone(),
+            memory,
+            taking: Taking::All,
+            delay: Delay::since(start),
+            closed: false,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn look(&mut self, engine: &mut Engine) {
+        let Some(spent) = engine.spent() else { return };
+        let spent = self.delay.caused_by(spent, (clock::now(), engine.ran_and_delayed()));
+        while self.taking != Taking::Fixed
+            && let Some(order) = self.pacer.as_mut().and_then(|pacer| pacer.order(clock::now(), spent))
+        {
+            match order {
+                Order::BeginCell(at) => self.tell(engine, at, WindowStep::Cell),
+                Order::Open(begin, end) => self.open(engine, (begin, end)),
+                Order::Close(at) => self.close(engine, at),
+            }
+        }
+    }
+
+    /// How long until something is due.
+    pub(super) fn until_next(&self) -> Option<Nanos> {
+        let pacer = self.pacer.as_ref().filter(|_| self.taking != Taking::Fixed)?;
+        pacer.until_next(clock::now())
+    }
+
+    /// What observing was allowed to cost, and has cost ourselves.
+    pub(super) fn overhead(&self) -> Overhead {
+        let budget = match self.budget {
+            Budget::Unlimited => None,
+            Budget::Millionths(part) => Some(part),
+        };
+        Overhead { budget, own_cpu: own_cpu::used() }
+    }
+
+    /// What the reader should know.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes = self.notes.clone();
+        if let (Some(pacer), true) = (&self.pacer, self.closed) {
+            let dear = (pacer.dearest() * 100.0).min(100.0);
+            notes.push(format!(
+                "taking every lock event would have slowed the program by up to {dear:.1} %, so they were taken in windows; \
+                 --max-overhead none takes all of them"
+            ));
+        }
+        notes
+    }
+
+    /// The next moment at which something changes.
+    pub(super) fn next_edge(&self) -> Option<MonoNanos> {
+        self.pacer.as_ref().filter(|_| self.taking != Taking::Fixed)?.next_edge()
+    }
+
+    fn tell(&self, engine: &mut Engine, at: MonoNanos, step: WindowStep) {
+        engine.add([Event { at, tid: self.target.pid.main_thread(), what: What::Window(step) }]);
+    }
+
+    fn close(&mut self, engine: &mut Engine, at: MonoNanos) {
+        match engine.pause_sources() {
+            Pausing::Paused => {
+                self.taking = Taking::Outside;
+                self.closed = true;
+                self.tell(engine, at, WindowStep::Ended);
+            }
+            Pausing::Unable => {
+                self.taking = Taking::Fixed;
+                self.notes.push(
+                    "events cost more than --max-overhead allows, but this way of taking them cannot pause".to_owned(),
+                );
+            }
+        }
+    }
+
+    fn open(&mut self, engine: &mut Engine, (begin, end): (MonoNanos, MonoNanos)) {
+        let armed = clock::now();
+        if let Err(why) = engine.resume_sources() {
+            self.taking = Taking::Fixed;
+            self.notes.push(format!("after a pause lock events could not be taken again: {why}"));
+            return;
+        }
+        self.taking = Taking::Within;
+        self.tell(engine, armed, WindowStep::Armed);
+        self.look_at_threads(engine);
+        let ready = clock::now();
+        if let Some(pacer) = &mut self.pacer {
+            pacer.opened_in(ready.saturating_since(armed));
+        }
+        // One that is over before it could begin is none.
+        if ready < end {
+            self.tell(engine, begin.max(ready), WindowStep::Began);
+        }
+    }
+
+    /// Whatever happens since events are taken again is newer than what is seen, and wins.
+    fn look_at_threads(&self, engine: &mut Engine) {
+        let Some(memory) = &self.memory else { return };
+        let (seen, free) = self.target.glance(memory, &numbered(engine.seats()));
+        let at = clock::now();
+        let sighting = |(tid, sighting): (Tid, Sighting)| Event { at, tid, what: What::Seen(sighting) };
+        // An owner first: whoever waits for it is charged to it.
+        let (owners, others): (Vec<_>, Vec<_>) =
+            seen.into_iter().partition(|(_, seen)| matches!(seen.relation, Some(SeenRelation::Inside(_))));
+        engine.add(owners.into_iter().chain(others).map(sighting));
+        let tid = self.target.pid.main_thread();
+        engine.add(free.into_iter().map(|lock| Event { at, tid, what: What::SeenFree(lock) }));
+    }
+}
+
+fn numbered(seats: Vec<LockSeat>) -> Vec<(LockId, LockSeat)> {
+    (0..).map(LockId::from_index).zip(seats).collect()
+}
