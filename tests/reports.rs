@@ -228,7 +228,10 @@ fn the_json_profile_has_exactly_the_documented_fields() {
         ),
         ("/locks/0/hold_ns", "max p50 p90 p99"),
         ("/locks/0/wait_ns", "max p50 p90 p99"),
-        ("/threads/0", "classes_ns counters forced_releases holds inner_tid lifetime_ns name start_ns states_ns tid waits"),
+        (
+            "/threads/0",
+            "classes_ns counters forced_releases holds inner_tid lifetime_ns name start_ns states_ns tid waits",
+        ),
         ("/threads/0/states_ns", states),
         ("/blame/0", "holder_tid lock stack wait_ns waiter_tid"),
         ("/blame/0/stack/0", "file function kind line"),

@@ -101,8 +101,10 @@ impl SampledScheduler {
     }
 
     fn part_with(&mut self, tids: &[Tid], now: MonoNanos, out: &mut Vec<Event>) {
+        let pid = self.pid;
         self.threads.retain(|tid, _| {
-            let lives = tids.binary_search(tid).is_ok();
+            // A list that is read while threads end may lack others, too.
+            let lives = tids.binary_search(tid).is_ok() || process::exists(pid, *tid);
             if !lives {
                 out.push(Event { at: now, tid: *tid, what: What::Exited });
             }
