@@ -87,7 +87,7 @@ impl SampledScheduler {
     fn read(&mut self, now: MonoNanos, out: &mut Vec<Event>) {
         // The process may have ended; its threads' ends are then told by those who wait for it.
         let Ok(tids) = process::threads(self.pid) else { return };
-        self.part_with(&tids, now, out);
+        self.part_with(&tids, out);
         let start = if tids.len() > MOST_READ { self.turn % tids.len() } else { 0 };
         self.turn = start + MOST_READ;
         let named = self.named.is_none_or(|named| now.saturating_since(named) >= NAMES);
@@ -100,11 +100,14 @@ impl SampledScheduler {
         }
     }
 
-    fn part_with(&mut self, tids: &[Tid], now: MonoNanos, out: &mut Vec<Event>) {
+    fn part_with(&mut self, tids: &[Tid], out: &mut Vec<Event>) {
+        let pid = self.pid;
         self.threads.retain(|tid, _| {
-            let lives = tids.binary_search(tid).is_ok();
+            // A list that is read while threads end may lack others, too.
+            let lives = tids.binary_search(tid).is_ok() || process::exists(pid, *tid);
             if !lives {
-                out.push(Event { at: now, tid: *tid, what: What::Exited });
+                // Only now is it certain that its last step with a lock is past.
+                out.push(Event { at: clock::now(), tid: *tid, what: What::Exited });
             }
             lives
         });

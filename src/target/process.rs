@@ -105,6 +105,11 @@ pub fn threads(pid: Pid) -> io::Result<Vec<Tid>> {
     Ok(tids)
 }
 
+/// Whether the process has this thread now.
+pub fn exists(pid: Pid, tid: Tid) -> bool {
+    fs::exists(format!("/proc/{pid}/task/{tid}")).unwrap_or(false)
+}
+
 /// A thread's name.
 pub fn thread_name(pid: Pid, tid: Tid) -> io::Result<String> {
     let bytes = fs::read(format!("/proc/{pid}/task/{tid}/comm"))?;

@@ -128,7 +128,10 @@ impl Looker {
         }
         (self.links, self.listed) = (links, Some(now));
         let tids = process::threads(self.target.pid)?;
-        let gone: Vec<Tid> = self.threads.keys().copied().filter(|tid| tids.binary_search(tid).is_err()).collect();
+        // A list that is read while threads end may lack others, too.
+        let pid = self.target.pid;
+        let ended = |tid: &Tid| tids.binary_search(tid).is_err() && !process::exists(pid, *tid);
+        let gone: Vec<Tid> = self.threads.keys().copied().filter(ended).collect();
         gone.iter().for_each(|tid| drop(self.threads.remove(tid)));
         for tid in tids {
             self.threads.entry(tid).or_default();
