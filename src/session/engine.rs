@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use crate::{
     ledger::{Attribution, GivingWayLimits, Ledger, LedgerOptions, LockStart},
     model::{
-        event::Event,
+        event::{Event, What},
         ids::{LockId, Tid},
         stack::StackTable,
         time::{MonoNanos, Nanos},
@@ -103,6 +103,15 @@ impl Engine {
         };
         engine.declare_locks(parts.lock_start);
         engine
+    }
+
+    /// Ends the threads that are no more; for sources of lock events beside which nothing tells of threads that end before they
+    /// have been looked at.
+    pub(super) fn part_with(&mut self, has_ended: impl Fn(Tid) -> bool) {
+        let ended: Vec<Tid> = self.ledger.live_threads().filter(|tid| has_ended(*tid)).collect();
+        // Only now is it certain that their last steps with a lock are past.
+        let at = clock::now();
+        self.add(ended.into_iter().map(|tid| Event { at, tid, what: What::Exited }));
     }
 
     /// Adds events that no source reports, such as what was seen when the recording began.

@@ -28,8 +28,16 @@ use crate::{
     },
     source::{Source, Tally, calls::SharedTranslator, poll::SharedBook, renumber::SharedNumbers},
     stack::reader::StackReader,
-    target::{discover::Target, lock::LockSeat, memory::ProcessMemory},
+    target::{
+        discover::Target,
+        lock::LockSeat,
+        memory::ProcessMemory,
+        process::{self, Status},
+    },
 };
+
+/// Between two looks at which threads still exist.
+const PARTING: Nanos = Nanos::from_millis(50);
 
 /// Why a recording ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +66,8 @@ pub(super) struct Recording {
     looks: Option<SharedBook>,
     notes: Vec<String>,
     started: MonoNanos,
+    /// When it was last seen to which threads still exist.
+    parted: MonoNanos,
     duration: Option<Duration>,
 }
 
@@ -110,6 +120,7 @@ impl Recording {
             looks,
             notes,
             started: start,
+            parted: start,
             duration,
         }
     }
@@ -138,6 +149,7 @@ impl Recording {
         let limits = [self.limit(), self.governor.next_edge()];
         self.engine.turn(limits.into_iter().flatten().min());
         self.governor.look(&mut self.engine);
+        self.part_with_ended();
         self.intervals.look();
         self.numbers.learn(self.engine.live_threads());
         let (elapsed, threads, lock_events) = self.engine.progress();
@@ -157,6 +169,21 @@ impl Recording {
     /// Whom it records.
     pub(super) fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Where readings now and then tell of threads, one may end before the first.
+    fn part_with_ended(&mut self) {
+        let now = clock::now();
+        let due = now.saturating_since(self.parted) >= PARTING;
+        if self.scheduler != SchedulerRung::Sampled || !self.backend.counts_events() || !due {
+            return;
+        }
+        self.parted = now;
+        let pid = self.target.pid;
+        // Numbers of another namespace tell nothing here.
+        if Status::of_process(pid).is_ok_and(|status| status.namespaces == 1) {
+            self.engine.part_with(|tid| !process::exists(pid, tid));
+        }
     }
 
     /// Rests until something is due, but not longer than `most`.
