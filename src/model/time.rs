@@ -95,9 +95,10 @@ impl Nanos {
     }
 }
 
+/// Sums stop at 584 years: only what a target makes up can come near.
 impl AddAssign for Nanos {
     fn add_assign(&mut self, other: Self) {
-        self.0 += other.0;
+        *self = *self + other;
     }
 }
 
@@ -105,13 +106,13 @@ impl std::ops::Add for Nanos {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self(self.0 + other.0)
+        Self(self.0.saturating_add(other.0))
     }
 }
 
 impl Sum for Nanos {
     fn sum<I: Iterator<Item = Self>>(durations: I) -> Self {
-        Self(durations.map(|duration| duration.0).sum())
+        durations.fold(Self::ZERO, std::ops::Add::add)
     }
 }
 

@@ -96,6 +96,8 @@ pub struct PerfStream {
     /// Passed on by a settling between two drains.
     ready: Vec<Record>,
     watermark: MonoNanos,
+    /// From here on all is watched that was to be watched from the start. A thread born before was not seen whole.
+    complete: MonoNanos,
     bytes: Vec<u8>,
     samples: Vec<(Pid, MachineSample)>,
     /// By CPU, what events that are closed have lost.
@@ -168,6 +170,7 @@ impl PerfStream {
             pending: Vec::new(),
             ready: Vec::new(),
             watermark: MonoNanos::from_monotonic(0),
+            complete: MonoNanos::from_monotonic(0),
             bytes: Vec::new(),
             samples: Vec::new(),
             lost: Vec::new(),
@@ -177,7 +180,11 @@ impl PerfStream {
         stream.lost.resize(stream.cpus.len(), 0);
         // Apart from the probes, which may come and go.
         stream.watch_family(vec![(Subject::Scheduling, None)])?;
-        stream.add_probes(probes)?;
+        if !probes.is_empty() {
+            stream.add_probes(probes)?;
+            stream.complete = clock::now();
+            stream.ready.retain(|record| !is_birth(record));
+        }
         Ok(stream)
     }
 
@@ -408,9 +415,16 @@ impl PerfStream {
                 continue;
             }
             follow(&mut self.families, &record);
-            self.ready.push(record);
+            // To whoever reads this, such a thread was there when watching began.
+            if record.at >= self.complete || !is_birth(&record) {
+                self.ready.push(record);
+            }
         }
     }
+}
+
+fn is_birth(record: &Record) -> bool {
+    matches!(record.body, Body::Forked { .. })
 }
 
 /// Whether the record tells of a new program. It is believed whoever wrote it: a thread other than the first that

@@ -197,8 +197,8 @@ impl PreloadSource {
             // Of waits only the low half is counted there.
             let [low, _] = halves(before.waits);
             let waits = u64::from(lock.waits.load(Ordering::Relaxed).wrapping_sub(low));
-            if holds + waits > 0 {
-                *before = CountedSteps { holds: now, waits: before.waits + waits };
+            if holds > 0 || waits > 0 {
+                *before = CountedSteps { holds: now, waits: before.waits.wrapping_add(waits) };
                 let steps = CountedSteps { holds, waits };
                 out.push(Event { at, tid, what: What::Counted(LockId::from_index(index), steps) });
             }
@@ -271,7 +271,9 @@ impl Source for PreloadSource {
         Tally {
             lock_events: self.lock_events,
             // An acquisition, and the release that follows it; or a wait.
-            counted: self.counts.iter().map(|counts| 2 * counts.holds + counts.waits).sum(),
+            counted: self.counts.iter().fold(0, |sum: u64, counts| {
+                sum.saturating_add(counts.holds.saturating_mul(2)).saturating_add(counts.waits)
+            }),
             cost_per_count: (counting > 0).then(|| self.timeline.duration(counting).map(each)).flatten(),
             unmatched: 0,
             cost_per_event: (ticks > 0).then(|| self.timeline.duration(ticks).map(each)).flatten(),
