@@ -8,6 +8,7 @@
 
 pub mod book;
 pub mod looks;
+pub mod random;
 
 use crate::model::{estimate::Estimate, time::Nanos};
 
@@ -152,8 +153,9 @@ fn student(freedom: u64) -> f64 {
     })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "an estimate is not exact to one part in 2^53")]
-fn wide(number: u64) -> f64 {
+/// A number that need not be exact to one part in 2^53.
+#[expect(clippy::cast_precision_loss, reason = "neither estimates nor plans are that exact")]
+pub(crate) fn wide(number: u64) -> f64 {
     number as f64
 }
 
@@ -166,7 +168,7 @@ fn whole_number(number: f64) -> u64 {
 mod tests {
     use proptest::prelude::{ProptestConfig, Strategy, any, prop, prop_assert, proptest};
 
-    use super::{Parts, student};
+    use super::{Parts, random::Random, student};
     use crate::model::{estimate::Estimate, time::Nanos};
 
     const PART: Nanos = Nanos::from_millis(1);
@@ -215,19 +217,12 @@ mod tests {
     /// The share of experiments whose interval contains the truth.
     #[test]
     fn intervals_contain_the_truth_95_times_in_100() {
-        let mut state = 1_u64;
-        // Vigna's SplitMix64, to a number between 0 and 1.
-        let mut random = || {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            f64::from(u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap()) / 4_294_967_296.0
-        };
+        let mut random = Random::seeded(1);
         for truth in [0.02, 0.3, 0.9] {
             let experiments = 1_000;
             let hits = (0..experiments).filter(|_| {
                 // Each part has ten independent looks.
-                let part = |_| (0..10).filter(|_| random() < truth).count() as u64 * 100_000;
+                let part = |_| (0..10).filter(|_| random.unit() < truth).count() as u64 * 100_000;
                 let estimate = times((0..60).map(part)).time_in(WHOLE).unwrap();
                 let true_time = Nanos::from_nanos((truth * 1e9) as u64);
                 estimate.low <= true_time && true_time <= estimate.high

@@ -92,32 +92,24 @@ impl Series {
 #[cfg(test)]
 mod tests {
     use super::Series;
-    use crate::model::time::Nanos;
+    use crate::{estimate::random::Random, model::time::Nanos};
 
     const GAP: u64 = 1_000_000;
 
-    /// Vigna's SplitMix64, to a number between 0 and 1.
-    fn random(state: &mut u64) -> f64 {
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        f64::from(u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap()) / 4_294_967_296.0
-    }
-
     /// One recording of a thread that is in a state and out of it for lengths drawn by `length`, and whether the interval
     /// contains the truth; with it the interval's length.
-    fn experiment(state: &mut u64, length: impl Fn(bool, f64) -> f64) -> (bool, u64) {
+    fn experiment(random: &mut Random, length: impl Fn(bool, f64) -> f64) -> (bool, u64) {
         const WHOLE: u64 = 1_000 * GAP;
         let (mut now, mut inside, mut changes_at) = (0, false, 0.0);
         let (mut truth, mut estimate, mut series, mut last) = (0.0, 0, Series::default(), 0);
         while now < WHOLE {
-            let gap = GAP / 2 + (random(state) * GAP as f64) as u64;
+            let gap = GAP / 2 + (random.unit() * GAP as f64) as u64;
             let mut at = now as f64;
             now += gap;
             while changes_at < now as f64 {
                 truth += if inside { changes_at - at } else { 0.0 };
                 (at, inside) = (changes_at, !inside);
-                changes_at += length(inside, random(state)) * GAP as f64;
+                changes_at += length(inside, random.unit()) * GAP as f64;
             }
             truth += if inside { now as f64 - at } else { 0.0 };
             let seen = u64::from(inside);
@@ -134,9 +126,9 @@ mod tests {
     #[test]
     fn intervals_contain_the_truth_whatever_the_rhythm() {
         let exponential = |mean: f64| move |_, random: f64| -mean * (1.0 - random).ln();
-        let mut state = 1;
+        let mut random = Random::seeded(1);
         let mut hits_of = |length: &dyn Fn(bool, f64) -> f64| {
-            let experiments: Vec<_> = (0..400).map(|_| experiment(&mut state, length)).collect();
+            let experiments: Vec<_> = (0..400).map(|_| experiment(&mut random, length)).collect();
             experiments.iter().filter(|(hit, _)| *hit).count()
         };
         for mean in [0.05, 0.3, 1.0, 5.0, 20.0] {

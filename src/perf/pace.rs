@@ -35,12 +35,3 @@ pub fn be_prompt() {
         }
     }
 }
-
-/// The calling thread's time on a CPU so far.
-pub fn own_cpu_time() -> crate::model::time::Nanos {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid timespec that the call fills; the clock exists on every Linux.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    let (seconds, nanos) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
-    crate::model::time::Nanos::from_nanos(seconds * 1_000_000_000 + nanos)
-}

@@ -8,7 +8,10 @@
 
 use std::collections::VecDeque;
 
-use crate::model::time::{MonoNanos, Nanos};
+use crate::{
+    estimate::{random::Random, wide},
+    model::time::{MonoNanos, Nanos},
+};
 
 /// Aimed at, as a part of the budget: the cost of one event is measured at its best, and switching costs a little, too.
 const AIM: f64 = 0.85;
@@ -88,20 +91,6 @@ struct Cell {
     window: f64,
 }
 
-/// Vigna's SplitMix64.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    /// Between 0 and 1.
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        wide((mixed ^ (mixed >> 31)) >> 11) / wide(1 << 53)
-    }
-}
-
 impl Cell {
     /// Whether the moment `at` after its beginning lies in the window.
     fn is_open(&self, at: f64) -> bool {
@@ -156,7 +145,7 @@ impl Pacer {
             opening: now,
             lead: FIRST_LEAD,
             dearest: 0.0,
-            random: Random(seed),
+            random: Random::seeded(seed),
         }
     }
 
@@ -233,7 +222,7 @@ impl Pacer {
     fn begin_cell(&mut self, now: MonoNanos) -> Order {
         self.remember(now);
         let (length, window) = self.plan();
-        let offset = self.random.next() * length;
+        let offset = self.random.unit() * length;
         self.cell = Some(Cell { began: now, length, offset, window });
         self.cells = self.cells.saturating_add(1);
         self.since = (now, self.spent);
@@ -272,11 +261,6 @@ impl Pacer {
         let window = part * length;
         (length + REPAID * (-self.credit).max(0.0) / self.budget, window)
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a plan needs no more than 53 bits")]
-fn wide(number: u64) -> f64 {
-    number as f64
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded up, never negative, saturating")]

@@ -7,7 +7,7 @@ use crate::{
         profile::Overhead,
         time::{MonoNanos, Nanos},
     },
-    perf::{clock, own_cpu},
+    perf::clock,
     session::{
         budget::{Order, Pacer},
         delay::Delay,
@@ -94,7 +94,7 @@ impl Governor {
             Budget::Unlimited => None,
             Budget::Millionths(part) => Some(part),
         };
-        Overhead { budget, own_cpu: own_cpu::used() }
+        Overhead { budget, own_cpu: clock::cpu_of_process() }
     }
 
     /// What the reader should know.

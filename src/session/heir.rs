@@ -21,6 +21,7 @@ use std::{
 use crate::{
     report::outlet::{Destination, Outlet},
     source::preload::file,
+    target::spawn,
 };
 
 /// The hidden subcommand under which [`inherit`] is to be run.
@@ -103,17 +104,8 @@ impl Legacy {
 }
 
 fn prepare(files: [RawFd; 2]) -> io::Result<()> {
-    // SAFETY: setsid has no preconditions.
-    if unsafe { libc::setsid() } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    for file in files {
-        // SAFETY: clears the flags of a descriptor that this process owns; no memory is involved.
-        if unsafe { libc::fcntl(file, libc::F_SETFD, 0) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(())
+    spawn::begin_own_session()?;
+    files.into_iter().try_for_each(spawn::pass_on)
 }
 
 /// Waits for the end of standard input, which is the end of gilscope, and writes the last reports unless it has said

@@ -6,6 +6,7 @@
 pub mod attach;
 mod budget;
 pub mod checkpoint;
+mod circumstances;
 mod delay;
 mod detail;
 pub mod doctor;

@@ -3,28 +3,27 @@
 use std::{num::NonZeroU32, rc::Rc, time::Duration};
 
 use crate::{
-    estimate::book::LookBook,
     ledger::LockStart,
     model::{
         event::{Event, SeenCpu, SeenRelation, Sighting, What},
         ids::Tid,
-        profile::{Backend, Profile, SchedulerRung, Spread},
+        profile::{Backend, Profile, SchedulerRung},
         time::{MonoNanos, Nanos},
     },
     perf::clock,
     session::{
         checkpoint::Snapshot,
+        circumstances::Circumstances,
         engine::{Engine, Parts},
         governor::Governor,
         intervals::SwitchIntervals,
         joiner::SharedJoiner,
         numbers::ThreadNumbers,
-        options::{FrameDetail, RecordOptions},
+        options::RecordOptions,
         progress::Progress,
         sampler::{Readings, Sampler},
         sleepers::Sleepers,
         stacks::SharedStacks,
-        summary,
     },
     source::{Source, Tally, calls::SharedTranslator, poll::SharedBook, renumber::SharedNumbers},
     stack::reader::StackReader,
@@ -55,16 +54,8 @@ pub(super) enum End {
 pub(super) struct Recording {
     engine: Engine,
     progress: Progress,
-    target: Target,
-    backend: Backend,
-    joiner: Option<SharedJoiner>,
-    intervals: SwitchIntervals,
-    governor: Governor,
-    numbers: ThreadNumbers,
-    scheduler: SchedulerRung,
-    /// What looks saw, where there are no lock events.
-    looks: Option<SharedBook>,
-    notes: Vec<String>,
+    /// All that goes into the profile beside the books.
+    beside: Circumstances,
     started: MonoNanos,
     /// When it was last seen to which threads still exist.
     parted: MonoNanos,
@@ -107,22 +98,8 @@ impl Recording {
         let engine = Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start, long_hold });
         let numbers = ThreadNumbers::of(target.pid, beginning.numbers);
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
-        Self {
-            engine,
-            progress,
-            target,
-            backend,
-            joiner,
-            intervals,
-            governor,
-            numbers,
-            scheduler,
-            looks,
-            notes,
-            started: start,
-            parted: start,
-            duration,
-        }
+        let beside = Circumstances { target, backend, joiner, intervals, governor, numbers, scheduler, looks, notes };
+        Self { engine, progress, beside, started: start, parted: start, duration }
     }
 
     pub(super) fn engine(&mut self) -> &mut Engine {
@@ -131,12 +108,12 @@ impl Recording {
 
     /// Adds what the reader should know about how the recording came about.
     pub(super) fn note(&mut self, note: String) {
-        self.notes.insert(0, note);
+        self.beside.notes.insert(0, note);
     }
 
     /// The note that was added last; empty without any.
     pub(super) fn first_note(&self) -> &str {
-        self.notes.first().map_or("", String::as_str)
+        self.beside.notes.first().map_or("", String::as_str)
     }
 
     /// What the sources have seen and missed so far.
@@ -146,12 +123,12 @@ impl Recording {
 
     /// One turn: take what there is, book it, read stacks.
     pub(super) fn turn(&mut self) {
-        let limits = [self.limit(), self.governor.next_edge()];
+        let limits = [self.limit(), self.beside.governor.next_edge()];
         self.engine.turn(limits.into_iter().flatten().min());
-        self.governor.look(&mut self.engine);
+        self.beside.governor.look(&mut self.engine);
         self.part_with_ended();
-        self.intervals.look();
-        self.numbers.learn(self.engine.live_threads());
+        self.beside.intervals.look();
+        self.beside.numbers.learn(self.engine.live_threads());
         let (elapsed, threads, lock_events) = self.engine.progress();
         self.progress.show(elapsed, threads, lock_events);
     }
@@ -168,18 +145,18 @@ impl Recording {
 
     /// Whom it records.
     pub(super) fn target(&self) -> &Target {
-        &self.target
+        &self.beside.target
     }
 
     /// Where readings now and then tell of threads, one may end before the first.
     fn part_with_ended(&mut self) {
         let now = clock::now();
         let due = now.saturating_since(self.parted) >= PARTING;
-        if self.scheduler != SchedulerRung::Sampled || !self.backend.counts_events() || !due {
+        if self.beside.scheduler != SchedulerRung::Sampled || !self.beside.backend.counts_events() || !due {
             return;
         }
         self.parted = now;
-        let pid = self.target.pid;
+        let pid = self.beside.target.pid;
         // Numbers of another namespace tell nothing here.
         if Status::of_process(pid).is_ok_and(|status| status.namespaces == 1) {
             self.engine.part_with(|tid| !process::exists(pid, tid));
@@ -188,7 +165,7 @@ impl Recording {
 
     /// Rests until something is due, but not longer than `most`.
     pub(super) fn pause(&self, most: Duration) {
-        let due = self.governor.until_next().map(|due| Duration::from_nanos(due.as_nanos()));
+        let due = self.beside.governor.until_next().map(|due| Duration::from_nanos(due.as_nanos()));
         self.engine.rest(due.map_or(most, |due| due.min(most)));
     }
 
@@ -204,77 +181,20 @@ impl Recording {
 
     /// The books as they are, to be closed elsewhere while this recording goes on.
     pub(super) fn snapshot(&self) -> Snapshot {
-        let close = self.engine.snapshot();
-        let (target, backend, intervals) = (self.target.clone(), self.backend, self.intervals.known().clone());
-        let (notes, frames) = (self.notes_so_far(), self.frames());
-        let (surroundings, scheduler) = (self.numbers.known(), self.scheduler);
-        let overhead = self.governor.overhead();
-        let looks = self.looks.as_ref().map(|looks| looks.borrow().clone());
-        Box::new(move || {
-            let mut profile = summary::profile(close(), &target, (backend, frames), (overhead, notes));
-            intervals.enter(&mut profile.locks);
-            profile.target.surroundings = surroundings;
-            profile.quality.scheduler = scheduler;
-            if let Some(looks) = looks {
-                enter_estimates(&mut profile, &looks);
-            }
-            profile
-        })
-    }
-
-    fn notes_so_far(&self) -> Vec<String> {
-        let joined = self.joiner.as_ref().and_then(|joiner| joiner.borrow().tally().words());
-        self.notes.iter().cloned().chain(self.governor.notes()).chain(joined).collect()
-    }
-
-    fn frames(&self) -> FrameDetail {
-        if self.joiner.is_some() { FrameDetail::ScriptAndNative } else { FrameDetail::Script }
+        let (close, account) = (self.engine.snapshot(), self.beside.account());
+        Box::new(move || account.complete(close()))
     }
 
     /// Disarms the sources, books what is left and puts the profile together.
     pub(super) fn finish(self, end: End) -> Profile {
-        let (limit, frames) = (self.limit(), self.frames());
+        let limit = self.limit();
         let recorded = match end {
             End::TargetEnded => self.engine.finish_with_target(limit, None),
             End::TargetEndedAt(moment) => self.engine.finish_with_target(limit, Some(moment)),
             End::Now => self.engine.finish_at(limit.map_or_else(clock::now, |limit| limit.min(clock::now()))),
         };
         self.progress.end();
-        let (overhead, mut notes) = (self.governor.overhead(), self.notes);
-        notes.extend(self.governor.notes());
-        notes.extend(self.joiner.as_ref().and_then(|joiner| joiner.borrow().tally().words()));
-        let mut profile = summary::profile(recorded, &self.target, (self.backend, frames), (overhead, notes));
-        self.intervals.known().enter(&mut profile.locks);
-        profile.target.surroundings = self.numbers.known();
-        profile.quality.scheduler = self.scheduler;
-        if let Some(looks) = self.looks {
-            enter_estimates(&mut profile, &looks.borrow());
-        }
-        profile
-    }
-}
-
-/// What looks saw can tell how long, but not how many.
-fn enter_estimates(profile: &mut Profile, looks: &LookBook) {
-    let cost = looks.cost() * 100.0;
-    profile.quality.notes.push(format!("looking took {cost:.1} % of one CPU; no thread was stopped for it"));
-    profile.estimates = Some(looks.estimates(profile));
-    forget_counts(profile);
-}
-
-/// What the ledger has counted are stretches of looks.
-fn forget_counts(profile: &mut Profile) {
-    profile.long_holds.clear();
-    for lock in &mut profile.locks {
-        (lock.holds, lock.waits, lock.forced_releases, lock.long_holds) = (0, 0, 0, 0);
-        (lock.hold_spread, lock.wait_spread) = (Spread::default(), Spread::default());
-    }
-    for thread in &mut profile.threads {
-        (thread.holds, thread.waits, thread.forced_releases) = (0, 0, 0);
-    }
-    let tallies = profile.hold_sites.iter_mut().map(|site| &mut site.tally);
-    for tally in tallies.chain(profile.locks.iter_mut().map(|lock| &mut lock.unseen)) {
-        (tally.holds, tally.forced, tally.longest) = (0, 0, Nanos::ZERO);
+        self.beside.account().complete(recorded)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
         stack::{StackId, StackTable},
         time::{MonoNanos, Nanos},
     },
-    perf::clock,
+    perf::{clock, jitter::Jitter},
     session::{
         sleepers::Sleepers,
         stacks::{WaitStacks, keep},
@@ -89,7 +89,7 @@ impl Sampler {
     pub(super) fn new((reader, sleepers): (StackReader, Sleepers), rate: NonZeroU32, readings: Readings) -> Self {
         let period = Nanos::period_of(rate);
         let now = clock::now();
-        let jitter = Jitter(now.as_nanos() | 1);
+        let jitter = Jitter::seeded(now);
         Self {
             reader,
             sleepers,
@@ -199,19 +199,4 @@ impl Sampler {
 /// A stack whose reading began at `at` and has just ended.
 fn sampled((at, tid): (MonoNanos, Tid), stack: Option<StackId>, cause: SampleCause) -> Event {
     Event { at, tid, what: What::Stack(StackSample { until: clock::now(), stack, cause }) }
-}
-
-/// Spreads ticks between half and one and a half periods, so that they cannot fall into step with the target.
-#[derive(Debug)]
-struct Jitter(u64);
-
-impl Jitter {
-    /// Xorshift: cheap, and good enough to break any rhythm.
-    fn around(&mut self, period: Nanos) -> Nanos {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        let period = period.as_nanos();
-        Nanos::from_nanos(period / 2 + self.0 % period.max(1))
-    }
 }

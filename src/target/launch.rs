@@ -14,7 +14,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use crate::model::ids::Pid;
+use crate::{model::ids::Pid, target::spawn};
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -201,13 +201,7 @@ fn hold_before_exec(command: &mut Command, mut gate: Gate) {
             // SAFETY: ignoring a signal runs no code; it replaces our handler, which exec would reset.
             unsafe { libc::signal(*signal, libc::SIG_IGN) };
         }
-        for file in &gate.inherit {
-            // SAFETY: clears the flags of a descriptor that this process owns; no memory is involved.
-            if unsafe { libc::fcntl(*file, libc::F_SETFD, 0) } == -1 {
-                return Err(io::Error::last_os_error());
-            }
-        }
-        Ok(())
+        gate.inherit.iter().try_for_each(|file| spawn::pass_on(*file))
     };
     // SAFETY: the closure only makes system calls on descriptors opened before the fork and allocates nothing, as is
     // required between fork and exec in a program with several threads.

@@ -24,6 +24,7 @@ pub mod regular;
 pub mod runtime;
 pub mod sighting;
 pub mod site;
+pub mod spawn;
 pub mod surroundings;
 pub mod usdt;
 pub mod version;

@@ -57,17 +57,16 @@ fn skip_frame(packed: &[u8], at: usize) -> Option<(usize, u64)> {
     }
 }
 
+/// Something to unpack, as the tools pack it.
 #[cfg(test)]
-mod tests {
+pub(crate) mod samples {
     use std::{
         io::Write,
         process::{Command, Stdio},
     };
 
-    use super::bound_of_zstd;
-
     /// What `program` makes of `bytes`; `None`, and a word about it, where it is missing.
-    fn packed(program: &str, bytes: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn packed(program: &str, bytes: &[u8]) -> Option<Vec<u8>> {
         let started = Command::new(program).arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let Ok(mut child) = started else {
             eprintln!("skipped: no {program}");
@@ -81,9 +80,18 @@ mod tests {
         Some(output.stdout)
     }
 
-    fn text() -> Vec<u8> {
+    /// 800,000 bytes.
+    pub(crate) fn text() -> Vec<u8> {
         (0u32..200_000).flat_map(|number| (number.wrapping_mul(number) % 1013).to_le_bytes()).collect()
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        bound_of_zstd,
+        samples::{packed, text},
+    };
 
     #[test]
     fn the_most_of_zstandard_is_known_before_unpacking() {

@@ -85,31 +85,8 @@ fn skip_chunks(packed: &[u8], mut at: usize) -> Option<(usize, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::Write,
-        process::{Command, Stdio},
-    };
-
     use super::{length_of_xz, unpack_xz};
-
-    /// What `program` makes of `bytes`; `None`, and a word about it, where it is missing.
-    fn packed(program: &str, bytes: &[u8]) -> Option<Vec<u8>> {
-        let started = Command::new(program).arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let Ok(mut child) = started else {
-            eprintln!("skipped: no {program}");
-            return None;
-        };
-        let mut input = child.stdin.take().unwrap();
-        let bytes = bytes.to_vec();
-        let writer = std::thread::spawn(move || input.write_all(&bytes).unwrap());
-        let output = child.wait_with_output().unwrap();
-        writer.join().unwrap();
-        Some(output.stdout)
-    }
-
-    fn text() -> Vec<u8> {
-        (0u32..200_000).flat_map(|number| (number.wrapping_mul(number) % 1013).to_le_bytes()).collect()
-    }
+    use crate::target::packed::samples::{packed, text};
 
     #[test]
     fn the_length_is_known_before_unpacking() {

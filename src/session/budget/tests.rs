@@ -67,12 +67,12 @@ impl Program {
 
     /// Many short holds of random lengths; every tenth makes the other wait.
     fn short(seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::seeded(seed);
         let (mut program, mut now) = (Self::default(), MILLI);
         while now < LENGTH {
-            let length = (random.next() * 200.0) as u64 * MICRO + 10 * MICRO;
-            let wait = if random.next() < 0.1 { length / 2 } else { 0 };
-            now = program.hold(now, length, wait) + (random.next() * 150.0) as u64 * MICRO;
+            let length = (random.unit() * 200.0) as u64 * MICRO + 10 * MICRO;
+            let wait = if random.unit() < 0.1 { length / 2 } else { 0 };
+            now = program.hold(now, length, wait) + (random.unit() * 150.0) as u64 * MICRO;
         }
         program
     }
@@ -80,7 +80,7 @@ impl Program {
     /// A rhythm that cells of a fixed length would fall into: in every quarter of a second the same.
     fn periodic(seed: u64) -> Self {
         let mut program = Self::default();
-        let phase = (Random(seed).next() * 250.0) as u64 * MILLI;
+        let phase = (Random::seeded(seed).unit() * 250.0) as u64 * MILLI;
         let mut now = MILLI;
         while now < LENGTH {
             let busy = (now + phase) % (250 * MILLI) < 60 * MILLI;
@@ -92,10 +92,10 @@ impl Program {
 
     /// Short holds, and now and then one that lasts for longer than any window.
     fn rare(seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::seeded(seed);
         let (mut program, mut now) = (Self::default(), MILLI);
         while now < LENGTH {
-            let long = random.next() < 0.000_5;
+            let long = random.unit() < 0.000_5;
             let (length, wait) = if long { (150 * MILLI, 140 * MILLI) } else { (40 * MICRO, 0) };
             now = program.hold(now, length, wait) + 160 * MICRO;
         }
@@ -104,12 +104,12 @@ impl Program {
 
     /// Calm at first and at last, busy in between, with other proportions.
     fn phases(seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::seeded(seed);
         let (mut program, mut now) = (Self::default(), MILLI);
         while now < LENGTH {
             let busy = (LENGTH / 3..LENGTH / 3 * 2).contains(&now);
             let scale = if busy { 1 } else { 200 };
-            let length = (random.next() * if busy { 300.0 } else { 60.0 }) as u64 * MICRO * scale + MICRO;
+            let length = (random.unit() * if busy { 300.0 } else { 60.0 }) as u64 * MICRO * scale + MICRO;
             now = program.hold(now, length, if busy { length / 3 } else { 0 }) + 150 * MICRO * scale;
         }
         program

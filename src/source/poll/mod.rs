@@ -28,7 +28,7 @@ use crate::{
         ids::Tid,
         time::{MonoNanos, Nanos},
     },
-    perf::pace,
+    perf::{clock, pace},
     source::{
         Source, Tally,
         calls::SharedTranslator,
@@ -91,13 +91,13 @@ impl PollSource {
         let go_on = move || {
             pace::be_prompt();
             let mut timetable = Timetable::new(period);
-            let mut spent = pace::own_cpu_time();
+            let mut spent = clock::cpu_of_thread().unwrap_or_default();
             while let Some(look) = last.take() {
                 // Nobody listens any more: the recording is over.
                 if tell.send(look).is_err() || shared.stop.load(Ordering::Relaxed) {
                     return;
                 }
-                let now = pace::own_cpu_time();
+                let now = clock::cpu_of_thread().unwrap_or_default();
                 shared.spent.store(now.as_nanos(), Ordering::Relaxed);
                 thread::sleep(timetable.until_next(now.saturating_sub(spent)));
                 spent = now;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{
     model::time::{MonoNanos, Nanos},
-    perf::clock,
+    perf::{clock, jitter::Jitter},
 };
 
 /// Looking takes at most a fifth of a CPU: beyond, looks become rarer.
@@ -16,35 +16,26 @@ const REST: u64 = 4;
 pub(super) struct Timetable {
     period: Nanos,
     next: MonoNanos,
-    random: u64,
+    jitter: Jitter,
 }
 
 impl Timetable {
     /// The first look is due now.
     pub(super) fn new(period: Nanos) -> Self {
         let now = clock::now();
-        Self { period, next: now, random: now.as_nanos() | 1 }
+        Self { period, next: now, jitter: Jitter::seeded(now) }
     }
 
     /// How long until the next look, after one that took `cost` of CPU time.
     pub(super) fn until_next(&mut self, cost: Nanos) -> Duration {
         let now = clock::now();
         let rested = now.later_by(Nanos::from_nanos(cost.as_nanos().saturating_mul(REST)));
-        let planned = self.next.later_by(self.jittered());
+        let planned = self.next.later_by(self.jitter.around(self.period));
         // One that is late does not make the next ones crowd together.
         self.next = planned.max(now.earlier_by(self.period));
         if rested > now.later_by(self.period) {
             self.next = self.next.max(rested);
         }
         Duration::from_nanos(self.next.saturating_since(now).as_nanos())
-    }
-
-    /// Between half and one and a half periods (xorshift: cheap, and enough to break any rhythm).
-    fn jittered(&mut self) -> Nanos {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let period = self.period.as_nanos().max(1);
-        Nanos::from_nanos(period / 2 + self.random % period)
     }
 }

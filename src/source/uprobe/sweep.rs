@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use crate::source::uprobe::tracefs::{Tracefs, is_ours};
+use crate::{
+    source::uprobe::tracefs::{Tracefs, is_ours},
+    target::spawn,
+};
 
 /// The hidden subcommand under which [`sweep_when_parent_ends`] is to be run.
 pub const SUBCOMMAND: &str = "__sweep";
@@ -44,13 +47,8 @@ impl Sweeper {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).arg(group).current_dir("/");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let own_session = || {
-            // SAFETY: setsid has no preconditions and is async-signal-safe.
-            let session = unsafe { libc::setsid() };
-            if session < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-        };
-        // SAFETY: the closure makes one async-signal-safe call and allocates nothing.
-        unsafe { command.pre_exec(own_session) };
+        // SAFETY: the step makes one async-signal-safe call and allocates nothing.
+        unsafe { command.pre_exec(spawn::begin_own_session) };
         command.spawn().map(|child| Watcher { child })
     }
 }
