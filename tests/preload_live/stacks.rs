@@ -222,7 +222,8 @@ fn acquisitions_that_a_full_pool_loses_are_counted() {
             let prepared = Prepared::with_chunks(chunks).expect("memory files can be made");
             Watched::start_with(prepared, interpreter.command_of(WRITING))
         };
-        let mut starved = start(4);
+        // Enough for what happens before the locks are known.
+        let mut starved = start(64);
         starved.child.wait().expect("it ends");
         starved.drain_for(Duration::from_millis(20));
         let lost = starved.source.tally().lost;

@@ -367,7 +367,8 @@ fn a_short_recording_of_a_hot_program_costs_no_more_than_it_may() {
         // What was spent before anybody could look cannot be taken back.
         let before = 10e6 * rate * cost as f64 / SHORT as f64;
         println!("{cost} ns, {budget}: {share:.5}, {before:.5} of it at first, {windows} windows");
-        assert!(share < (1.05 * budget).max(before * 1.3), "{cost} ns: {share:.5} of {budget}");
+        // The window of the last cell may have come first, and be paid for only by the rest of the cell.
+        assert!(share < (1.1 * budget).max(before * 1.3), "{cost} ns: {share:.5} of {budget}");
         assert!(windows >= 1 || before > budget, "{cost} ns: {windows} windows at {budget}");
     }
 }
