@@ -11,7 +11,7 @@ use core::{
 #[cfg(family)]
 use crate::family;
 use crate::{
-    follow::{Call, Place, count, follow},
+    follow::{Call, Place, count, count_lost, follow},
     gate,
     layout::{COUNTING, Chunk, KIND_BITS, KIND_FILLER, KIND_LOST, KIND_SIGNAL, KIND_STACK, PASSING, RECORDING, Record, Ring, Slot, filter_index},
     local::{Local, UNKNOWN},
@@ -70,6 +70,8 @@ pub struct Rehearsal {
 impl Rehearsal {
     /// On what it calls.
     pub const COND: u64 = REHEARSED as u64;
+    /// On what it calls in between.
+    pub const OTHER_COND: u64 = 2 * Self::COND;
 
     /// Begins in the calling thread's chunk; `None` when it can get none.
     pub fn begin() -> Option<Self> {
@@ -86,6 +88,11 @@ impl Rehearsal {
         emit(KIND_SIGNAL, REHEARSED);
     }
 
+    /// Writes one of another condition variable.
+    pub fn emit_other() {
+        emit(KIND_SIGNAL, 2 * REHEARSED);
+    }
+
     /// Takes back every record of the chunk.
     pub fn rewind(&self) {
         self.chunk.committed.store(0, Ordering::Relaxed);
@@ -100,9 +107,11 @@ fn is_filtered(ring: &Ring, cond: u64) -> bool {
 
 #[inline(always)]
 fn record(ring: &'static Ring, local: &'static Local, kind: u64, cond: u64) {
-    let Some(slot) = local.slot().or_else(|| claim_slot(ring, local)) else { return };
+    let Some(slot) = local.slot().or_else(|| claim_slot(ring, local)) else {
+        return lose_without_slot(ring, local, (kind, cond));
+    };
     if slot.busy.load(Ordering::Relaxed) != 0 {
-        return lose(slot, local);
+        return lose(Place { ring, slot, local }, (kind, cond));
     }
     slot.busy.store(1, Ordering::Relaxed);
     // The compiler must not read the clock before that store; the processor's store buffer is the reader's concern.
@@ -114,7 +123,7 @@ fn record(ring: &'static Ring, local: &'static Local, kind: u64, cond: u64) {
         cursor = make_room(ring, slot, local, time);
     }
     if cursor == 0 {
-        lose(slot, local);
+        lose(Place { ring, slot, local }, (kind, cond));
     } else {
         local.cursor.store(write(cursor, time, word(cond, kind)), Ordering::Relaxed);
         follow(Place { ring, slot, local }, Call { time, kind, cond });
@@ -240,7 +249,7 @@ fn position(ring: &'static Ring, slot: &Slot, local: &Local) -> Option<usize> {
 #[inline(never)]
 fn claim_slot(ring: &'static Ring, local: &Local) -> Option<&'static Slot> {
     if local.claiming.swap(1, Ordering::Relaxed) != 0 {
-        return lose_without_slot(ring, local);
+        return None;
     }
     let slot = pool::take_slot(ring).and_then(|index| ring.slots.get(index as usize));
     if let Some(slot) = slot {
@@ -253,9 +262,6 @@ fn claim_slot(ring: &'static Ring, local: &Local) -> Option<&'static Slot> {
         local.state.store(state_so_far(ring), Ordering::Relaxed);
     }
     local.claiming.store(0, Ordering::Relaxed);
-    if slot.is_none() {
-        return lose_without_slot(ring, local);
-    }
     slot
 }
 
@@ -265,15 +271,20 @@ fn state_so_far(ring: &Ring) -> u64 {
     if lock.cond.load(Ordering::Relaxed) == 0 { UNKNOWN } else { 0 }
 }
 
+/// The call is lost as an event, and counted like those that are only counted.
 #[cold]
 #[inline(never)]
-fn lose(slot: &Slot, local: &Local) {
+fn lose(Place { ring, slot, local }: Place, (kind, cond): (u64, u64)) {
+    count_lost(ring, kind, cond);
     local.pending.fetch_add(1, Ordering::Relaxed);
+    // Release: whoever sees the loss sees how it was counted.
     slot.lost.fetch_add(1, Ordering::Release);
 }
 
-fn lose_without_slot(ring: &Ring, local: &Local) -> Option<&'static Slot> {
+#[cold]
+#[inline(never)]
+fn lose_without_slot(ring: &'static Ring, local: &Local, (kind, cond): (u64, u64)) {
+    count_lost(ring, kind, cond);
     local.pending.fetch_add(1, Ordering::Relaxed);
-    ring.header.lost_without_slot.fetch_add(1, Ordering::Relaxed);
-    None
+    ring.header.lost_without_slot.fetch_add(1, Ordering::Release);
 }

@@ -206,7 +206,9 @@ pub fn on_silent_call(kind: u64, cond: usize) {
     }
     if let Some(ring) = begin_as_child() {
         emit::emit(kind, cond);
-        ring.header.lost_without_slot.fetch_add(u64::from(gate::missed()), Ordering::Relaxed);
+        let missed = u64::from(gate::missed());
+        ring.header.uncounted.fetch_add(missed, Ordering::Relaxed);
+        ring.header.lost_without_slot.fetch_add(missed, Ordering::Release);
     }
     FORKED.store(0, Ordering::Relaxed);
 }

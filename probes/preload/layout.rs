@@ -11,7 +11,7 @@ use core::{
 /// First word of the memory.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"gilscope");
 /// Number of this layout; the probe stays passive when it finds another.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Size of the whole, sealed into the memory file. Pages that were never used cost nothing.
 pub const RING_BYTES: usize = 32 << 20;
 /// How many threads can have events at the same time.
@@ -142,6 +142,8 @@ pub struct Header {
     pub free_slots: Stack,
     /// Events that were lost because their thread could get no slot.
     pub lost_without_slot: AtomicU64,
+    /// Calls that were lost and, since no lock was known, are not in a lock's counts either. Those lost later are.
+    pub uncounted: AtomicU64,
     /// Clock ticks that threads have spent with stacks so far.
     pub spent: AtomicU64,
     /// Where other processes of the program find room; zero unless they are to be recorded, too.
@@ -254,9 +256,9 @@ pub struct Lock {
     pub noted_at: AtomicU64,
     /// How many threads wait; kept by the probe.
     pub waiters: AtomicU32,
-    /// Waits that began while calls were counted, modulo 2^32.
+    /// Waits that began while calls were counted or at a call that was lost, modulo 2^32.
     pub waits: AtomicU32,
-    /// Acquisitions while calls were counted.
+    /// Acquisitions while calls were counted, and those that were lost.
     pub acquisitions: AtomicU64,
 }
 

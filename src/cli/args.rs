@@ -100,6 +100,9 @@ pub enum Command {
         /// Numbers of the files that hold them.
         #[arg(num_args = 2, value_parser = clap::value_parser!(RawFd).range(3..))]
         files: Vec<RawFd>,
+        /// Numbers of the memory that probes write to.
+        #[arg(long, num_args = 1.., value_parser = clap::value_parser!(RawFd).range(3..))]
+        shared: Vec<RawFd>,
         /// Where they go; `-`: standard output.
         #[arg(last = true)]
         destinations: Vec<PathBuf>,

@@ -40,8 +40,9 @@ pub fn execute(plan: Plan, messages: Messages) -> anyhow::Result<Exit> {
         Plan::Attach(plan) => attach(plan, messages),
         Plan::Doctor(plan) => doctor(&plan),
         Plan::ToyVm(plan) => toy_vm(plan),
-        Plan::Inherit { files, destinations } => {
-            let said = inherit(files, &destinations).context("the recorder was killed, and its last report is lost")?;
+        Plan::Inherit { files, shared, destinations } => {
+            let said = inherit((files, &shared), &destinations)
+                .context("the recorder was killed, and its last report is lost")?;
             said.iter().for_each(|said| messages.say(said));
             Ok(Exit::Done)
         }
@@ -56,7 +57,7 @@ fn run(plan: RunPlan, messages: Messages) -> anyhow::Result<Exit> {
     let command = Command { executable: plan.program.into(), arguments: plan.arguments };
     let mut session = RunSession::start(command, options(&plan.record), signals)?;
     messages.detail(&session.taken());
-    let mut checkpoints = Checkpoints::begin(intended(&plan.record));
+    let mut checkpoints = Checkpoints::begin(intended(&plan.record), &session.shared());
     let recorded = session.record(&mut checkpoints);
     let written = recorded.map_err(anyhow::Error::from).and_then(|family| outlets.fill(&family, messages));
     if let Some(checkpoints) = checkpoints {
@@ -95,7 +96,7 @@ fn attach(plan: AttachPlan, messages: Messages) -> anyhow::Result<Exit> {
     let session = AttachSession::start(plan.pid, options(&plan.record), signals)?;
     messages.detail(session.taken());
     messages.detail(&format!("recording process {}", plan.pid));
-    let mut checkpoints = Checkpoints::begin(intended(&plan.record));
+    let mut checkpoints = Checkpoints::begin(intended(&plan.record), &[]);
     let written = outlets.fill(&session.record(&mut checkpoints), messages);
     if let Some(checkpoints) = checkpoints {
         checkpoints.end();

@@ -44,6 +44,8 @@ pub enum Plan {
     Inherit {
         /// Numbers of the files that hold them.
         files: [RawFd; 2],
+        /// Numbers of the memory that probes write to.
+        shared: Vec<RawFd>,
         /// Where they go.
         destinations: Vec<Destination>,
     },
@@ -170,17 +172,17 @@ impl Plan {
             Command::Doctor(doctor) => Ok(Self::Doctor(doctor_plan(&doctor))),
             Command::ToyVm(toy) => toy_plan(toy).map(Self::ToyVm),
             Command::Sweep { group } => Ok(Self::Sweep { group }),
-            Command::Heir { files, destinations } => Ok(inherit_plan(&files, destinations)),
+            Command::Heir { files, shared, destinations } => Ok(inherit_plan((&files, shared), destinations)),
         }
     }
 }
 
-/// What the recorder has typed: two numbers, and absolute paths.
-fn inherit_plan(files: &[RawFd], destinations: Vec<PathBuf>) -> Plan {
+/// What the recorder has typed: numbers, and absolute paths.
+fn inherit_plan((files, shared): (&[RawFd], Vec<RawFd>), destinations: Vec<PathBuf>) -> Plan {
     let destination =
         |path: PathBuf| if path == Path::new("-") { Destination::Stdout } else { Destination::File(path) };
     let files = [0, 1].map(|at| files.get(at).copied().unwrap_or(-1));
-    Plan::Inherit { files, destinations: destinations.into_iter().map(destination).collect() }
+    Plan::Inherit { files, shared, destinations: destinations.into_iter().map(destination).collect() }
 }
 
 fn run_plan(run: RunArgs, surroundings: &Surroundings) -> Result<RunPlan, PlanError> {

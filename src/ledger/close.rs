@@ -10,9 +10,8 @@ use crate::{
     },
     model::{
         estimate::Estimates,
-        event::CountedSteps,
         ids::Tid,
-        profile::{Blame, HoldSite, LockProfile, LongHold, StackTime, ThreadProfile},
+        profile::{Blame, CountedLock, HoldSite, LockProfile, LongHold, StackTime, ThreadProfile},
         stack::StackId,
         state::{State, StateClass},
         time::{MonoNanos, Nanos},
@@ -78,7 +77,7 @@ impl Ledger {
             .blame
             .into_entries(|holder| held_stacks(holder).unwrap_or_else(|| Samples::from_iter([(no_stack, 1)])));
         let hold_sites: Vec<HoldSite> = self.locks.iter().flat_map(|lock| lock.book.sites(lock.id)).collect();
-        let locks: Vec<LockProfile> = self.locks.into_iter().map(lock_profile).collect();
+        let locks: Vec<LockProfile> = self.locks.into_iter().map(|lock| lock_profile(lock, self.tally.lost)).collect();
         let threads = self.ended.into_profiles();
         let sums = Sums { window, locks: &locks, threads: &threads, blame: &blame, hold_sites: &hold_sites };
         let invariants_broken = sums.broken();
@@ -163,7 +162,7 @@ fn stacks_alone(placed: Placed) -> Samples {
     samples
 }
 
-fn lock_profile(lock: LockAccount) -> LockProfile {
+fn lock_profile(lock: LockAccount, lost: u64) -> LockProfile {
     LockProfile {
         id: lock.id,
         name: lock.name,
@@ -183,9 +182,9 @@ fn lock_profile(lock: LockAccount) -> LockProfile {
         forced_releases: lock.forced_releases,
         long_holds: lock.long_holds,
         unseen: lock.book.unseen,
-        counted: lock.counted.map(|counted| CountedSteps {
+        counted: lock.counted.map(|counted| CountedLock {
             holds: counted.holds + lock.acquired + lock.late.holds,
-            waits: counted.waits + lock.wanted + lock.late.waits,
+            waits: (lost == 0).then_some(counted.waits + lock.wanted + lock.late.waits),
         }),
         hold_spread: lock.hold_lengths.spread(),
         wait_spread: lock.wait_lengths.spread(),

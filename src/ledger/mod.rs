@@ -89,8 +89,17 @@ pub struct Ledger {
     /// What a probe takes of a thread's time at each step with a lock; zero while that is not known.
     event_cost: Nanos,
     tally: LedgerTally,
+    counting: Counting,
     /// When the process executed another program than the one whose locks were seen.
     replaced: Option<MonoNanos>,
+}
+
+/// Whether the steps that are told and those that are counted are all there were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counting {
+    Sound,
+    /// Some were neither.
+    Broken,
 }
 
 /// What the ledger counted about the quality of its input.
@@ -121,6 +130,7 @@ impl Ledger {
             windows: Windows::default(),
             event_cost: Nanos::ZERO,
             tally: LedgerTally::default(),
+            counting: Counting::Sound,
             replaced: None,
         }
     }
@@ -169,6 +179,7 @@ impl Ledger {
             What::SeenFree(lock) => self.seed_free(*lock),
             What::Window(step) => self.on_window(*step),
             What::Counted(lock, steps) => self.on_counted(*lock, *steps),
+            What::Uncounted => self.on_uncounted(),
         }
     }
 
@@ -404,9 +415,17 @@ impl Ledger {
     }
 
     fn on_counted(&mut self, id: LockId, steps: CountedSteps) {
+        if self.counting == Counting::Broken {
+            return;
+        }
         let counted = self.lock(id).counted.get_or_insert_default();
         counted.holds += steps.holds;
         counted.waits += steps.waits;
+    }
+
+    fn on_uncounted(&mut self) {
+        self.counting = Counting::Broken;
+        self.locks.iter_mut().for_each(|lock| lock.counted = None);
     }
 
     /// The relation of a thread that has had nothing to do with locks so far.

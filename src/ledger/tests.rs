@@ -9,8 +9,12 @@ use proptest::prelude::{prop_assert_eq, proptest};
 
 use super::{Attribution, GivingWayLimits, Ledger, LedgerOptions, LockStart, lock::Owner, thread::Relation};
 use crate::model::{
-    event::{Event, LockStep, LostEvents, OffCpu, SampleCause, SeenCpu, SeenRelation, Sighting, StackSample, What},
+    event::{
+        CountedSteps, Event, LockStep, LostEvents, OffCpu, SampleCause, SeenCpu, SeenRelation, Sighting, StackSample,
+        What,
+    },
     ids::{LockId, Tid},
+    profile::CountedLock,
     stack::{Frame, StackId, StackTable},
     state::{State, StateClass},
     time::{MonoNanos, Nanos},
@@ -454,6 +458,24 @@ fn lost_lock_events_make_the_affected_time_unknown() {
     assert_eq!(result.tally.lost, 7);
     assert_eq!(result.tally.unmatched, 0);
     assert_eq!(result.locks[0].unknown.as_nanos(), 30);
+}
+
+#[test]
+fn what_was_counted_is_exact_only_if_all_was() {
+    let counted = |more: &[What]| {
+        let mut ledger = ledger(0);
+        created_running(&mut ledger, 0, 1);
+        step(&mut ledger, 10, 1, LockStep::Acquired);
+        let steps = CountedSteps { holds: 5, waits: 2 };
+        apply(&mut ledger, 20, 1, What::Counted(LOCK, steps));
+        more.iter().for_each(|what| apply(&mut ledger, 30, 1, what.clone()));
+        apply(&mut ledger, 40, 1, What::Counted(LOCK, steps));
+        ledger.finish(at(80)).locks[0].counted
+    };
+    assert_eq!(counted(&[]), Some(CountedLock { holds: 11, waits: Some(4) }));
+    // Whether the next wait is a new one is not known.
+    assert_eq!(counted(&[What::LostLock(LostEvents { count: 7 })]), Some(CountedLock { holds: 11, waits: None }));
+    assert_eq!(counted(&[What::Uncounted]), None);
 }
 
 #[test]

@@ -58,6 +58,8 @@ pub enum What {
     Window(WindowStep),
     /// Steps with a lock that were counted and not told one by one, since the last such event.
     Counted(LockId, CountedSteps),
+    /// Steps are missing that were not counted either.
+    Uncounted,
 }
 
 /// A recording that may not take every lock event takes those in windows.

@@ -2,7 +2,6 @@
 
 use crate::model::{
     estimate::Estimates,
-    event::CountedSteps,
     ids::{LockId, Pid, Tid},
     stack::{StackId, StackTable},
     state::{State, StateClass, StateTimes},
@@ -92,6 +91,15 @@ impl Backend {
     }
 }
 
+/// What was counted of a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountedLock {
+    /// All acquisitions.
+    pub holds: u64,
+    /// All waits that began; `None` when events were lost: whether a wait seen after that is a new one is not known.
+    pub waits: Option<u64>,
+}
+
 /// One lock over the whole window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockProfile {
@@ -129,9 +137,9 @@ pub struct LockProfile {
     pub long_holds: u64,
     /// The holds during which no stack was seen. With the `hold_sites` of this lock they are all its holds.
     pub unseen: HoldTally,
-    /// All acquisitions, and all waits that began, exact though most were only counted; `None` when the source does not count,
-    /// or took all events.
-    pub counted: Option<CountedSteps>,
+    /// What was counted of it, exact though most events were not taken; `None` when the source does not count, or took all events,
+    /// or some were neither taken nor counted.
+    pub counted: Option<CountedLock>,
     /// Lengths of holds.
     pub hold_spread: Spread,
     /// Lengths of waits.

@@ -109,6 +109,11 @@ impl Body {
             _ => None,
         }
     }
+
+    /// How many records it says are missing.
+    pub fn lost(&self) -> u64 {
+        if let Self::Lost { count } = self { *count } else { 0 }
+    }
 }
 
 impl EventId {

@@ -127,6 +127,9 @@ fn scale_lock(lock: &mut LockProfile, estimate: &LockEstimate, window: Nanos) {
     }
     lock.holds =
         lock.counted.map(|counted| counted.holds).or(estimate.holds.map(|holds| holds.value)).unwrap_or(lock.holds);
-    lock.waits =
-        lock.counted.map(|counted| counted.waits).or(estimate.waits.map(|waits| waits.value)).unwrap_or(lock.waits);
+    lock.waits = lock
+        .counted
+        .and_then(|counted| counted.waits)
+        .or(estimate.waits.map(|waits| waits.value))
+        .unwrap_or(lock.waits);
 }

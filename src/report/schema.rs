@@ -95,7 +95,7 @@ pub(super) struct Lock<'a> {
 #[derive(Debug, Serialize)]
 pub(super) struct Counted {
     pub(super) holds: u64,
-    pub(super) waits: u64,
+    pub(super) waits: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]

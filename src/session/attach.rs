@@ -10,7 +10,7 @@ use crate::{
     session::{
         checkpoint::Checkpoints,
         error::SessionError,
-        family::{Household, births, family},
+        family::{Household, births, family, snapshot},
         ladder,
         options::RecordOptions,
         recording::{End, Recording},
@@ -59,7 +59,7 @@ impl AttachSession {
                 household.turn(&self.recording);
             }
             if let Some(checkpoints) = checkpoints {
-                checkpoints.consider(|| self.recording.snapshot());
+                checkpoints.consider(|| snapshot(&self.recording, self.household.as_ref()));
             }
             if !has_threads(self.pid) {
                 break End::TargetEnded;

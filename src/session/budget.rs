@@ -19,15 +19,21 @@ const AIM: f64 = 0.85;
 const FIRST_CREDIT: Nanos = Nanos::from_millis(300);
 const MOST_CREDIT: Nanos = Nanos::from_millis(1_000);
 /// How long everything must have been observed for the rate of events to be known.
-const FIRST_LOOK: Nanos = Nanos::from_millis(10);
-/// What everything cost at the end of a stretch in which it was observed is known from so long, up to twice.
+const FIRST_LOOK: Nanos = Nanos::from_millis(2);
+/// What everything costs lately is known from so long.
 const LATELY: Nanos = Nanos::from_millis(50);
+/// While everything is observed, what was spent is looked at so often: in the first moments, and when it is dear.
+const WATCHFUL: Nanos = Nanos::from_millis(1);
+const FIRST_MOMENTS: Nanos = Nanos::from_millis(100);
 /// A window's length at first; it grows with the number of windows, so that short recordings have some, too.
 const SHORTEST_WINDOW: f64 = 10e6;
 const GROWTH: f64 = 24.0;
 const LONGEST_WINDOW: f64 = 50e6;
-/// A cell is no longer, however little of it may be observed.
+/// A cell is no longer, however little of it may be observed; at first, so that short recordings have several.
+const FIRST_CELL: f64 = 250e6;
 const LONGEST_CELL: f64 = 1e9;
+/// A shorter window makes a cell longer than the first ones: it would show hardly more than its edges.
+const LEAST_WINDOW: f64 = 1e6;
 /// Of a cell of which only a part is observed, this much may be.
 const LARGEST_PART: f64 = 0.9;
 /// If all events together cost no more than this part of the budget, they are taken again.
@@ -37,11 +43,9 @@ const MEMORY: usize = 8;
 /// How long before a window events are taken again, at first, at least and at most.
 const FIRST_LEAD: f64 = 2e6;
 const SHORTEST_LEAD: f64 = 0.2e6;
-const LONGEST_LEAD: f64 = 10e6;
+const LONGEST_LEAD: f64 = 20e6;
 /// If we get a CPU later than that after a cell's end, the next one begins only then.
 const MOST_LATE: Nanos = Nanos::from_millis(50);
-/// How much of what was spent beyond the budget is saved in one cell.
-const REPAID: f64 = 0.25;
 
 /// What to do now. Moments are those that were planned, whenever we got a CPU: what the program did while we had none must not
 /// decide what is observed.
@@ -49,8 +53,8 @@ const REPAID: f64 = 0.25;
 pub(super) enum Order {
     /// A cell begins at this moment.
     BeginCell(MonoNanos),
-    /// Take lock events: the window begins at the first moment, or as soon as that is possible, and ends at the second.
-    Open(MonoNanos, MonoNanos),
+    /// Take lock events; once that is done, [`Pacer::begun`] tells when the window begins.
+    Open,
     /// Take none: the window ended at this moment.
     Close(MonoNanos),
 }
@@ -62,19 +66,23 @@ pub(super) struct Pacer {
     budget: f64,
     /// What may be spent at once, in nanoseconds; less than nothing: too much was.
     credit: f64,
+    began: MonoNanos,
     looked: MonoNanos,
     spent: Nanos,
     /// What observing everything cost lately: time observed, and what was spent in it.
     costs: VecDeque<(f64, f64)>,
     /// When the present cell began, and what had been spent by then.
     since: (MonoNanos, Nanos),
-    /// The same of two moments lately, while everything is observed.
-    lately: [(MonoNanos, Nanos); 2],
+    /// What had been spent at moments lately.
+    lately: Lately,
     cell: Option<Cell>,
     cells: u32,
     open: bool,
-    /// When the present window is to begin; before that it is not over.
+    /// When the present window, or its present piece, begins, and when it ends; `None` while everything is observed.
     opening: MonoNanos,
+    closing: Option<MonoNanos>,
+    /// How many pieces of the present cell's window have been begun.
+    pieces_begun: usize,
     /// How long before its window begins events must be taken again.
     lead: f64,
     dearest: f64,
@@ -91,14 +99,28 @@ struct Cell {
     window: f64,
 }
 
-impl Cell {
-    /// Whether the moment `at` after its beginning lies in the window.
-    fn is_open(&self, at: f64) -> bool {
-        (at - self.offset).rem_euclid(self.length) < self.window
-    }
+/// A part of a cell's window, in nanoseconds since the cell began: the window of most cells has only one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Piece {
+    begin: f64,
+    end: f64,
+}
 
+impl Cell {
     fn is_whole(&self) -> bool {
         self.window >= self.length
+    }
+
+    /// The parts of its window: what lies past the cell's end goes on at its beginning.
+    fn pieces(&self) -> [Option<Piece>; 2] {
+        let Self { length, offset, window, .. } = *self;
+        match offset + window - length {
+            _ if self.is_whole() => [Some(Piece { begin: 0.0, end: length }), None],
+            beyond if beyond > 0.0 => {
+                [Some(Piece { begin: 0.0, end: beyond }), Some(Piece { begin: offset, end: length })]
+            }
+            _ => [Some(Piece { begin: offset, end: offset + window }), None],
+        }
     }
 
     /// How far into the cell `now` is.
@@ -110,39 +132,29 @@ impl Cell {
         self.began.later_by(Nanos::from_nanos(whole(position)))
     }
 
-    /// The last moment up to `at` at which something changed.
-    fn last_change(&self, at: f64) -> f64 {
-        self.edges().into_iter().filter(|edge| *edge <= at).fold(0.0, f64::max)
-    }
-
-    /// The next moment after `at` at which something changes.
-    fn next_change(&self, at: f64) -> f64 {
-        self.edges().into_iter().filter(|edge| *edge > at).fold(self.length, f64::min)
-    }
-}
-
-impl Cell {
-    fn edges(&self) -> [f64; 4] {
-        let end = self.offset + self.window;
-        [self.offset, end, end - self.length, self.length]
+    fn end(&self) -> MonoNanos {
+        self.moment(self.length)
     }
 }
 
 impl Pacer {
-    /// Begins now, with everything observed.
-    pub(super) fn new(budget: f64, now: MonoNanos, seed: u64) -> Self {
+    /// Everything has been observed since `start`, some time ago.
+    pub(super) fn new(budget: f64, start: MonoNanos, seed: u64) -> Self {
         Self {
             budget,
             credit: budget * wide(FIRST_CREDIT.as_nanos()),
-            looked: now,
+            looked: start,
             spent: Nanos::ZERO,
             costs: VecDeque::new(),
-            since: (now, Nanos::ZERO),
-            lately: [(now, Nanos::ZERO); 2],
+            since: (start, Nanos::ZERO),
+            began: start,
+            lately: Lately::since(start),
             cell: None,
             cells: 0,
             open: true,
-            opening: now,
+            opening: start,
+            closing: None,
+            pieces_begun: 0,
             lead: FIRST_LEAD,
             dearest: 0.0,
             random: Random::seeded(seed),
@@ -155,13 +167,10 @@ impl Pacer {
         let Some(cell) = self.cell else {
             return self.is_too_much(now).then(|| self.begin_cell(now));
         };
-        let end = cell.moment(cell.length);
-        // Also of a cell that is over by now.
-        let at = cell.position(now).min(cell.length - 1.0);
-        if self.open && now >= self.opening && !cell.is_open(at) {
-            self.open = false;
-            return Some(Order::Close(cell.moment(cell.last_change(at))));
+        if let Some(at) = self.close(now) {
+            return Some(Order::Close(at));
         }
+        let end = cell.end();
         if now >= end {
             let late = now.saturating_since(end) > MOST_LATE;
             return Some(self.begin_cell(if late { now } else { end }));
@@ -169,23 +178,51 @@ impl Pacer {
         if cell.is_whole() && self.is_too_much(now) {
             return Some(self.begin_cell(now));
         }
-        let begins = if cell.is_open(at) { at } else { cell.next_change(at) };
-        let due = cell.is_open(begins) && begins - at <= self.lead;
-        (due && !self.open).then(|| {
-            (self.open, self.opening) = (true, cell.moment(begins));
-            Order::Open(self.opening, cell.moment(cell.next_change(begins)))
-        })
+        let due = self.next_piece().filter(|piece| piece.begin - cell.position(now) <= self.lead && !self.open)?;
+        self.enter(due);
+        Some(Order::Open)
+    }
+
+    /// The moment at which the window has ended, if it has and that has not been told yet. To be asked before anything that takes
+    /// time: events cost as long as they are taken.
+    pub(super) fn close(&mut self, now: MonoNanos) -> Option<MonoNanos> {
+        let closing = self.closing.filter(|closing| self.open && now >= *closing)?;
+        self.open = false;
+        Some(closing)
+    }
+
+    /// Events are taken since `ready`. Tells when the window begins: as planned, or now if that is later, and then it ends later,
+    /// too; `None` when the cell is over.
+    pub(super) fn begun(&mut self, ready: MonoNanos) -> Option<MonoNanos> {
+        let end = self.cell?.end();
+        let late = ready.saturating_since(self.opening);
+        self.closing = self.closing.map(|closing| closing.later_by(late).min(end));
+        Some(self.opening.max(ready)).filter(|begins| *begins < end)
     }
 
     /// Until the window could begin, it took so long.
     pub(super) fn opened_in(&mut self, time: Nanos) {
-        self.lead = (self.lead * 0.75 + wide(time.as_nanos()) * 0.5).clamp(SHORTEST_LEAD, LONGEST_LEAD);
+        self.lead = (self.lead * 0.75 + wide(time.as_nanos()) * 0.3).clamp(SHORTEST_LEAD, LONGEST_LEAD);
     }
 
     /// The next moment at which something changes: what comes from there on can be booked only then.
     pub(super) fn next_edge(&self) -> Option<MonoNanos> {
         let cell = self.cell?;
-        Some(cell.moment(cell.next_change(cell.position(self.looked))))
+        let opening = self.next_piece().map(|piece| cell.moment(piece.begin));
+        let next = if self.open { self.closing } else { opening };
+        Some(next.filter(|edge| *edge > self.looked).unwrap_or(cell.end()))
+    }
+
+    fn next_piece(&self) -> Option<Piece> {
+        self.cell?.pieces().get(self.pieces_begun).copied().flatten()
+    }
+
+    fn enter(&mut self, piece: Piece) {
+        let Some(cell) = self.cell else { return };
+        self.pieces_begun += 1;
+        self.open = true;
+        self.opening = cell.moment(piece.begin);
+        self.closing = (!cell.is_whole()).then(|| cell.moment(piece.end));
     }
 
     /// The part of the time that taking all events would have taken when it was dearest.
@@ -195,12 +232,13 @@ impl Pacer {
 
     /// How long until there is something to be done.
     pub(super) fn until_next(&self, now: MonoNanos) -> Option<Nanos> {
-        let cell = self.cell?;
-        let at = cell.position(now);
-        let change = cell.next_change(at) - at;
+        let Some(cell) = self.cell.filter(|cell| !cell.is_whole()) else {
+            return self.is_watchful(now).then_some(WATCHFUL);
+        };
         // Events must be taken again some time before.
-        let due = if self.open || change <= self.lead { change } else { change - self.lead };
-        Some(Nanos::from_nanos(whole(due)))
+        let arming = |piece: Piece| cell.moment((piece.begin - self.lead).max(0.0));
+        let next = if self.open { self.closing } else { self.next_piece().map(arming) };
+        Some(next.unwrap_or(cell.end()).saturating_since(now))
     }
 
     fn account(&mut self, now: MonoNanos, spent: Nanos) {
@@ -209,14 +247,18 @@ impl Pacer {
         let most = self.budget * wide(MOST_CREDIT.as_nanos());
         self.credit = (self.credit + self.budget * elapsed - news).min(most.max(self.credit));
         (self.looked, self.spent) = (now, self.spent.max(spent));
-        if now.saturating_since(self.lately[1].0) >= LATELY {
-            self.lately = [self.lately[1], (now, self.spent)];
-        }
+        self.lately.note((now, self.spent));
     }
 
     /// Whether everything is observed and that has become too dear.
     fn is_too_much(&self, now: MonoNanos) -> bool {
-        self.credit < 0.0 && now.saturating_since(self.lately[0].0) >= FIRST_LOOK
+        self.credit < 0.0 && now.saturating_since(self.began) >= FIRST_LOOK
+    }
+
+    /// Whether everything may soon have become too dear.
+    fn is_watchful(&self, now: MonoNanos) -> bool {
+        let (time, cost) = self.lately.average();
+        now.saturating_since(self.began) < FIRST_MOMENTS || cost > CALM * self.budget * time
     }
 
     fn begin_cell(&mut self, now: MonoNanos) -> Order {
@@ -224,6 +266,12 @@ impl Pacer {
         let (length, window) = self.plan();
         let offset = self.random.unit() * length;
         self.cell = Some(Cell { began: now, length, offset, window });
+        self.pieces_begun = 0;
+        match self.next_piece() {
+            Some(first) if self.open && first.begin == 0.0 => self.enter(first),
+            // What has been observed until now is over.
+            _ => self.closing = Some(now),
+        }
         self.cells = self.cells.saturating_add(1);
         self.since = (now, self.spent);
         Order::BeginCell(now)
@@ -231,15 +279,17 @@ impl Pacer {
 
     /// Notes what the cell that is over has cost, or all that was before the first.
     fn remember(&mut self, now: MonoNanos) {
-        let everything = self.cell.is_none_or(|cell| cell.is_whole());
-        // It may have become dearer only now: what it cost long before does not matter.
-        let (since, before) = if everything { self.lately[0] } else { self.since };
-        let elapsed = wide(now.saturating_since(since).as_nanos());
-        let observed = self.cell.map_or(elapsed, |cell| elapsed.min(cell.window));
-        if everything {
-            self.costs.clear();
-        }
-        let cost = wide(self.spent.saturating_sub(before).as_nanos());
+        let (observed, cost) = match self.cell.filter(|cell| !cell.is_whole()) {
+            Some(cell) => {
+                let elapsed = wide(now.saturating_since(self.since.0).as_nanos());
+                (elapsed.min(cell.window), wide(self.spent.saturating_sub(self.since.1).as_nanos()))
+            }
+            None => {
+                // What it cost long before does not matter; and if it is too much now, it may have become so only now.
+                self.costs.clear();
+                if self.credit < 0.0 { self.lately.dearest() } else { self.lately.average() }
+            }
+        };
         self.costs.push_back((observed, cost));
         self.dearest = self.dearest.max(if observed > 0.0 { cost / observed } else { 0.0 });
         if self.costs.len() > MEMORY {
@@ -256,10 +306,52 @@ impl Pacer {
         }
         let part = if dear > 0.0 { (AIM * self.budget / dear).min(LARGEST_PART) } else { LARGEST_PART };
         let window = (SHORTEST_WINDOW * (1.0 + f64::from(self.cells) / GROWTH)).min(LONGEST_WINDOW);
+        let longest = (FIRST_CELL * (1.0 + f64::from(self.cells) / 4.0)).max(LEAST_WINDOW / part).min(LONGEST_CELL);
         // Neither what is observed nor what is not should be shorter than that.
-        let length = (window / part.min(1.0 - part)).min(LONGEST_CELL);
+        let length = (window / part.min(1.0 - part)).min(longest);
         let window = part * length;
-        (length + REPAID * (-self.credit).max(0.0) / self.budget, window)
+        // What was spent beyond the budget is saved at once.
+        (length + (-self.credit).max(0.0) / self.budget, window)
+    }
+}
+
+/// What had been spent at some moments of the last [`LATELY`].
+#[derive(Debug)]
+struct Lately(VecDeque<(MonoNanos, Nanos)>);
+
+impl Lately {
+    fn since(start: MonoNanos) -> Self {
+        Self(VecDeque::from([(start, Nanos::ZERO)]))
+    }
+
+    fn note(&mut self, now: (MonoNanos, Nanos)) {
+        let far = |then: &(MonoNanos, Nanos), from| now.0.saturating_since(then.0) >= from;
+        // The last one is the present, until it is as old as a rate takes to be known.
+        let before = self.0.len().checked_sub(2).and_then(|index| self.0.get(index));
+        if before.is_some_and(|before| !far(before, FIRST_LOOK)) {
+            self.0.pop_back();
+        }
+        self.0.push_back(now);
+        while self.0.get(1).is_some_and(|next| far(next, LATELY)) {
+            self.0.pop_front();
+        }
+    }
+
+    /// The time from a moment to the present, and what was spent in it.
+    fn from(&self, (at, before): (MonoNanos, Nanos)) -> (f64, f64) {
+        let (now, spent) = self.0.back().copied().unwrap_or((at, before));
+        (wide(now.saturating_since(at).as_nanos()), wide(spent.saturating_sub(before).as_nanos()))
+    }
+
+    fn average(&self) -> (f64, f64) {
+        self.0.front().map_or((0.0, 0.0), |first| self.from(*first))
+    }
+
+    /// The time up to now in which most was spent, in proportion.
+    fn dearest(&self) -> (f64, f64) {
+        let known = wide(FIRST_LOOK.as_nanos());
+        let stretches = self.0.iter().map(|then| self.from(*then)).filter(|(time, _)| *time >= known);
+        stretches.max_by(|one, other| (one.1 / one.0).total_cmp(&(other.1 / other.0))).unwrap_or(self.average())
     }
 }
 

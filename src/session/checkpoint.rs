@@ -5,13 +5,14 @@
 
 use std::{
     fmt, fs,
+    os::fd::BorrowedFd,
     sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     thread,
     time::{Duration, Instant},
 };
 
 use crate::{
-    model::profile::Profile,
+    model::family::Family,
     perf::priority,
     report::{Report, outlet::Destination},
     session::heir::{Heir, Legacy},
@@ -25,7 +26,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 const REST: u32 = 100;
 
 /// A copy of the books that can be closed in another thread.
-pub(super) type Snapshot = Box<dyn FnOnce() -> Profile + Send>;
+pub(super) type Snapshot<Closed = Family> = Box<dyn FnOnce() -> Closed + Send>;
 
 /// A report and where it goes.
 pub type Intended = (Destination, Box<dyn Report + Send>);
@@ -38,10 +39,11 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Appoints the heir; `None` when there can be none, which is no reason not to record.
-    pub fn begin(intended: Vec<Intended>) -> Option<Self> {
+    /// Appoints the heir, who will see to it that probes which write to `shared` fall silent; `None` when there can be none,
+    /// which is no reason not to record.
+    pub fn begin(intended: Vec<Intended>, shared: &[BorrowedFd<'_>]) -> Option<Self> {
         let (destinations, reports): (Vec<_>, Vec<_>) = intended.into_iter().unzip();
-        let (heir, legacy) = Heir::appoint(&destinations).ok()?;
+        let (heir, legacy) = Heir::appoint(&destinations, shared).ok()?;
         // Of two victims the memory's guardian shall choose this one, not the target; that it may not be asked is no harm.
         let _ = fs::write("/proc/self/oom_score_adj", "500");
         let (snapshots, received) = sync_channel(1);
@@ -79,15 +81,15 @@ fn work(snapshots: &Receiver<Snapshot>, mut legacy: Legacy, reports: &[Box<dyn R
     priority::give_way();
     for snapshot in snapshots {
         let begun = Instant::now();
-        let profile = snapshot();
-        let rendered: Option<Vec<Vec<u8>>> = reports.iter().map(|report| rendered(&**report, &profile)).collect();
+        let family = snapshot();
+        let rendered: Option<Vec<Vec<u8>>> = reports.iter().map(|report| rendered(&**report, &family)).collect();
         // One that could not be made or handed over leaves the one before.
         let _ = rendered.map(|rendered| legacy.entrust(&rendered));
         thread::sleep(begun.elapsed() * REST);
     }
 }
 
-fn rendered(report: &dyn Report, profile: &Profile) -> Option<Vec<u8>> {
+fn rendered(report: &dyn Report, family: &Family) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    report.write(profile, &mut bytes).ok().map(|()| bytes)
+    report.write_family(family, &mut bytes).ok().map(|()| bytes)
 }

@@ -47,6 +47,7 @@ enum Taking {
 }
 
 impl Governor {
+    /// Of a recording that takes everything since `start`.
     pub(super) fn new(budget: Budget, target: &Target, start: MonoNanos) -> Self {
         let pacer = match budget {
             Budget::Unlimited => None,
@@ -67,6 +68,13 @@ impl Governor {
         }
     }
 
+    /// Ends the window if it is over; to be done before events are booked, which takes time.
+    pub(super) fn end_window(&mut self, engine: &mut Engine) {
+        let over =
+            self.pacer.as_mut().filter(|_| self.taking != Taking::Fixed).and_then(|pacer| pacer.close(clock::now()));
+        over.into_iter().for_each(|at| self.close(engine, at));
+    }
+
     /// Does what is due.
     pub(super) fn look(&mut self, engine: &mut Engine) {
         let Some(spent) = engine.spent() else { return };
@@ -76,7 +84,7 @@ impl Governor {
         {
             match order {
                 Order::BeginCell(at) => self.tell(engine, at, WindowStep::Cell),
-                Order::Open(begin, end) => self.open(engine, (begin, end)),
+                Order::Open => self.open(engine),
                 Order::Close(at) => self.close(engine, at),
             }
         }
@@ -135,7 +143,7 @@ impl Governor {
         }
     }
 
-    fn open(&mut self, engine: &mut Engine, (begin, end): (MonoNanos, MonoNanos)) {
+    fn open(&mut self, engine: &mut Engine) {
         let armed = clock::now();
         if let Err(why) = engine.resume_sources() {
             self.taking = Taking::Fixed;
@@ -146,12 +154,11 @@ impl Governor {
         self.tell(engine, armed, WindowStep::Armed);
         self.look_at_threads(engine);
         let ready = clock::now();
-        if let Some(pacer) = &mut self.pacer {
-            pacer.opened_in(ready.saturating_since(armed));
-        }
+        let Some(pacer) = &mut self.pacer else { return };
+        pacer.opened_in(ready.saturating_since(armed));
         // One that is over before it could begin is none.
-        if ready < end {
-            self.tell(engine, begin.max(ready), WindowStep::Began);
+        if let Some(begins) = pacer.begun(ready) {
+            self.tell(engine, begins, WindowStep::Began);
         }
     }
 

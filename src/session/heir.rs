@@ -3,7 +3,8 @@
 //! A second process, the heir, waits at the other end of a pipe that only gilscope holds open. From time to time gilscope
 //! writes the reports as they would be now into a memory file that both share, and one line into the pipe. When the pipe
 //! closes without a farewell, the heir puts the last reports where they were to go, says so, and ends. It has a session
-//! of its own, so that no signal meant for gilscope or its terminal reaches it.
+//! of its own, so that no signal meant for gilscope or its terminal reaches it. Before anything else it has the probes fall silent that
+//! gilscope has left in the program.
 //!
 //! Invariant: of the two memory files one always holds whole reports, whenever gilscope dies.
 #![expect(unsafe_code, reason = "a session of one's own and inherited descriptors are arranged between fork and exec")]
@@ -12,20 +13,25 @@ use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read, Write},
     os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::{fs::FileExt, process::CommandExt},
     },
     process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use crate::{
     report::outlet::{Destination, Outlet},
-    source::preload::file,
+    source::preload::{file, quiet},
     target::spawn,
 };
 
 /// The hidden subcommand under which [`inherit`] is to be run.
 pub const SUBCOMMAND: &str = "__heir";
+/// Probes are told so often to fall silent, with such pauses after it: a process may just be setting out to record, and a thread of the
+/// target may be in the middle of a record.
+const PAUSES: [Duration; 3] = [Duration::from_millis(5), Duration::from_millis(20), Duration::from_millis(200)];
 /// What gilscope says when there is nothing to inherit.
 const FAREWELL: &str = "done\n";
 
@@ -46,13 +52,18 @@ pub struct Legacy {
 }
 
 impl Heir {
-    /// Starts the heir to reports that are to go to `destinations`.
-    pub fn appoint(destinations: &[Destination]) -> io::Result<(Self, Legacy)> {
+    /// Starts the heir to reports that are to go to `destinations`, and to the memory that probes write to.
+    pub fn appoint(destinations: &[Destination], shared: &[BorrowedFd<'_>]) -> io::Result<(Self, Legacy)> {
         let files = [file::create(c"gilscope-heir")?, file::create(c"gilscope-heir")?];
         let numbers = files.each_ref().map(AsRawFd::as_raw_fd);
+        let shared: Vec<RawFd> = shared.iter().map(AsRawFd::as_raw_fd).collect();
         // Through /proc it works even when the file has been replaced or removed meanwhile.
         let mut command = Command::new("/proc/self/exe");
-        command.arg(SUBCOMMAND).args(numbers.map(|number| number.to_string())).arg("--");
+        command.arg(SUBCOMMAND).args(numbers.map(|number| number.to_string()));
+        if !shared.is_empty() {
+            command.arg("--shared").args(shared.iter().map(RawFd::to_string));
+        }
+        command.arg("--");
         for destination in destinations {
             match destination {
                 Destination::Stdout => command.arg("-"),
@@ -66,7 +77,7 @@ impl Heir {
             .stdout(if wants_stdout { Stdio::inherit() } else { Stdio::null() })
             .current_dir("/");
         // SAFETY: the closure makes async-signal-safe calls only and allocates nothing.
-        unsafe { command.pre_exec(move || prepare(numbers)) };
+        unsafe { command.pre_exec(move || prepare(&[&numbers, &shared[..]])) };
         let mut process = command.spawn()?;
         let pipe = process.stdin.take().ok_or_else(|| io::Error::other("the heir has no pipe"))?;
         let pipe = File::from(OwnedFd::from(pipe));
@@ -103,15 +114,21 @@ impl Legacy {
     }
 }
 
-fn prepare(files: [RawFd; 2]) -> io::Result<()> {
+fn prepare(files: &[&[RawFd]]) -> io::Result<()> {
     spawn::begin_own_session()?;
-    files.into_iter().try_for_each(spawn::pass_on)
+    files.iter().copied().flatten().copied().try_for_each(spawn::pass_on)
 }
 
 /// Waits for the end of standard input, which is the end of gilscope, and writes the last reports unless it has said
 /// farewell; returns what there is to say about that. To be called by the hidden subcommand [`SUBCOMMAND`].
-pub fn inherit(files: [RawFd; 2], destinations: &[Destination]) -> io::Result<Option<String>> {
-    let last = last_line(BufReader::new(io::stdin().lock()))?;
+pub fn inherit((files, shared): ([RawFd; 2], &[RawFd]), destinations: &[Destination]) -> io::Result<Option<String>> {
+    // SAFETY: gilscope has given us the numbers of files that nothing else in this process owns.
+    let shared: Vec<File> = shared.iter().map(|number| unsafe { File::from_raw_fd(*number) }).collect();
+    let last = match last_line(BufReader::new(io::stdin().lock()))? {
+        Ending::Farewell => return Ok(None),
+        Ending::Killed { last } => last,
+    };
+    fall_silent(&shared);
     let Some(last) = last else { return Ok(None) };
     let numbers: Vec<u64> = last.split(' ').map_while(|word| word.parse().ok()).collect();
     let Some((slot, lengths)) = numbers.split_first().filter(|(_, lengths)| lengths.len() == destinations.len()) else {
@@ -131,28 +148,51 @@ pub fn inherit(files: [RawFd; 2], destinations: &[Destination]) -> io::Result<Op
         .map(|first| format!("the recorder was killed; the report as of its last seconds is in {first}")))
 }
 
-/// The last whole line, unless there is a farewell; what comes after it was cut off by gilscope's end.
-fn last_line(mut lines: impl BufRead) -> io::Result<Option<String>> {
+/// Has probes pass every call on, those of processes too that begin at this moment. What cannot be done is left undone: there is
+/// nobody to tell.
+fn fall_silent(shared: &[File]) {
+    for pause in PAUSES {
+        shared.iter().for_each(|memory| drop(quiet::silence(memory)));
+        thread::sleep(pause);
+    }
+    shared.iter().for_each(|memory| drop(quiet::let_go(memory)));
+}
+
+/// How gilscope ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Ending {
+    Farewell,
+    /// Outright; what it wrote last, if anything.
+    Killed {
+        last: Option<String>,
+    },
+}
+
+/// The last whole line; what comes after it was cut off by gilscope's end.
+fn last_line(mut lines: impl BufRead) -> io::Result<Ending> {
     let (mut line, mut last) = (String::new(), None);
     while lines.read_line(&mut line)? > 0 {
         if line == FAREWELL {
-            return Ok(None);
+            return Ok(Ending::Farewell);
         }
         if let Some(whole) = line.strip_suffix('\n') {
             last = Some(whole.to_owned());
         }
         line.clear();
     }
-    Ok(last)
+    Ok(Ending::Killed { last })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::last_line;
+    use super::{Ending, last_line};
 
     #[test]
     fn a_line_that_was_cut_off_does_not_count() {
-        let last = |text: &str| last_line(text.as_bytes()).unwrap();
+        let last = |text: &str| match last_line(text.as_bytes()).unwrap() {
+            Ending::Killed { last } => last,
+            Ending::Farewell => panic!("there is none"),
+        };
         assert_eq!(last(""), None);
         assert_eq!(last("0 12"), None);
         assert_eq!(last("0 12\n1 3"), Some("0 12".to_owned()));
@@ -161,8 +201,8 @@ mod tests {
 
     #[test]
     fn nothing_is_inherited_after_a_farewell() {
-        assert_eq!(last_line("0 12\ndone\n".as_bytes()).unwrap(), None);
+        assert_eq!(last_line("0 12\ndone\n".as_bytes()).unwrap(), Ending::Farewell);
         // A report that was on its way is out of date.
-        assert_eq!(last_line("done\n1 3\n".as_bytes()).unwrap(), None);
+        assert_eq!(last_line("done\n1 3\n".as_bytes()).unwrap(), Ending::Farewell);
     }
 }

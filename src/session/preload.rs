@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    os::fd::BorrowedFd,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -106,6 +107,11 @@ impl PreloadWatch {
             claimed_since: None,
             next_look: Instant::now(),
         }
+    }
+
+    /// The memory that is shared with probes.
+    pub(super) fn shared(&self) -> Vec<BorrowedFd<'_>> {
+        std::iter::once(self.prepared.file()).chain(self.pool.iter().map(Pool::file)).collect()
     }
 
     /// The target, once an interpreter has claimed the probe and can be described.

@@ -94,7 +94,7 @@ impl Recording {
         let sampler = sampler(&target, (options.rate, beginning.readings, joiner.clone()), &mut notes);
         let long_hold = nanos(options.long_hold);
         let intervals = SwitchIntervals::of(ProcessMemory::open(target.pid).ok(), Rc::clone(&translator));
-        let governor = Governor::new(options.budget, &target, clock::now());
+        let governor = Governor::new(options.budget, &target, start);
         let engine = Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start, long_hold });
         let numbers = ThreadNumbers::of(target.pid, beginning.numbers);
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
@@ -123,6 +123,7 @@ impl Recording {
 
     /// One turn: take what there is, book it, read stacks.
     pub(super) fn turn(&mut self) {
+        self.beside.governor.end_window(&mut self.engine);
         let limits = [self.limit(), self.beside.governor.next_edge()];
         self.engine.turn(limits.into_iter().flatten().min());
         self.beside.governor.look(&mut self.engine);
@@ -180,7 +181,7 @@ impl Recording {
     }
 
     /// The books as they are, to be closed elsewhere while this recording goes on.
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> Snapshot<Profile> {
         let (close, account) = (self.engine.snapshot(), self.beside.account());
         Box::new(move || account.complete(close()))
     }

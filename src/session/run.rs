@@ -5,6 +5,7 @@
 use std::{
     ffi::OsString,
     io,
+    os::fd::BorrowedFd,
     process::ExitStatus,
     time::{Duration, Instant},
 };
@@ -14,7 +15,7 @@ use crate::{
     session::{
         checkpoint::Checkpoints,
         error::SessionError,
-        family::{Household, births, family},
+        family::{Household, births, family, snapshot},
         ladder::{self, Climbed, Fallen, Rung, climb_before_start},
         options::{BackendChoice, NoteDetail, RecordOptions},
         recording::{End, Recording},
@@ -78,6 +79,11 @@ impl RunSession {
         ladder::taken(self.rung, &self.fallen, NoteDetail::Full)
     }
 
+    /// The memory that is shared with probes inside the program, for whoever must end them when this process is killed.
+    pub fn shared(&self) -> Vec<BorrowedFd<'_>> {
+        self.watch.as_ref().map(Watch::shared).unwrap_or_default()
+    }
+
     /// Records until the program ends, the duration is over or a signal ends the recording.
     pub fn record(&mut self, checkpoints: &mut Option<Checkpoints>) -> Result<Family, SessionError> {
         let watch = self.watch.take().ok_or_else(|| self.no_interpreter())?;
@@ -88,7 +94,7 @@ impl RunSession {
                 household.turn(&recording);
             }
             if let Some(checkpoints) = checkpoints {
-                checkpoints.consider(|| recording.snapshot());
+                checkpoints.consider(|| snapshot(&recording, household.as_ref()));
             }
             if let Some(status) = self.child.try_wait().ok().flatten() {
                 self.ended = Some(status);

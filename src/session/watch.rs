@@ -1,5 +1,7 @@
 //! A launched program under watch that may not yet have become an interpreter.
 
+use std::os::fd::BorrowedFd;
+
 use crate::{
     session::{
         error::SessionError,
@@ -31,6 +33,14 @@ impl Watch {
             Self::Uprobe(watch) => Ok(watch.look()),
             Self::Watchpoint(watch) => Ok(watch.look()),
             Self::Poll(watch) => Ok(watch.look()),
+        }
+    }
+
+    /// The memory that is shared with probes inside the program.
+    pub(super) fn shared(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Self::Preload(watch) => watch.shared(),
+            Self::Uprobe(_) | Self::Watchpoint(_) | Self::Poll(_) => Vec::new(),
         }
     }
 

@@ -77,9 +77,9 @@ impl Tally {
     /// What events, those that were counted, and stacks have cost the target; `None` if any is not known.
     pub fn cost(&self) -> Option<Nanos> {
         let times = |each: Nanos, count| Nanos::from_nanos(each.as_nanos().saturating_mul(count));
-        let events = times(self.cost_per_event?, self.lock_events);
-        let counts = if self.counted == 0 { Nanos::ZERO } else { times(self.cost_per_count?, self.counted) };
-        Some(events + counts + self.cost_of_stacks?)
+        // The target has paid for lost ones, too.
+        let events = times(self.cost_per_event?, self.lock_events.saturating_add(self.lost));
+        Some(events + self.cost_of_counts + self.cost_of_stacks?)
     }
 }
 
@@ -88,14 +88,14 @@ impl Tally {
 pub struct Tally {
     /// Lock events taken from the target, used or not.
     pub lock_events: u64,
+    /// Events of the target that were lost on the way, as far as they are known to have been.
+    pub lost: u64,
     /// Records that make no sense; calls on condition variables that belong to no lock are none of them.
     pub unmatched: u64,
     /// The time one lock event costs the thread that makes it, measured on this machine; `None` when not measured.
     pub cost_per_event: Option<Nanos>,
-    /// Events that were counted instead, and what each cost.
-    pub counted: u64,
-    /// The time that counting one costs; `None` when not measured, or when the source does not count.
-    pub cost_per_count: Option<Nanos>,
+    /// The time that threads of the target have spent in counting events which were not taken.
+    pub cost_of_counts: Nanos,
     /// The time that threads of the target have spent reading stacks beside that; `None` when not measured.
     pub cost_of_stacks: Option<Nanos>,
 }
@@ -106,9 +106,9 @@ impl Tally {
         let costs = [self.cost_of_stacks, other.cost_of_stacks].into_iter().flatten();
         Self {
             lock_events: self.lock_events + other.lock_events,
+            lost: self.lost.saturating_add(other.lost),
             unmatched: self.unmatched + other.unmatched,
-            counted: self.counted + other.counted,
-            cost_per_count: self.cost_per_count.or(other.cost_per_count),
+            cost_of_counts: self.cost_of_counts + other.cost_of_counts,
             cost_per_event: self.cost_per_event.or(other.cost_per_event),
             cost_of_stacks: costs.reduce(|one, other| one + other),
         }

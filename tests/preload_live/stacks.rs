@@ -51,8 +51,11 @@ impl FindLocks for Locks {
 }
 
 impl Watched {
-    fn start(mut command: Command) -> Self {
-        let prepared = Prepared::new().expect("memory files can be made");
+    fn start(command: Command) -> Self {
+        Self::start_with(Prepared::new().expect("memory files can be made"), command)
+    }
+
+    fn start_with(prepared: Prepared, mut command: Command) -> Self {
         command.envs(prepared.environment(None)).stdin(std::process::Stdio::piped());
         let mut child = launch(command, &prepared);
         // Only now does it run, and can be described.
@@ -76,8 +79,24 @@ impl Watched {
         });
         source.note_stacks(&target.runtime, translator, on_stack);
         let outside = StackReader::new(&target, memory()).expect("a layout that is right");
+        // The first events tell where locks are.
+        let mut events = Vec::new();
+        source.drain(MonoNanos::from_monotonic(0), &mut events);
         child.stdin.as_mut().expect("its input is a pipe").write_all(b"\n").expect("the program reads a line");
-        Self { child, source, table, events: Vec::new(), outside }
+        Self { child, source, table, events, outside }
+    }
+
+    /// All acquisitions of the first lock that were told or counted, once the program has ended.
+    fn acquisitions(mut self) -> u64 {
+        self.child.wait().expect("it ends");
+        self.source.finish(&mut self.events);
+        let of_event = |event: &Event| match event.what {
+            What::Lock(_, LockStep::Acquired) => 1,
+            What::Counted(_, steps) => steps.holds,
+            What::Uncounted => panic!("something was neither told nor counted"),
+            _ => 0,
+        };
+        self.events.iter().map(of_event).sum()
     }
 
     fn child_pid(&self) -> Pid {
@@ -184,4 +203,33 @@ fn without_changing(stack: &mut Vec<Frame>) -> Option<Frame> {
 fn is_possible(stack: &[Frame]) -> bool {
     let main = |frame: &Frame| ["<module>", "[no script frames]"].contains(&&*frame.function);
     stack.first().is_some_and(main) || ring::is_possible(stack)
+}
+
+/// Takes the lock a known number of times, faster than it is read.
+const WRITES: u64 = 200_000;
+const WRITING: &str = "
+import os, sys
+print(os.getpid(), flush=True)
+sys.stdin.readline()
+file = os.open('/dev/null', 1)
+for _ in range(200000): os.write(file, b'x')";
+
+/// Nobody reads while most events are lost.
+#[test]
+fn acquisitions_that_a_full_pool_loses_are_counted() {
+    each_python(|interpreter| {
+        let start = |chunks| {
+            let prepared = Prepared::with_chunks(chunks).expect("memory files can be made");
+            Watched::start_with(prepared, interpreter.command_of(WRITING))
+        };
+        // Enough for what happens before the locks are known.
+        let mut starved = start(64);
+        starved.child.wait().expect("it ends");
+        starved.drain_for(Duration::from_millis(20));
+        let lost = starved.source.tally().lost;
+        let (some, all) = (starved.acquisitions(), start(u32::MAX).acquisitions());
+        println!("  {lost} events lost, {some} of {all} acquisitions told or counted");
+        assert!(lost > WRITES && all > WRITES, "{lost} lost, {all} acquisitions");
+        assert_eq!(some, all);
+    });
 }

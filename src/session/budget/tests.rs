@@ -26,6 +26,9 @@ const BUDGET: f64 = 0.03;
 /// What one event costs: so much that all of them would take most of the time.
 const COST: u64 = 100 * MICRO;
 
+/// How long taking events again may take.
+const ARMING: f64 = 3e6;
+
 /// A step of thread 1 or 2.
 type Step = (u64, usize, LockStep);
 
@@ -146,6 +149,7 @@ struct Observed {
     spent: u64,
     /// Windows that have been ordered and not begun.
     later: Vec<(u64, WindowStep)>,
+    random: Random,
 }
 
 impl Observed {
@@ -157,8 +161,14 @@ impl Observed {
             no_stack: StackTable::default().intern(&[Frame::marker("no stack read")]),
         });
         ledger.declare_lock(LOCK, "GIL", None, LockStart::Free);
-        let mut this =
-            Self { ledger, relations: [SeenRelation::Outside; 2], taking: true, spent: 0, later: Vec::new() };
+        let mut this = Self {
+            ledger,
+            relations: [SeenRelation::Outside; 2],
+            taking: true,
+            spent: 0,
+            later: Vec::new(),
+            random: Random::seeded(5),
+        };
         for index in 0..2 {
             this.tell(0, index, What::Created);
             this.tell(0, index, What::SwitchedIn);
@@ -185,14 +195,16 @@ impl Observed {
         }
     }
 
-    fn obey(&mut self, now: u64, order: Order) {
+    fn obey(&mut self, now: u64, order: Order, pacer: &mut Pacer) {
         match order {
             Order::BeginCell(at) => self.window(at.as_nanos(), WindowStep::Cell),
-            Order::Open(begin, _) => {
+            Order::Open => {
                 self.taking = true;
                 self.window(now, WindowStep::Armed);
                 self.look(now);
-                self.later.push((begin.as_nanos().max(now), WindowStep::Began));
+                let ready = now + (self.random.unit() * ARMING) as u64;
+                pacer.opened_in(Nanos::from_nanos(ready - now));
+                self.later.extend(pacer.begun(at(ready)).map(|begins| (begins.as_nanos(), WindowStep::Began)));
             }
             Order::Close(at) => {
                 self.taking = false;
@@ -239,11 +251,11 @@ fn observe(program: &Program, seed: u64) -> Outcome {
         while let Some(edge) = pacer.next_edge().filter(|edge| edge.as_nanos() <= now) {
             observed.until(&mut steps, edge.as_nanos());
             let Some(order) = pacer.order(edge, Nanos::from_nanos(observed.spent)) else { break };
-            observed.obey(edge.as_nanos(), order);
+            observed.obey(edge.as_nanos(), order, &mut pacer);
         }
         observed.until(&mut steps, now);
         while let Some(order) = pacer.order(at(now), Nanos::from_nanos(observed.spent)) {
-            observed.obey(now, order);
+            observed.obey(now, order, &mut pacer);
         }
     }
     let cost = observed.spent as f64 / LENGTH as f64;
@@ -325,4 +337,38 @@ fn rare_long_holds_count_for_what_they_are() {
 #[test]
 fn phases_that_are_observed_more_closely_do_not_count_for_more() {
     check("phases", Program::phases);
+}
+
+/// Two threads that do nothing but take the lock and release it for three seconds, in ways of telling events that cost more and more.
+#[test]
+fn a_short_recording_of_a_hot_program_costs_no_more_than_it_may() {
+    const SHORT: u64 = 3_000 * MILLI;
+    const CYCLE: u64 = 2_500;
+    for (cost, budget) in
+        [(10, 0.001), (10, 0.003), (200, 0.001), (200, 0.03), (1_000, 0.001), (1_000, 0.03), (5_000, 0.01)]
+    {
+        // What an event costs comes on top of the cycle.
+        let rate = 2.0 / (CYCLE + 2 * cost) as f64;
+        // It was hot before the recording was ready to be governed.
+        let (mut taking, mut spent, mut windows) = (true, 8e6 * rate * cost as f64, 0);
+        let mut pacer = Pacer::new(budget, at(0), cost);
+        for now in (8 * MILLI..SHORT).step_by(MILLI as usize / 5) {
+            spent += if taking { 0.2e6 * rate * cost as f64 } else { 0.0 };
+            while let Some(order) = pacer.order(at(now), Nanos::from_nanos(spent as u64)) {
+                taking = match order {
+                    Order::BeginCell(_) => continue,
+                    Order::Open => true,
+                    Order::Close(_) => false,
+                };
+                windows += u32::from(taking && pacer.begun(at(now)).is_some());
+            }
+        }
+        let share = spent / SHORT as f64;
+        // What was spent before anybody could look cannot be taken back.
+        let before = 10e6 * rate * cost as f64 / SHORT as f64;
+        println!("{cost} ns, {budget}: {share:.5}, {before:.5} of it at first, {windows} windows");
+        // The window of the last cell may have come first, and be paid for only by the rest of the cell.
+        assert!(share < (1.1 * budget).max(before * 1.3), "{cost} ns: {share:.5} of {budget}");
+        assert!(windows >= 1 || before > budget, "{cost} ns: {windows} windows at {budget}");
+    }
 }

@@ -1,6 +1,6 @@
 //! How the recording of another process begins, goes on and ends.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use crate::{
     ledger::LockStart,
@@ -116,7 +116,7 @@ impl Household {
         match std::mem::replace(&mut member.state, State::Watched) {
             State::Recording(recording, room) => {
                 member.likeness = Some(Likeness::of(&recording));
-                member.state = State::Done(Box::new(recording.finish(end)));
+                member.state = State::Done(Arc::new(recording.finish(end)));
                 if let (Some(room), Way::Pool(pool), Some(_)) = (room, &mut self.way, member.ended) {
                     pool.give_back(room);
                 }

@@ -1,5 +1,7 @@
 //! One program of one process, from its first sight to what is known of it in the end.
 
+use std::sync::Arc;
+
 use crate::{
     model::{
         family::{Began, Record, Relative, RelativeEnd},
@@ -7,7 +9,7 @@ use crate::{
         profile::Profile,
         time::{MonoNanos, Nanos},
     },
-    session::recording::Recording,
+    session::{checkpoint::Snapshot, recording::Recording},
     source::{
         kin::Life,
         preload::{Room, RoomNumber},
@@ -56,7 +58,7 @@ pub(super) enum State {
     /// It is recorded.
     Recording(Box<Recording>, Option<RoomNumber>),
     /// It was recorded.
-    Done(Box<Profile>),
+    Done(Arc<Profile>),
     /// It had an interpreter and could not be recorded.
     Missed(String),
 }
@@ -133,20 +135,41 @@ impl Member {
 
     /// What is known of it in the end; `unseen`: why a forked process may not have been seen to use a lock.
     pub(super) fn into_relative(self, started: MonoNanos, now: MonoNanos, unseen: Option<&str>) -> Relative {
+        let relative = self.without_profile(started, now, unseen);
+        match self.state {
+            State::Done(profile) => with_profile(relative, Arc::unwrap_or_clone(profile)),
+            _ => relative,
+        }
+    }
+
+    /// What is known of it now, to be worked out anywhere.
+    pub(super) fn snapshot(&self, started: MonoNanos, now: MonoNanos, unseen: Option<&str>) -> Snapshot<Relative> {
+        let relative = self.without_profile(started, now, unseen);
+        match &self.state {
+            State::Done(profile) => {
+                let profile = Arc::clone(profile);
+                Box::new(move || with_profile(relative, Profile::clone(&profile)))
+            }
+            State::Recording(recording, _) => {
+                let close = recording.snapshot();
+                Box::new(move || with_profile(relative, close()))
+            }
+            _ => Box::new(move || relative),
+        }
+    }
+
+    fn without_profile(&self, started: MonoNanos, now: MonoNanos, unseen: Option<&str>) -> Relative {
         let (until, end) = self.ended.unwrap_or((now, RelativeEnd::Alive));
-        let record = match self.state {
-            State::Done(profile) => Record::Profile(profile),
-            State::Missed(why) => Record::Missed { why },
-            State::Recording(..) | State::Waiting(_) => Record::Missed { why: "it was not read to its end".to_owned() },
-            State::Watched => match unseen.filter(|_| self.began == Began::Forked) {
-                Some(why) => Record::Missed { why: why.to_owned() },
-                None => Record::NoInterpreter,
-            },
+        let missed = |why: &str| Record::Missed { why: why.to_owned() };
+        let record = match &self.state {
+            State::Missed(why) => missed(why),
+            State::Done(_) | State::Recording(..) | State::Waiting(_) => missed("it was not read to its end"),
+            State::Watched => unseen.filter(|_| self.began == Began::Forked).map_or(Record::NoInterpreter, missed),
         };
         Relative {
             pid: self.pid,
             parent: self.parent,
-            command: self.command,
+            command: self.command.clone(),
             began: self.began,
             start: self.start.saturating_since(started),
             lifetime: until.saturating_since(self.start),
@@ -154,4 +177,8 @@ impl Member {
             record,
         }
     }
+}
+
+fn with_profile(relative: Relative, profile: Profile) -> Relative {
+    Relative { record: Record::Profile(Box::new(profile)), ..relative }
 }

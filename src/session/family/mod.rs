@@ -21,6 +21,7 @@ use crate::{
     },
     perf::clock,
     session::{
+        checkpoint::Snapshot,
         family::{
             begin::Way,
             births::Births,
@@ -46,6 +47,18 @@ pub(super) fn family(root: Profile, household: Option<Household>) -> Family {
         None => Family::alone(root),
         Some(household) => Family { root, relatives: household.into_relatives(), reach: Reach::Descendants },
     }
+}
+
+/// The same as they are now, to be closed elsewhere while the recordings go on.
+pub(super) fn snapshot(root: &Recording, household: Option<&Household>) -> Snapshot {
+    let root = root.snapshot();
+    let Some(household) = household else { return Box::new(move || Family::alone(root())) };
+    let relatives = household.snapshots();
+    Box::new(move || {
+        let mut relatives: Vec<Relative> = relatives.into_iter().map(|close| close()).collect();
+        relatives.sort_by_key(|relative| relative.start);
+        Family { root: root(), relatives, reach: Reach::Descendants }
+    })
 }
 
 /// The other processes.
@@ -169,6 +182,11 @@ impl Household {
             self.members.into_iter().map(|member| member.into_relative(started, now, unseen)).collect();
         relatives.sort_by_key(|relative| relative.start);
         relatives
+    }
+
+    fn snapshots(&self) -> Vec<Snapshot<Relative>> {
+        let (now, unseen) = (clock::now(), self.unseen());
+        self.members.iter().map(|member| member.snapshot(self.started, now, unseen)).collect()
     }
 
     /// Why a forked process may not have been seen to use a lock.

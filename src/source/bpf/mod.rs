@@ -201,6 +201,7 @@ impl BpfSource {
             return;
         }
         self.losses = losses;
+        self.tally.lost += new;
         let mut counts = std::iter::once(new).chain(std::iter::repeat(0));
         for tid in threads_of(self.pid).unwrap_or_default() {
             let lost = LostEvents { count: counts.next().unwrap_or(0) };

@@ -29,6 +29,15 @@ pub fn seal_size(file: &File) -> io::Result<()> {
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Empties `length` bytes from `start` on: whoever has them mapped reads zeroes from now on, and they take no memory.
+pub fn punch(file: &File, start: usize, length: usize) -> io::Result<()> {
+    let [start, length] = [start, length].map(|part| libc::off_t::try_from(part).expect("a memory file is small"));
+    let flags = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    // SAFETY: changes the contents of an open file.
+    let answer = unsafe { libc::fallocate(file.as_raw_fd(), flags, start, length) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 fn open(name: &CStr, flags: libc::c_uint) -> io::Result<OwnedFd> {
     // SAFETY: the name ends in NUL.
     owned(unsafe { libc::memfd_create(name.as_ptr(), flags) })

@@ -10,6 +10,7 @@ pub mod file;
 mod layout;
 mod pool;
 mod prepared;
+pub mod quiet;
 mod reader;
 mod reading;
 mod ring;

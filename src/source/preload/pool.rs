@@ -3,16 +3,16 @@
 //! Every room is a ring of its own inside one memory file. A process takes a free one by itself; what lies in it stays when
 //! the process ends. Room is given back all zero, as it was at first.
 
-#![expect(
-    unsafe_code,
-    reason = "the directory is used as the structure that both sides agree on; room is emptied by fallocate"
-)]
+#![expect(unsafe_code, reason = "the directory is used as the structure that both sides agree on")]
 
 use std::{
     fs::File,
     io,
     mem::offset_of,
-    os::{fd::AsRawFd, unix::fs::FileExt},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd},
+        unix::fs::FileExt,
+    },
     sync::atomic::{AtomicI32, Ordering},
 };
 
@@ -23,6 +23,7 @@ use crate::{
     source::preload::{
         CallSink, PreloadSource,
         clock::{RawTime, Timeline},
+        file::punch,
         layout::{Directory, Family, Header, MAGIC, ORIGIN_FORK, POOL, RING_BYTES, VERSION},
         ring::SharedRing,
     },
@@ -110,6 +111,11 @@ impl Pool {
         Ok((pool, common))
     }
 
+    /// The memory that holds all rooms.
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
     /// The processes that have begun to record since the last look. To be called every few milliseconds, so that their
     /// times can be told.
     pub fn look(&mut self) -> Vec<Room> {
@@ -144,11 +150,7 @@ impl Pool {
     /// Gives room back whose process has ended and is read to its end.
     pub fn give_back(&mut self, RoomNumber(number): RoomNumber) {
         let start = size_of::<Directory>() + number * RING_BYTES;
-        let [start, length] = [start, RING_BYTES].map(|part| libc::off_t::try_from(part).expect("the pool is small"));
-        let flags = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-        // SAFETY: the range lies inside the file; whoever has it mapped reads zeroes from now on.
-        let emptied = unsafe { libc::fallocate(self.file.as_raw_fd(), flags, start, length) } == 0;
-        if !emptied {
+        if punch(&self.file, start, RING_BYTES).is_err() {
             return;
         }
         self.told[number] = false;

@@ -117,6 +117,11 @@ impl Prepared {
         MappedFile::of(&self.shared)
     }
 
+    /// The memory itself.
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.shared.as_fd()
+    }
+
     /// Begins to read what the probe in process `pid` writes; `calls` makes events of it.
     pub fn into_source(self, pid: Pid, calls: CallSink) -> PreloadSource {
         PreloadSource::new(self.ring, self.timeline, pid, calls)

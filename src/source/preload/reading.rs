@@ -69,6 +69,10 @@ pub struct PreloadSource {
     watermark: RawTime,
     filter_cleared: RawTime,
     lock_events: u64,
+    /// Those that were lost, in the probe or here.
+    lost: u64,
+    /// Calls whose loss is told without their having been counted.
+    uncounted: u64,
     /// What the probe had counted of each lock when it was last asked.
     counts: Vec<CountedSteps>,
 }
@@ -89,6 +93,8 @@ impl PreloadSource {
             watermark: start,
             filter_cleared: start,
             lock_events: 0,
+            lost: 0,
+            uncounted: 0,
             counts: Vec::new(),
         }
     }
@@ -158,20 +164,37 @@ impl PreloadSource {
     fn drop_impossible(&mut self) {
         let now = self.timeline.clock().now();
         let possible = self.pending.partition_point(|entry| entry.at <= now);
-        for entry in &mut self.pending[possible..] {
-            *entry = Entry { at: self.watermark, tid: entry.tid, what: late(entry.what) };
+        let mut impossible = self.pending.split_off(possible);
+        for entry in &mut impossible {
+            *entry = Entry { at: self.watermark, tid: entry.tid, what: self.late(entry.what) };
         }
-        self.pending[..].rotate_left(possible);
+        self.pending.splice(..0, impossible);
+    }
+
+    /// What an entry stands for that cannot be told any more; the probe has not counted its call.
+    fn late(&mut self, what: Recorded) -> Recorded {
+        match what {
+            Recorded::Call(..) => {
+                self.uncounted += 1;
+                Recorded::Lost(1)
+            }
+            Recorded::Lost(count) => Recorded::Lost(count),
+            // No event is missing for want of a stack.
+            Recorded::Stack(..) => Recorded::Lost(0),
+        }
     }
 
     fn deliver_one(&mut self, entry: Entry, out: &mut Vec<Event>) {
         let Entry { at, tid, what } = entry;
         // A record that comes after the watermark has passed its time is as good as lost.
-        let (at, what) = if at < self.watermark { (self.watermark, late(what)) } else { (at, what) };
+        let (at, what) = if at < self.watermark { (self.watermark, self.late(what)) } else { (at, what) };
         let at = self.timeline.convert(at);
         match what {
             Recorded::Lost(0) => {}
-            Recorded::Lost(count) => out.push(Event { at, tid, what: What::LostLock(LostEvents { count }) }),
+            Recorded::Lost(count) => {
+                self.lost = self.lost.saturating_add(count);
+                out.push(Event { at, tid, what: What::LostLock(LostEvents { count }) });
+            }
             Recorded::Stack(cause, stack) => {
                 out.push(Event { at, tid, what: What::Stack(StackSample { until: at, stack, cause }) });
             }
@@ -189,6 +212,10 @@ impl PreloadSource {
     fn deliver_counts(&mut self, at: RawTime, out: &mut Vec<Event>) {
         let at = self.timeline.convert(at);
         let tid = self.pid.main_thread();
+        let uncounted = self.ring.header().uncounted.swap(0, Ordering::Relaxed);
+        if uncounted > 0 || mem::take(&mut self.uncounted) > 0 {
+            out.push(Event { at, tid, what: What::Uncounted });
+        }
         let locks = self.ring.header().locks.iter().take(self.locks.told());
         self.counts.resize(self.locks.told().min(LOCKS).max(self.counts.len()), CountedSteps::default());
         for (index, (lock, before)) in (0..).zip(locks.zip(&mut self.counts)) {
@@ -200,9 +227,23 @@ impl PreloadSource {
             if holds > 0 || waits > 0 {
                 *before = CountedSteps { holds: now, waits: before.waits.wrapping_add(waits) };
                 let steps = CountedSteps { holds, waits };
-                out.push(Event { at, tid, what: What::Counted(LockId::from_index(index), steps) });
+                // Of a lock that came later the first steps may have been neither told nor counted.
+                if index == 0 {
+                    out.push(Event { at, tid, what: What::Counted(LockId::from_index(index), steps) });
+                }
             }
         }
+    }
+
+    /// Clock ticks that counting has taken; a nanosecond is too coarse for one of them.
+    fn counting_ticks(&self) -> u64 {
+        let each = self.ring.header().counting_cost.load(Ordering::Relaxed).min(MOST_TICKS);
+        // An acquisition, and the release that follows it; or a wait.
+        let counted = self.counts.iter().fold(0, |sum: u64, counts| {
+            sum.saturating_add(counts.holds.saturating_mul(2)).saturating_add(counts.waits)
+        });
+        let ticks = u128::from(each) * u128::from(counted) / u128::from(COST_EMISSIONS);
+        u64::try_from(ticks).unwrap_or(MOST_TICKS).min(MOST_TICKS)
     }
 
     fn refresh_filter(&mut self, now: RawTime) {
@@ -253,11 +294,13 @@ impl Source for PreloadSource {
         self.wait_for_rest();
         let now = self.timeline.advance();
         self.poll(now);
-        // The target may have ended long ago.
-        self.deliver_counts(self.watermark, out);
+        let reached = self.watermark;
         self.deliver(now, out);
+        // The target may have ended long ago.
+        self.deliver_counts(reached, out);
         let count = self.ring.header().lost_without_slot.swap(0, Ordering::Relaxed).min(MOST_LOST);
         if count > 0 {
+            self.lost = self.lost.saturating_add(count);
             let what = What::LostLock(LostEvents { count });
             out.push(Event { at: self.timeline.convert(now), tid: self.pid.main_thread(), what });
         }
@@ -265,16 +308,12 @@ impl Source for PreloadSource {
 
     fn tally(&self) -> Tally {
         let ticks = self.ring.header().cost.load(Ordering::Relaxed).min(MOST_TICKS);
-        let counting = self.ring.header().counting_cost.load(Ordering::Relaxed).min(MOST_TICKS);
         let each = |cost: Nanos| Nanos::from_nanos(cost.as_nanos().div_ceil(u64::from(COST_EMISSIONS)));
         let spent = self.ring.header().spent.load(Ordering::Relaxed).min(MOST_TICKS);
         Tally {
             lock_events: self.lock_events,
-            // An acquisition, and the release that follows it; or a wait.
-            counted: self.counts.iter().fold(0, |sum: u64, counts| {
-                sum.saturating_add(counts.holds.saturating_mul(2)).saturating_add(counts.waits)
-            }),
-            cost_per_count: (counting > 0).then(|| self.timeline.duration(counting).map(each)).flatten(),
+            lost: self.lost.saturating_add(self.ring.header().lost_without_slot.load(Ordering::Relaxed).min(MOST_LOST)),
+            cost_of_counts: self.timeline.duration(self.counting_ticks()).unwrap_or_default(),
             unmatched: 0,
             cost_per_event: (ticks > 0).then(|| self.timeline.duration(ticks).map(each)).flatten(),
             cost_of_stacks: self.timeline.duration(spent),
@@ -295,13 +334,4 @@ impl fmt::Debug for PreloadSource {
 
 fn is_due(quiet: u32) -> bool {
     quiet > 0 && (quiet.is_power_of_two() || quiet.is_multiple_of(RAREST_CHECK))
-}
-
-fn late(what: Recorded) -> Recorded {
-    match what {
-        Recorded::Call(..) => Recorded::Lost(1),
-        Recorded::Lost(count) => Recorded::Lost(count),
-        // No event is missing for want of a stack.
-        Recorded::Stack(..) => Recorded::Lost(0),
-    }
 }

@@ -13,10 +13,10 @@ use crate::{
         ids::{Pid, Tid},
         recorded::{RecordedStack, Walk},
         stack::{Frame, StackId, StackTable},
-        time::MonoNanos,
+        time::{MonoNanos, Nanos},
     },
     source::{
-        OnStack, Source,
+        OnStack, Source, Tally,
         calls::Verdict,
         preload::{
             PreloadSource,
@@ -153,6 +153,27 @@ fn a_thread_that_ended_in_the_middle_of_a_record_holds_nothing() {
     assert_eq!(stage.probe.used_slots()[0].tid.load(Ordering::Relaxed), 0);
     assert_eq!(header.free_slots.head.load(Ordering::Relaxed) & 0xffff_ffff, 1);
     assert_eq!(header.free_chunks.head.load(Ordering::Relaxed) & 0xffff_ffff, 3);
+}
+
+#[test]
+fn losses_that_nobody_counted_are_told_and_all_losses_cost() {
+    let mut stage = stage();
+    let mut out = Vec::new();
+    let is_told = |out: &[Event]| out.iter().any(|event| event.what == What::Uncounted);
+    stage.claim(own_pid().raw()).lost.store(7, Ordering::Relaxed);
+    stage.poll(&mut out);
+    assert_eq!((is_told(&out), stage.source.tally().lost), (false, 7));
+    stage.probe.header().uncounted.store(2, Ordering::Relaxed);
+    stage.poll(&mut out);
+    assert!(is_told(&out));
+    out.clear();
+    // Behind the watermark: it is lost here, where the probe cannot count it.
+    stage.claim(own_pid().raw()).first.store(1, Ordering::Relaxed);
+    stage.write(1, &[(1, KIND_SIGNAL, 10)]);
+    stage.poll(&mut out);
+    assert_eq!((is_told(&out), stage.source.tally().lost), (true, 8));
+    let tally = Tally { cost_per_event: Some(Nanos::from_nanos(10)), ..stage.source.tally() };
+    assert_eq!(tally.cost(), Some(Nanos::from_nanos(80) + tally.cost_of_stacks.unwrap()));
 }
 
 #[test]

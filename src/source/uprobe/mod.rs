@@ -104,6 +104,7 @@ impl UprobeSource {
 
     fn deliver(&mut self, out: &mut Vec<Event>) {
         for record in self.records.drain(..) {
+            self.hits.tally.lost += record.body.lost();
             match record.probe {
                 Some(number) => self.hits.on_hit(number, &record, out),
                 None => self.threads.on_record(record, out),

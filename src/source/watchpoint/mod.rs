@@ -82,6 +82,7 @@ impl Source for WatchpointSource {
     fn drain(&mut self, now: MonoNanos, out: &mut Vec<Event>) -> MonoNanos {
         let Self { scheduler, watch, tally, .. } = self;
         let on_record = &mut |record: &Record, out: &mut Vec<Event>| {
+            tally.lost += record.body.lost();
             tally.lock_events += watch.as_mut().map_or(0, |watch| watch.on_record(record, out));
         };
         let watermark = scheduler.drain_with(now, on_record, out);
@@ -94,6 +95,7 @@ impl Source for WatchpointSource {
     fn finish(&mut self, out: &mut Vec<Event>) {
         let Self { scheduler, watch, tally, .. } = self;
         let on_record = &mut |record: &Record, out: &mut Vec<Event>| {
+            tally.lost += record.body.lost();
             tally.lock_events += watch.as_mut().map_or(0, |watch| watch.on_record(record, out));
         };
         scheduler.finish_with(on_record, out);
