@@ -22,10 +22,12 @@ mod hold;
 mod invariants;
 mod lock;
 mod looked;
+mod parking;
 mod run_delay;
 mod samples;
 mod spread;
 mod steps;
+mod stops;
 mod thread;
 mod windows;
 
@@ -44,6 +46,7 @@ use ended::EndedThreads;
 use giving_way::Contention;
 use hold::LongHolds;
 use lock::{LockAccount, Owner};
+use parking::ParkingBook;
 use thread::{Cpu, Ownership, Relation, ThreadAccount};
 use windows::Windows;
 
@@ -86,6 +89,7 @@ pub struct Ledger {
     blame: BlameBook,
     long_holds: LongHolds,
     windows: Windows,
+    parking: ParkingBook,
     /// What a probe takes of a thread's time at each step with a lock; zero while that is not known.
     event_cost: Nanos,
     tally: LedgerTally,
@@ -119,6 +123,7 @@ impl Ledger {
             lossy: FxHashSet::default(),
             blame: BlameBook::default(),
             windows: Windows::default(),
+            parking: ParkingBook::default(),
             event_cost: Nanos::ZERO,
             tally: LedgerTally::default(),
             replaced: None,
@@ -169,6 +174,7 @@ impl Ledger {
             What::SeenFree(lock) => self.seed_free(*lock),
             What::Window(step) => self.on_window(*step),
             What::Counted(lock, steps) => self.on_counted(*lock, *steps),
+            What::Park(step) => self.parking.on_step((tid, self.now), *step),
         }
     }
 
@@ -375,6 +381,7 @@ impl Ledger {
     }
 
     fn on_exited(&mut self, tid: Tid) {
+        self.parking.on_exited(tid, self.now);
         if let Some(thread) = self.close_thread(tid) {
             self.ended.enter(thread);
         }
@@ -425,6 +432,7 @@ impl Ledger {
 
     fn on_lock_events_lost(&mut self, tid: Tid, lost: LostEvents) {
         self.tally.lost += lost.count;
+        self.parking.on_lost(tid);
         if !self.windows.take_events() {
             return;
         }

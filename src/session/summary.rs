@@ -38,6 +38,7 @@ pub(super) fn profile(
                 .to_owned(),
         );
     }
+    let parking = Some(attribution.parking).filter(|_| summary.free_threaded && backend == Backend::Preload);
     let quality = Quality {
         lost_events: attribution.tally.lost,
         unmatched_events: attribution.tally.unmatched + tally.unmatched,
@@ -63,6 +64,7 @@ pub(super) fn profile(
         hold_sites: attribution.hold_sites,
         long_hold_threshold: attribution.long_hold_threshold,
         long_holds: attribution.long_holds,
+        parking,
         estimates: attribution.estimates,
         quality,
         stacks,
