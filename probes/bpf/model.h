@@ -40,6 +40,8 @@ static long (*ring_output)(void *ring, void *data, u64 size, u64 flags) = (void 
 #define READINGS 6
 /* Nanoseconds between two readings of the same lock's holder, at least: a waiter reads with the lock's mutex in hand. */
 #define SPACING 100000
+/* How far above the stack pointer a caller's variables are looked for. */
+#define NEAR 4096
 /* An offset in `config` that does not exist. */
 #define NONE (~0ULL)
 /* In the name of a frame, which is the address of no program: it is the outermost of its call of the evaluation loop. */
@@ -52,7 +54,9 @@ enum { WANT, ACQUIRED, RELEASED, YIELDED, OTHER };
 /* What an address is to a lock. */
 enum { COND, SWITCH_COND, WHOLE_LOCK };
 /* Records that are stacks, beside those of calls, which carry their cookie. */
-enum { WAIT_BEGAN = 16, AT_RELEASE, TICK, HOLDER, OWNER };
+enum { WAIT_BEGAN = 16, AT_RELEASE, TICK, HOLDER, OWNER, PARKED };
+/* Records of sleeps that have to do with no lock of an interpreter: what for, and how they ended. */
+enum { PARK_MUTEX = 24, PARK_SUSPENDED, PARK_EVENT, PARK_TIMED_EVENT, PARK_WOKEN, PARK_GAVE_UP };
 /* What is the matter with a stack. */
 enum { CUT = 1, BROKEN = 2, UNKNOWN_THREAD = 4, COLLECTING = 8 };
 /* Runtimes. */
@@ -106,6 +110,8 @@ struct config {
 	u64 depth;
 	u64 frames;
 	u64 frame_size;
+	/* In a thread's state: the word that it is parked at while it is suspended. */
+	u64 suspended;
 };
 
 /* A call, or the head of a stack. */
@@ -153,6 +159,8 @@ struct thread {
 	/* When the stack of a wait was read last, and whether that of the present one has been. */
 	u64 told_at;
 	u64 told;
+	/* Whether it sleeps for something else than a lock of an interpreter. */
+	u64 parked;
 	/* Of this thread alone: one that is preempted here must find its stack as it left it. */
 	struct stack stack;
 };

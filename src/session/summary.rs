@@ -1,6 +1,7 @@
 //! From what was recorded to the profile: the ledger's numbers, the target's name, and notes on how they came about.
 
 use crate::{
+    model::parking::Parking,
     model::profile::{Backend, LockProfile, Overhead, Profile, Quality, SchedulerRung},
     session::{
         detail::{self, Collections},
@@ -17,7 +18,7 @@ pub(super) fn profile(
     (backend, frames): (Backend, FrameDetail),
     (overhead, mut notes): (Overhead, Vec<String>),
 ) -> Profile {
-    let Recorded { attribution, stacks, tally, remarks, late, replaced, start } = recorded;
+    let Recorded { attribution, stacks, tally, remarks, late, tells_of_parks, replaced, start } = recorded;
     notes.extend(remarks);
     if late > 0 {
         notes.push(format!("{late} events arrived after later ones had been booked; they count as of their arrival"));
@@ -31,14 +32,10 @@ pub(super) fn profile(
         ));
     }
     let summary = target.summary();
+    let parking = Some(attribution.parking).filter(|_| summary.free_threaded && tells_of_parks);
     if summary.free_threaded {
-        notes.push(
-            "free-threaded build: its lock is used, and observed, only while something has enabled it; what threads wait for \
-             otherwise (locks of objects, stops of the world) counts as time blocked outside, at `kernel: futex`"
-                .to_owned(),
-        );
+        notes.push(free_threaded(parking.as_ref()));
     }
-    let parking = Some(attribution.parking).filter(|_| summary.free_threaded && backend == Backend::Preload);
     let quality = Quality {
         lost_events: attribution.tally.lost,
         unmatched_events: attribution.tally.unmatched + tally.unmatched,
@@ -74,6 +71,20 @@ pub(super) fn profile(
     let collections = if backend == Backend::Preload { Collections::Unnoted } else { Collections::Noted };
     detail::complete(&mut profile, collections);
     profile
+}
+
+/// What can be said of a build that mostly does without its lock.
+fn free_threaded(parking: Option<&Parking>) -> String {
+    let rest = match parking {
+        Some(_) => "is told apart by the locks of objects and the stops of the world, and in the states of threads",
+        None => {
+            "(locks of objects, stops of the world) is not told apart by this backend, as preload and uprobe programs do, and"
+        }
+    };
+    format!(
+        "free-threaded build: its lock is used, and observed, only while something has enabled it; what threads wait for \
+         otherwise {rest} counts as time blocked outside, at `kernel: futex`"
+    )
 }
 
 /// A lock that was alone when it was found has company now.

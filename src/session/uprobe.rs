@@ -15,7 +15,7 @@ use crate::{
     session::{
         error::SessionError,
         family::Household,
-        finder::LiveLocks,
+        finder::{LiveLocks, park_reader},
         joiner::Joiner,
         ladder::Rung,
         numbers::none_known,
@@ -253,6 +253,10 @@ impl LockProbes {
             Self::Tracepoints(source) => return Ok((source, RunningThreads::Ours)),
         };
         let running = read_moments(&mut source, target, reading, notes);
+        if let Some(parks) = park_reader(target) {
+            let watched = source.watch_sleeps(target, &CondLibrary::sleeps_of(target.pid), parks);
+            watched.map_err(SessionError::Programs)?;
+        }
         Ok((source, running))
     }
 }

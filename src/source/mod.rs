@@ -59,6 +59,11 @@ pub trait Source: fmt::Debug {
     /// What the source has seen and missed so far.
     fn tally(&self) -> Tally;
 
+    /// Whether it tells of sleeps that have to do with no global lock.
+    fn tells_of_parks(&self) -> bool {
+        false
+    }
+
     /// What a reader of the numbers should know beside that, in sentences.
     fn remarks(&self) -> Vec<String> {
         Vec::new()

@@ -78,6 +78,8 @@ pub struct ThreadLayout {
     pub datastack_chunk: Option<u64>,
     /// A word, signed 32 bits, that is not 0 while the thread wants the lock and has not got it yet (from 3.15 on).
     pub wants_lock: Option<u64>,
+    /// The word that the thread is parked at while another has stopped the world (free-threaded builds).
+    pub suspended: Option<u64>,
 }
 
 /// How to reach a thread's innermost frame from its `PyThreadState`.

@@ -280,6 +280,10 @@ impl Source for PreloadSource {
         }
     }
 
+    fn tells_of_parks(&self) -> bool {
+        self.parks.is_some()
+    }
+
     fn tally(&self) -> Tally {
         let ticks = self.ring.header().cost.load(Ordering::Relaxed).min(MOST_TICKS);
         let counting = self.ring.header().counting_cost.load(Ordering::Relaxed).min(MOST_TICKS);

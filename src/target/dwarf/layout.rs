@@ -74,6 +74,7 @@ fn thread(types: &Structures<'_>) -> Option<ThreadLayout> {
         native_thread_id: types.offset("_ts", "native_thread_id"),
         datastack_chunk: types.offset("_ts", "datastack_chunk"),
         wants_lock: types.offset("_ts", "gil_requested"),
+        suspended: None,
     })
 }
 
