@@ -32,6 +32,8 @@ struct map SEC("maps") first = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(struct 
 struct map SEC("maps") foreign = { BPF_MAP_TYPE_LRU_HASH, sizeof(u64), sizeof(u64), 16384, 0 };
 struct map SEC("maps") books = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(struct book), 1024, 0 };
 struct map SEC("maps") threads = { BPF_MAP_TYPE_HASH, sizeof(u32), sizeof(struct thread), 1 << 16, BPF_F_NO_PREALLOC };
+/* Threads that sleep for something else than a lock of an interpreter. */
+struct map SEC("maps") asleep = { BPF_MAP_TYPE_HASH, sizeof(u32), sizeof(u64), 1 << 16, BPF_F_NO_PREALLOC };
 struct map SEC("maps") blank = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(struct thread), 1, 0 };
 struct map SEC("maps") ticking = { BPF_MAP_TYPE_PERCPU_ARRAY, sizeof(u32), sizeof(struct stack), 1, 0 };
 
@@ -412,7 +414,7 @@ SEC("uprobe.park")
 int on_park(struct pt_regs *registers)
 {
 	u32 zero = 0, tid, count = 0;
-	u64 semaphore = registers->rdi, entry[2];
+	u64 semaphore = registers->rdi, entry[2], yes = 1;
 	u8 kind = cookie_of(registers);
 	struct config *c = map_lookup(&config, &zero);
 	struct thread *thread;
@@ -425,7 +427,7 @@ int on_park(struct pt_regs *registers)
 		return 0;
 	tid = current_ids(c);
 	thread = thread_of(tid);
-	if (!thread) {
+	if (!thread || map_update(&asleep, &tid, &yes, BPF_ANY)) {
 		add_to(&losses, 1);
 		return 0;
 	}
@@ -433,7 +435,6 @@ int on_park(struct pt_regs *registers)
 		kind = PARK_MUTEX;
 	else if (is_own_state(c, thread, tid, entry[1]))
 		kind = PARK_SUSPENDED;
-	thread->parked = 1;
 	if (c->runtime && is_due(&thread->told_at))
 		send_stack(c, thread, &thread->stack, tid, PARKED);
 	report(tid, kind, entry[1]);
@@ -446,15 +447,12 @@ int on_unpark(struct pt_regs *registers)
 {
 	u32 zero = 0, tid;
 	struct config *c = map_lookup(&config, &zero);
-	struct thread *thread;
 
 	if (!c)
 		return 0;
 	tid = current_ids(c);
-	thread = map_lookup(&threads, &tid);
-	if (!thread || !thread->parked)
+	if (map_delete(&asleep, &tid))
 		return 0;
-	thread->parked = 0;
 	report(tid, (int)registers->rax ? PARK_GAVE_UP : PARK_WOKEN, 0);
 	return 0;
 }

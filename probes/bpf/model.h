@@ -14,6 +14,7 @@ typedef __u64 u64;
 
 static void *(*map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*map_update)(void *map, const void *key, const void *value, u64 flags) = (void *)BPF_FUNC_map_update_elem;
+static long (*map_delete)(void *map, const void *key) = (void *)BPF_FUNC_map_delete_elem;
 static u64 (*now)(void) = (void *)BPF_FUNC_ktime_get_ns;
 /* Ticks of the kernel's own clock, one every few milliseconds: next to free. */
 static u64 (*kernel_ticks)(void) = (void *)BPF_FUNC_jiffies64;
@@ -159,8 +160,6 @@ struct thread {
 	/* When the stack of a wait was read last, and whether that of the present one has been. */
 	u64 told_at;
 	u64 told;
-	/* Whether it sleeps for something else than a lock of an interpreter. */
-	u64 parked;
 	/* Of this thread alone: one that is preempted here must find its stack as it left it. */
 	struct stack stack;
 };

@@ -82,6 +82,13 @@ impl ParkingBook {
         }
     }
 
+    /// The thread's stack was sampled now; a sleeping one's does not move.
+    pub(super) fn on_sampled(&mut self, tid: Tid, stack: StackId) {
+        if let Some(sleep) = self.asleep.get_mut(&tid) {
+            sleep.stack = sleep.stack.or(Some(stack));
+        }
+    }
+
     /// The thread has ended.
     pub(super) fn on_exited(&mut self, tid: Tid, now: MonoNanos) {
         self.on_step((tid, now), ParkStep::Woken);

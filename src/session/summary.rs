@@ -75,15 +75,13 @@ pub(super) fn profile(
 
 /// What can be said of a build that mostly does without its lock.
 fn free_threaded(parking: Option<&Parking>) -> String {
-    let rest = match parking {
-        Some(_) => "is told apart by the locks of objects and the stops of the world, and in the states of threads",
-        None => {
-            "(locks of objects, stops of the world) is not told apart by this backend, as preload and uprobe programs do, and"
-        }
+    let told = match parking {
+        Some(_) => "has a section of its own, and",
+        None => "is not told apart by this backend, and",
     };
     format!(
         "free-threaded build: its lock is used, and observed, only while something has enabled it; what threads wait for \
-         otherwise {rest} counts as time blocked outside, at `kernel: futex`"
+         otherwise (locks of objects, stops of the world) {told} counts as time blocked outside, at `kernel: futex`"
     )
 }
 

@@ -247,6 +247,7 @@ impl Programs {
 
     /// The thread has ended: its number may be given to another.
     pub(super) fn forget(&self, tid: Tid) -> Result<(), BpfSourceError> {
+        self.loaded.map("asleep")?.remove(&tid.raw().to_ne_bytes())?;
         Ok(self.loaded.map("threads")?.remove(&tid.raw().to_ne_bytes())?)
     }
 
