@@ -123,7 +123,12 @@ impl StopBook {
 
     fn on_suspended(&mut self, tid: Tid, now: MonoNanos) {
         match &mut self.current {
-            Some(stop) if stop.stands(now) => stop.members.push(tid),
+            Some(stop) if stop.stands(now) => {
+                // One whose sleep was interrupted sleeps again.
+                if !stop.members.contains(&tid) {
+                    stop.members.push(tid);
+                }
+            }
             _ => {
                 self.close_current(now);
                 self.current = Some(Stop { began: now, requester: None, members: vec![tid] });

@@ -21,7 +21,7 @@ use crate::{
         numbers::none_known,
         options::RecordOptions,
         recording::{Beginning, Recording, first_thread},
-        running::{StackReading, read_moments},
+        running::{StackReading, causes, read_moments},
         sampler::{Readings, RunningThreads},
         stacks::{SharedStacks, WaitStacks},
     },
@@ -255,7 +255,8 @@ impl LockProbes {
         let running = read_moments(&mut source, target, reading, notes);
         if let Some(parks) = park_reader(target) {
             let watched = source.watch_sleeps(target, &CondLibrary::sleeps_of(target.pid), parks);
-            watched.map_err(SessionError::Programs)?;
+            // All the rest is known without them.
+            notes.extend(watched.err().map(|why| format!("no probes where parked threads sleep: {}", causes(&why))));
         }
         Ok((source, running))
     }

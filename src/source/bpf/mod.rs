@@ -26,7 +26,7 @@ use crate::{
         stack::StackId,
         time::{MonoNanos, Nanos},
     },
-    perf::{error::PerfError, limits::online_cpus, sampling::Taken, stream::threads_of},
+    perf::{clock, error::PerfError, limits::online_cpus, sampling::Taken, stream::threads_of},
     source::{
         Pausing, Source, Tally,
         bpf::{
@@ -179,12 +179,13 @@ impl BpfSource {
         sites: &[SleepSite],
         parks: ParkReader,
     ) -> Result<(), BpfSourceError> {
-        let Some(config) = Config::of(target) else { return Ok(()) };
+        // Nothing is told then, which is not the same as that nobody sleeps.
+        let Some(config) = Config::of(target).filter(|_| !sites.is_empty()) else { return Ok(()) };
         self.programs.watch_sleeps(sites, (target.pid, config))?;
         let newcomers = self.newcomers.get_or_insert_default();
         newcomers.look_in(target)?;
         for tid in threads_of(self.pid).unwrap_or_default() {
-            newcomers.meet(tid);
+            newcomers.meet(tid, clock::now());
         }
         self.parks = Some(parks);
         Ok(())
@@ -302,8 +303,12 @@ impl BpfSource {
         self.tally.lock_events += 1;
         let Some(parks) = &mut self.parks else { return };
         let step = parks.read(park);
+        let unknown = stack.as_ref().is_some_and(|stack| stack.walk == Walk::UnknownThread);
+        if let Some(newcomers) = self.newcomers.as_mut().filter(|_| unknown) {
+            newcomers.meet(tid, at);
+        }
         // That of a thread whose state is not known yet says nothing.
-        let stack = stack.filter(|stack| stack.walk != Walk::UnknownThread);
+        let stack = stack.filter(|_| !unknown);
         let stack = stack.map(|stack| ParkStep::Stack((self.on_stack)(&stack, Beside::Nothing)));
         let steps = [Some(step), stack].into_iter().flatten();
         out.extend(steps.map(|step| Event { at, tid, what: What::Park(step) }));
