@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 use crate::{
     estimate::looks::Series,
     model::{
-        estimate::{ClassEstimate, Estimates, LockEstimate, Method, StateEstimate, ThreadEstimate},
+        estimate::{ClassEstimate, Estimate, Estimates, LockEstimate, Method, StateEstimate, ThreadEstimate},
         ids::{LockId, Tid},
         profile::{LockProfile, Profile, ThreadProfile},
         state::{State, StateClass},
@@ -16,6 +16,8 @@ use crate::{
 /// Threads kept one by one; of more, only what they come to together is told.
 const MOST_THREADS: usize = 4096;
 const CLASSES: [StateClass; 3] = [StateClass::Inside, StateClass::Waiting, StateClass::Outside];
+/// Looks at a thread that is awake just after it had or wanted the lock: it may be on its way back to it, without a CPU.
+const DOUBTED: u32 = 3;
 /// States that a single look can tell.
 const STATES: [State; 4] = [State::HeldBlocked, State::WaitQueued, State::WaitHandoff, State::OutsideBlocked];
 
@@ -74,6 +76,10 @@ struct ThreadBook {
     states: [Series; 4],
     /// Since the last look that settled it.
     gap: Nanos,
+    /// Looks since it was last seen to have or to want a lock, while it has been awake; `None` once it was asleep elsewhere.
+    away: Option<u32>,
+    /// Time in which it was taken to be outside and may have wanted the lock.
+    doubtful: Nanos,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -81,6 +87,28 @@ struct LockBook {
     held: Series,
     contended: Series,
     waited: Series,
+}
+
+impl ThreadBook {
+    fn doubt(&mut self, gap: Nanos, seen: Seen) {
+        self.away = match (seen, self.away) {
+            (Seen::State(State::OutsideBlocked), _) => None,
+            (Seen::Class(StateClass::Outside), away) => away.map(|looks| looks + 1),
+            _ => Some(0),
+        };
+        if self.away.is_some_and(|looks| (1..=DOUBTED).contains(&looks)) {
+            self.doubtful += gap;
+        }
+    }
+}
+
+/// The interval of a class, made wider by time that may belong to waiting rather than to outside.
+fn doubted((class, time): (StateClass, Estimate<Nanos>), doubtful: Nanos, whole: Nanos) -> Estimate<Nanos> {
+    match class {
+        StateClass::Outside => Estimate { low: time.low.saturating_sub(doubtful), ..time },
+        StateClass::Waiting => Estimate { high: (time.high + doubtful).min(whole).max(time.value), ..time },
+        StateClass::Inside | StateClass::Unknown => time,
+    }
 }
 
 impl LookBook {
@@ -111,12 +139,18 @@ impl LookBook {
         book.gap += gap;
         let Some(seen) = look.seen else { return };
         let gap = std::mem::take(&mut book.gap);
+        book.doubt(gap, seen);
         for (class, series) in CLASSES.into_iter().zip(&mut book.classes) {
             series.add(gap, u64::from(seen.class() == class));
         }
         for (state, series) in STATES.into_iter().zip(&mut book.states) {
             series.add(gap, u64::from(seen == Seen::State(state)));
         }
+    }
+
+    /// Time of all threads in which they were taken to be outside and may have wanted a lock.
+    fn doubtful(&self) -> Nanos {
+        self.threads.values().map(|book| book.doubtful).sum()
     }
 
     /// Looking has taken so much CPU time of ours.
@@ -152,7 +186,8 @@ impl LookBook {
         let unknown: Nanos = profile.threads.iter().map(|thread| thread.states.get(State::Unknown)).sum();
         let estimate = |(class, series): (StateClass, &Series)| {
             let value = profile.threads.iter().map(|thread| thread.states.class(class)).sum();
-            series.interval(value, lifetimes, unknown).map(|time| ClassEstimate { class, time })
+            let time = series.interval(value, lifetimes, unknown)?;
+            Some(ClassEstimate { class, time: doubted((class, time), self.doubtful(), lifetimes) })
         };
         CLASSES.into_iter().zip(&self.total).filter_map(estimate).collect()
     }
@@ -161,7 +196,8 @@ impl LookBook {
         let book = self.threads.get(&thread.tid)?;
         let (whole, unknown) = (thread.lifetime, thread.states.get(State::Unknown));
         let class = |(class, series): (StateClass, &Series)| {
-            series.interval(thread.states.class(class), whole, unknown).map(|time| ClassEstimate { class, time })
+            let time = series.interval(thread.states.class(class), whole, unknown)?;
+            Some(ClassEstimate { class, time: doubted((class, time), book.doubtful, whole) })
         };
         let state = |(state, series): (State, &Series)| {
             series.interval(thread.states.get(state), whole, unknown).map(|time| StateEstimate { state, time })

@@ -35,6 +35,8 @@ const DEEPEST: usize = 512;
 /// How far beyond the innermost byte of the stack an unknown frame pointer is looked for.
 const SEARCHED: u64 = 4 << 10;
 const WORD: u64 = 8;
+/// The first address that no process has on x86-64 with four levels of page tables.
+const END_OF_ADDRESSES: u64 = 1 << 47;
 /// Places for a frame pointer from which one stack is followed to its end; a right one is among the first few.
 const MOST_TRIED: usize = 16;
 /// Addresses remembered at which a step has failed.
@@ -225,7 +227,8 @@ fn module_of(object: &Object) -> Option<Module<Part>> {
     let (text_svma, text) = split(section(".text"));
     let (eh_frame_svma, eh_frame) = split(section(".eh_frame"));
     let (eh_frame_hdr_svma, eh_frame_hdr) = split(section(".eh_frame_hdr"));
-    let base = stated_base(&elf);
+    // Addresses are looked up relative to this one, by sums that must not overflow.
+    let base = Some(stated_base(&elf)).filter(|base| *base < END_OF_ADDRESSES)?;
     let sections = ExplicitModuleSectionInfo {
         base_svma: base,
         text_svma,

@@ -2,10 +2,14 @@
 
 use object::{CompressedData, CompressionFormat};
 
+/// Deflate makes no more than 1032 bytes of one (zlib.net, "zlib Technical Details"); room is made for what a file states.
+const MOST_OF_DEFLATE: u64 = 1_032;
+
 /// The bytes of a section; `None` when they are damaged, or would be more than `most` unpacked.
 pub fn unpacked(data: CompressedData<'_>, most: u64) -> Option<Vec<u8>> {
     let bound = match data.format {
         CompressionFormat::Zstandard => data.uncompressed_size.max(bound_of_zstd(data.data)?),
+        CompressionFormat::Zlib if data.uncompressed_size / MOST_OF_DEFLATE > data.data.len() as u64 => return None,
         _ => data.uncompressed_size,
     };
     (bound <= most).then(|| data.decompress().ok())?.map(std::borrow::Cow::into_owned)

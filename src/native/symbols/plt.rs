@@ -46,7 +46,8 @@ pub fn stubs(elf: &Elf<'_>) -> Vec<Stub> {
         let size = if table.elf_section_header().sh_entsize(elf.endian()) == 8 { 8 } else { 16 };
         let code = table.data().unwrap_or_default();
         let room = MOST_STUBS.saturating_sub(stubs.len());
-        for (start, stub) in (table.address()..).step_by(size).zip(code.chunks(size)).take(room) {
+        for (offset, stub) in (0..).step_by(size).zip(code.chunks(size)).take(room) {
+            let Some(start) = table.address().checked_add(offset) else { break };
             let symbol = jump_slot(start, stub).and_then(|slot| slots.get(&slot).copied());
             stubs.extend(symbol.map(|symbol| Stub { start, size: stub.len() as u64, symbol }));
         }
