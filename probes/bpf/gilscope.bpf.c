@@ -32,6 +32,8 @@ struct map SEC("maps") first = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(struct 
 struct map SEC("maps") foreign = { BPF_MAP_TYPE_LRU_HASH, sizeof(u64), sizeof(u64), 16384, 0 };
 struct map SEC("maps") books = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(struct book), 1024, 0 };
 struct map SEC("maps") threads = { BPF_MAP_TYPE_HASH, sizeof(u32), sizeof(struct thread), 1 << 16, BPF_F_NO_PREALLOC };
+/* Threads that sleep for something else than a lock of an interpreter. */
+struct map SEC("maps") asleep = { BPF_MAP_TYPE_HASH, sizeof(u32), sizeof(u64), 1 << 16, BPF_F_NO_PREALLOC };
 struct map SEC("maps") blank = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(struct thread), 1, 0 };
 struct map SEC("maps") ticking = { BPF_MAP_TYPE_PERCPU_ARRAY, sizeof(u32), sizeof(struct stack), 1, 0 };
 
@@ -383,6 +385,75 @@ int on_call(struct pt_regs *registers)
 	/* A foreign one that is made anew may be a lock's. */
 	else if (cookie == INIT || !map_lookup(&foreign, &address))
 		report(current_ids(c), cookie, address);
+	return 0;
+}
+
+inlined int is_near(const struct pt_regs *registers, u64 address)
+{
+	return address - registers->rsp < NEAR;
+}
+
+/* Whether the address is the word in the thread's own state that tells whether it is suspended. */
+inlined int is_own_state(const struct config *c, const struct thread *thread, u32 tid, u64 address)
+{
+	u64 state = address - c->suspended, owner = 0;
+
+	if (c->suspended == NONE)
+		return 0;
+	if (thread->state)
+		return state == thread->state;
+	return !word_at(state + c->owner_word, &owner) && owner == tid;
+}
+
+/*
+ * A thread of a free-threaded interpreter asks for a semaphore. If it is one of its own stack, it is the interpreter's, and
+ * before it lie a pointer, which for a mutex is one into the stack, and the address that the thread is to sleep at. If its
+ * count is not 0, the thread does not sleep.
+ */
+SEC("uprobe.park")
+int on_park(struct pt_regs *registers)
+{
+	u32 zero = 0, tid, count = 0;
+	u64 semaphore = registers->rdi, entry[2], yes = 1;
+	u8 kind = cookie_of(registers);
+	struct config *c = map_lookup(&config, &zero);
+	struct thread *thread;
+
+	if (!c || !is_near(registers, semaphore))
+		return 0;
+	if (read_user(&count, sizeof(count), (void *)semaphore) || count << 1)
+		return 0;
+	if (read_user(entry, sizeof(entry), (void *)(semaphore - sizeof(entry))))
+		return 0;
+	tid = current_ids(c);
+	thread = thread_of(tid);
+	if (!thread || map_update(&asleep, &tid, &yes, BPF_ANY)) {
+		add_to(&losses, 1);
+		return 0;
+	}
+	if (is_near(registers, entry[0]))
+		kind = PARK_MUTEX;
+	else if (is_own_state(c, thread, tid, entry[1]))
+		kind = PARK_SUSPENDED;
+	if (c->runtime && is_due(&thread->told_at))
+		send_stack(c, thread, &thread->stack, tid, PARKED);
+	report(tid, kind, entry[1]);
+	return 0;
+}
+
+/* It goes on. */
+SEC("uprobe.unpark")
+int on_unpark(struct pt_regs *registers)
+{
+	u32 zero = 0, tid;
+	struct config *c = map_lookup(&config, &zero);
+
+	if (!c)
+		return 0;
+	tid = current_ids(c);
+	if (map_delete(&asleep, &tid))
+		return 0;
+	report(tid, (int)registers->rax ? PARK_GAVE_UP : PARK_WOKEN, 0);
 	return 0;
 }
 

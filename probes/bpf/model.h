@@ -14,6 +14,7 @@ typedef __u64 u64;
 
 static void *(*map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*map_update)(void *map, const void *key, const void *value, u64 flags) = (void *)BPF_FUNC_map_update_elem;
+static long (*map_delete)(void *map, const void *key) = (void *)BPF_FUNC_map_delete_elem;
 static u64 (*now)(void) = (void *)BPF_FUNC_ktime_get_ns;
 /* Ticks of the kernel's own clock, one every few milliseconds: next to free. */
 static u64 (*kernel_ticks)(void) = (void *)BPF_FUNC_jiffies64;
@@ -40,6 +41,8 @@ static long (*ring_output)(void *ring, void *data, u64 size, u64 flags) = (void 
 #define READINGS 6
 /* Nanoseconds between two readings of the same lock's holder, at least: a waiter reads with the lock's mutex in hand. */
 #define SPACING 100000
+/* How far above the stack pointer a caller's variables are looked for. */
+#define NEAR 4096
 /* An offset in `config` that does not exist. */
 #define NONE (~0ULL)
 /* In the name of a frame, which is the address of no program: it is the outermost of its call of the evaluation loop. */
@@ -52,7 +55,9 @@ enum { WANT, ACQUIRED, RELEASED, YIELDED, OTHER };
 /* What an address is to a lock. */
 enum { COND, SWITCH_COND, WHOLE_LOCK };
 /* Records that are stacks, beside those of calls, which carry their cookie. */
-enum { WAIT_BEGAN = 16, AT_RELEASE, TICK, HOLDER, OWNER };
+enum { WAIT_BEGAN = 16, AT_RELEASE, TICK, HOLDER, OWNER, PARKED };
+/* Records of sleeps that have to do with no lock of an interpreter: what for, and how they ended. */
+enum { PARK_MUTEX = 24, PARK_SUSPENDED, PARK_EVENT, PARK_TIMED_EVENT, PARK_WOKEN, PARK_GAVE_UP };
 /* What is the matter with a stack. */
 enum { CUT = 1, BROKEN = 2, UNKNOWN_THREAD = 4, COLLECTING = 8 };
 /* Runtimes. */
@@ -106,6 +111,8 @@ struct config {
 	u64 depth;
 	u64 frames;
 	u64 frame_size;
+	/* In a thread's state: the word that it is parked at while it is suspended. */
+	u64 suspended;
 };
 
 /* A call, or the head of a stack. */

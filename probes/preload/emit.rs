@@ -11,9 +11,9 @@ use core::{
 #[cfg(family)]
 use crate::family;
 use crate::{
-    follow::{Call, Place, count, count_lost, follow},
+    follow::{Call, Place, count, count_lost, follow, note_parked},
     gate,
-    layout::{COUNTING, Chunk, KIND_BITS, KIND_FILLER, KIND_LOST, KIND_SIGNAL, KIND_STACK, PASSING, RECORDING, Record, Ring, Slot, filter_index},
+    layout::{COUNTING, Chunk, KIND_BITS, KIND_FILLER, KIND_LOST, KIND_PARK, KIND_SIGNAL, KIND_STACK, PASSING, RECORDING, Record, Ring, Slot, filter_index},
     local::{Local, UNKNOWN},
     pool, system,
     walk::Trail,
@@ -38,7 +38,7 @@ pub fn emit(kind: u64, cond: usize) {
     let cond = cond as u64;
     match ring.header.mode.load(Ordering::Relaxed) {
         RECORDING if is_filtered(ring, cond) => {}
-        RECORDING => record(ring, Local::of_this_thread(), kind, cond),
+        RECORDING => record(ring, Local::of_this_thread(), (kind, cond), follow),
         COUNTING => count(ring, kind, cond),
         PASSING.. => {}
     }
@@ -48,7 +48,20 @@ pub fn emit(kind: u64, cond: usize) {
 pub fn emit_always(kind: u64, cond: usize) {
     let Some(ring) = gate::ring() else { return };
     if ring.header.mode.load(Ordering::Relaxed) != PASSING {
-        record(ring, Local::of_this_thread(), kind, cond as u64);
+        record(ring, Local::of_this_thread(), (kind, cond as u64), follow);
+    }
+}
+
+/// Records that the calling thread goes to sleep or goes on, whatever else is recorded: a sleep costs more than the record of
+/// it. `state` is its state in the interpreter; 0 if it has none, or no stack is wanted.
+pub fn emit_park(operand: u64, state: u64) {
+    let Some(ring) = gate::ring() else { return };
+    if ring.header.mode.load(Ordering::Relaxed) != PASSING {
+        record(ring, Local::of_this_thread(), (KIND_PARK, operand), |place, call| {
+            if state != 0 {
+                note_parked(place, state, call.time);
+            }
+        });
     }
 }
 
@@ -106,7 +119,12 @@ fn is_filtered(ring: &Ring, cond: u64) -> bool {
 }
 
 #[inline(always)]
-fn record(ring: &'static Ring, local: &'static Local, kind: u64, cond: u64) {
+fn record(
+    ring: &'static Ring,
+    local: &'static Local,
+    (kind, cond): (u64, u64),
+    then: impl FnOnce(Place, Call),
+) {
     let Some(slot) = local.slot().or_else(|| claim_slot(ring, local)) else {
         return lose_without_slot(ring, local, (kind, cond));
     };
@@ -126,7 +144,7 @@ fn record(ring: &'static Ring, local: &'static Local, kind: u64, cond: u64) {
         lose(Place { ring, slot, local }, (kind, cond));
     } else {
         local.cursor.store(write(cursor, time, word(cond, kind)), Ordering::Relaxed);
-        follow(Place { ring, slot, local }, Call { time, kind, cond });
+        then(Place { ring, slot, local }, Call { time, kind, cond });
     }
     // Release: whoever sees the slot at rest sees the record.
     slot.busy.store(0, Ordering::Release);

@@ -11,7 +11,7 @@ use crate::{
     emit,
     layout::{
         KIND_SIGNAL, KIND_TIMED_WAIT, Lock, REMEMBERED, RUNTIME_ARRAY, Ring, STACK_CHANGING, STACK_CUT, STACK_FAILED,
-        STACK_KNOWN, STACK_OF_HOLDER, STACK_OF_RELEASER, STACK_OF_WAITER, Slot, memory_index,
+        STACK_KNOWN, STACK_OF_HOLDER, STACK_OF_PARKED, STACK_OF_RELEASER, STACK_OF_WAITER, Slot, memory_index,
     },
     local::{Local, UNKNOWN},
     system,
@@ -206,14 +206,21 @@ fn timed(place: Place, note: impl FnOnce()) {
 #[cold]
 #[inline(never)]
 fn note_own(place: Place, subject: u64) {
-    timed(place, || read_own(place, subject));
+    timed(place, || read_own(place, subject, place.local.state.load(Ordering::Relaxed)));
 }
 
-fn read_own(place: Place, subject: u64) {
+/// Notes the stack of the calling thread, whose state is `state`, unless it has done so a moment ago.
+pub fn note_parked(place: Place, state: u64, time: u64) {
+    let described = place.ring.header.walk.runtime.load(Ordering::Relaxed) != 0;
+    if described && is_due(place, &place.local.told_at, time) {
+        timed(place, || read_own(place, STACK_OF_PARKED, state));
+    }
+}
+
+fn read_own(place: Place, subject: u64, state: u64) {
     let walk = &place.ring.header.walk;
     let mut room = Room::uninit();
     let mut trail = Trail::new(place.ring, &mut room);
-    let state = place.local.state.load(Ordering::Relaxed);
     let mark = match walk.runtime.load(Ordering::Relaxed) {
         RUNTIME_ARRAY => place.slot.tid.load(Ordering::Relaxed) as u64,
         _ => Local::thread_pointer(),

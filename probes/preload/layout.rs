@@ -68,12 +68,32 @@ pub const KIND_FILLER: u64 = 5;
 /// Kind of a record: entry of `pthread_cond_init`.
 pub const KIND_INIT: u64 = 6;
 
+/// Kind of a record: a thread of a free-threaded interpreter goes to sleep or goes on. The operand is the address that it is
+/// parked at shifted by [`PARK_BITS`], plus one of `PARK_...`.
+pub const KIND_PARK: u64 = 7;
+/// How many bits of a park's operand tell what it is.
+pub const PARK_BITS: u32 = 3;
+/// In the operand of a park: asleep until a mutex is free.
+pub const PARK_MUTEX: u64 = 0;
+/// In the operand of a park: asleep because its own state says that it is suspended.
+pub const PARK_SUSPENDED: u64 = 1;
+/// In the operand of a park: asleep for something else.
+pub const PARK_EVENT: u64 = 2;
+/// In the operand of a park: the same up to a time limit.
+pub const PARK_TIMED_EVENT: u64 = 3;
+/// In the operand of a park: awake again, woken by another thread; no address.
+pub const PARK_WOKEN: u64 = 4;
+/// In the operand of a park: awake again for another reason; no address.
+pub const PARK_GAVE_UP: u64 = 5;
+
 /// In the operand of a stack: the thread's own as it began to wait.
 pub const STACK_OF_WAITER: u64 = 0;
 /// In the operand of a stack: the thread's own as it released the lock.
 pub const STACK_OF_RELEASER: u64 = 1 << 8;
 /// In the operand of a stack: that of the owner of the lock which the thread waits for.
 pub const STACK_OF_HOLDER: u64 = 2 << 8;
+/// In the operand of a stack: the thread's own as it was parked.
+pub const STACK_OF_PARKED: u64 = 3 << 8;
 /// In the operand of a stack: outer frames are missing.
 pub const STACK_CUT: u64 = 1 << 10;
 /// In the operand of a stack: no frames follow; the last stack of this thread with the same [`memory_index`] has the

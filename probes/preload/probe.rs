@@ -1,9 +1,10 @@
-//! The in-target probe: interposes four condition-variable functions of libc and writes each call to shared memory.
+//! The in-target probe: interposes four condition-variable functions of libc and writes each call to shared memory; in a
+//! free-threaded interpreter also the sleeps of its threads, from three functions of semaphores (`park.rs`).
 //!
 //! It is loaded with `LD_PRELOAD` into whatever gilscope launches, stays passive unless it finds an interpreter, and
 //! must never crash, block, allocate or change what the program sees. It needs no library and no symbol version, so
 //! that it loads into any libc. The calls themselves are passed on unchanged; the four functions below are its whole
-//! outer face, unless it is compiled with `--cfg family`, to follow the program into the processes that it starts: then
+//! outer face beside those, unless it is compiled with `--cfg family`, to follow the program into the processes that it starts: then
 //! those of `execute.rs` belong to it.
 
 #![no_std]
@@ -19,6 +20,7 @@ mod follow;
 mod gate;
 mod layout;
 mod local;
+mod park;
 mod pool;
 mod real;
 mod start;

@@ -10,7 +10,7 @@ use crate::{
     environ::Environment,
     gate,
     layout::{CLOCK_MONOTONIC, CLOCK_TSC, COST_EMISSIONS, COUNTING, MAGIC, RECORDING, RING_BYTES, Ring, VERSION},
-    real,
+    park, real,
     system::{self, Part},
 };
 #[cfg(family)]
@@ -35,6 +35,7 @@ extern "C" fn start() {
     for function in [&real::SIGNAL, &real::TIMED_WAIT, &real::WAIT, &real::INIT] {
         function.find();
     }
+    park::begin();
     #[cfg(family)]
     execute::find_functions();
     let Some(environment) = environment() else { return };

@@ -70,7 +70,12 @@ impl Image {
         let licence = section(&file, LICENCE)?;
         let licence = CString::new(licence.split(|byte| *byte == 0).next().unwrap_or_default());
         let licence = licence.map_err(|_| malformed(LICENCE))?;
-        let kinds = [("uprobe.multi", ProgramKind::Uprobes), ("perf_event", ProgramKind::PerfEvent)];
+        let kinds = [
+            ("uprobe.multi", ProgramKind::Uprobes),
+            ("perf_event", ProgramKind::PerfEvent),
+            ("uprobe.park", ProgramKind::Uprobes),
+            ("uprobe.unpark", ProgramKind::Uprobes),
+        ];
         let programs = kinds.map(|(name, kind)| program(&file, name, kind)).into_iter().collect::<Result<_, _>>()?;
         Ok(Self { licence, maps: maps(&file)?, programs })
     }
@@ -144,10 +149,16 @@ mod tests {
     }
 
     #[test]
-    fn the_embedded_object_has_two_programs_that_refer_to_its_maps() {
+    fn the_embedded_object_has_four_programs_that_refer_to_its_maps() {
         let image = Image::parse(include_bytes!("../../probes/bpf/gilscope.bpf.o")).unwrap();
         let kinds: Vec<_> = image.programs.iter().map(|program| (program.name.as_str(), program.kind)).collect();
-        assert_eq!(kinds, [("on_call", ProgramKind::Uprobes), ("on_tick", ProgramKind::PerfEvent)]);
+        let expected = [
+            ("on_call", ProgramKind::Uprobes),
+            ("on_tick", ProgramKind::PerfEvent),
+            ("on_park", ProgramKind::Uprobes),
+            ("on_unpark", ProgramKind::Uprobes),
+        ];
+        assert_eq!(kinds, expected);
         assert_eq!(image.licence.to_str(), Ok("Dual MIT/GPL"));
         for (_, map) in image.programs.iter().flat_map(|program| &program.references) {
             assert!(image.maps.iter().any(|known| known.name == *map), "{map}");

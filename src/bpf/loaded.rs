@@ -38,6 +38,15 @@ pub struct Place {
     pub cookie: u64,
 }
 
+/// When a program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Before the instruction at its place.
+    Before,
+    /// When the function that begins there returns.
+    Return,
+}
+
 /// A program runs at its places as long as this exists.
 #[derive(Debug)]
 pub struct Link {
@@ -45,15 +54,21 @@ pub struct Link {
 }
 
 impl Loaded {
-    /// Creates the maps and loads the programs.
-    pub fn load(image: &Image) -> Result<Self, BpfError> {
+    /// Creates the maps and loads the programs of these names.
+    pub fn load(image: &Image, names: &[&str]) -> Result<Self, BpfError> {
         let maps = image.maps.iter().map(|map| Ok((map.name.clone(), Map::create(map)?)));
         let maps = maps.collect::<Result<BTreeMap<String, Map>, BpfError>>()?;
-        let mut programs = BTreeMap::new();
-        for definition in &image.programs {
-            programs.insert(definition.name.clone(), load(definition, image, &maps)?);
+        let mut loaded = Self { maps, programs: BTreeMap::new() };
+        loaded.load_more(image, names)?;
+        Ok(loaded)
+    }
+
+    /// Loads more programs of the same image.
+    pub fn load_more(&mut self, image: &Image, names: &[&str]) -> Result<(), BpfError> {
+        for definition in image.programs.iter().filter(|definition| names.contains(&definition.name.as_str())) {
+            self.programs.insert(definition.name.clone(), load(definition, image, &self.maps)?);
         }
-        Ok(Self { maps, programs })
+        Ok(())
     }
 
     /// The map of this name.
@@ -62,12 +77,19 @@ impl Loaded {
     }
 
     /// Makes `program` run at places of one file whenever `pid` comes by.
-    pub fn link_uprobes(&self, program: &str, file: &Path, places: &[Place], pid: Pid) -> Result<Link, BpfError> {
+    pub fn link_uprobes(
+        &self,
+        (program, moment): (&str, Moment),
+        file: &Path,
+        places: &[Place],
+        pid: Pid,
+    ) -> Result<Link, BpfError> {
         let opened = File::open(file).map_err(|source| BpfError::File { file: file.to_owned(), source })?;
         let offsets: Vec<u64> = places.iter().map(|place| place.offset.raw()).collect();
         let cookies: Vec<u64> = places.iter().map(|place| place.cookie).collect();
         let path = syscall::path_of(opened.as_fd());
-        let linked = syscall::link_uprobes(self.program(program)?, &path, (&offsets, &cookies), pid.raw());
+        let flags = if moment == Moment::Return { syscall::AT_RETURN } else { 0 };
+        let linked = syscall::link_uprobes(self.program(program)?, &path, (&offsets, &cookies), (pid.raw(), flags));
         let descriptor = linked.map_err(|source| BpfError::Link { file: file.to_owned(), source })?;
         Ok(Link { _descriptor: descriptor })
     }

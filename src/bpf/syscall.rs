@@ -154,12 +154,15 @@ pub(super) fn load(
     descriptor(PROGRAM_LOAD, &attributes)
 }
 
+/// In the flags of a link to probes: they are at the returns of functions.
+pub(super) const AT_RETURN: u32 = 1;
+
 /// Links a program to places in the file that `path` leads to, each with its cookie, for the process `pid` alone.
 pub(super) fn link_uprobes(
     program: BorrowedFd<'_>,
     path: &CStr,
     (offsets, cookies): (&[u64], &[u64]),
-    pid: i32,
+    (pid, uprobe_flags): (i32, u32),
 ) -> io::Result<OwnedFd> {
     assert_eq!(offsets.len(), cookies.len(), "every place has a cookie");
     let attributes = LinkUprobes {
@@ -169,6 +172,7 @@ pub(super) fn link_uprobes(
         offsets: offsets.as_ptr() as u64,
         cookies: cookies.as_ptr() as u64,
         count: count(offsets.len()),
+        uprobe_flags,
         pid: pid.cast_unsigned(),
         ..LinkUprobes::default()
     };

@@ -16,6 +16,7 @@ use crate::{
         bpf::record::Decoder,
         calls::{FindLocks, Translator},
         order::Merger,
+        parking::ParkReader,
         preload::Prepared,
     },
     target::{
@@ -71,6 +72,7 @@ pub fn probe_ring(bytes: &[u8]) {
     let mut source = prepared.into_source(pid, Box::new(move |call, out| calls.borrow_mut().translate(call, out)));
     let mut stacks = StackTable::default();
     let no_stack = stacks.intern(&[Frame::marker("no stack")]);
+    source.tell_parks(ParkReader::new(Box::new(Vec::new)));
     source.note_stacks(&python(), translator, Box::new(move |_| Some(no_stack)));
     let start = crate::perf::clock::now();
     let short = Nanos::from_nanos(50_000);

@@ -11,6 +11,7 @@ use crate::{
     model::{
         estimate::Estimates,
         ids::Tid,
+        parking::Parking,
         profile::{Blame, CountedLock, HoldSite, LockProfile, LongHold, StackTime, ThreadProfile},
         stack::StackId,
         state::{State, StateClass},
@@ -35,6 +36,8 @@ pub struct Attribution {
     pub long_hold_threshold: Nanos,
     /// The longest of the long holds, longest first.
     pub long_holds: Vec<LongHold>,
+    /// What threads slept for without a global lock.
+    pub parking: Parking,
     /// What was estimated; `None` when every lock event was taken.
     pub estimates: Option<Estimates>,
     /// What was counted about the input.
@@ -90,6 +93,7 @@ impl Ledger {
             hold_sites,
             long_hold_threshold: self.options.long_hold,
             long_holds: self.long_holds.into_list(),
+            parking: self.parking.close(now),
             estimates,
             tally: self.tally,
             invariants_broken,

@@ -22,10 +22,12 @@ mod hold;
 mod invariants;
 mod lock;
 mod looked;
+mod parking;
 mod run_delay;
 mod samples;
 mod spread;
 mod steps;
+mod stops;
 mod thread;
 mod windows;
 
@@ -44,6 +46,7 @@ use ended::EndedThreads;
 use giving_way::Contention;
 use hold::LongHolds;
 use lock::{LockAccount, Owner};
+use parking::ParkingBook;
 use thread::{Cpu, Ownership, Relation, ThreadAccount};
 use windows::Windows;
 
@@ -86,6 +89,7 @@ pub struct Ledger {
     blame: BlameBook,
     long_holds: LongHolds,
     windows: Windows,
+    parking: ParkingBook,
     /// What a probe takes of a thread's time at each step with a lock; zero while that is not known.
     event_cost: Nanos,
     tally: LedgerTally,
@@ -128,6 +132,7 @@ impl Ledger {
             lossy: FxHashSet::default(),
             blame: BlameBook::default(),
             windows: Windows::default(),
+            parking: ParkingBook::default(),
             event_cost: Nanos::ZERO,
             tally: LedgerTally::default(),
             counting: Counting::Sound,
@@ -180,6 +185,7 @@ impl Ledger {
             What::Window(step) => self.on_window(*step),
             What::Counted(lock, steps) => self.on_counted(*lock, *steps),
             What::Uncounted => self.on_uncounted(),
+            What::Park(step) => self.parking.on_step((tid, self.now), *step),
         }
     }
 
@@ -386,6 +392,7 @@ impl Ledger {
     }
 
     fn on_exited(&mut self, tid: Tid) {
+        self.parking.on_exited(tid, self.now);
         if let Some(thread) = self.close_thread(tid) {
             self.ended.enter(thread);
         }
@@ -444,6 +451,7 @@ impl Ledger {
 
     fn on_lock_events_lost(&mut self, tid: Tid, lost: LostEvents) {
         self.tally.lost += lost.count;
+        self.parking.on_lost(tid);
         if !self.windows.take_events() {
             return;
         }

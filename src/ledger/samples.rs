@@ -20,6 +20,9 @@ impl Ledger {
             self.tally.stack_failures += 1;
             return;
         };
+        if sample.cause == SampleCause::Tick {
+            self.parking.on_sampled(tid, stack);
+        }
         match sample.cause {
             SampleCause::WaitBegan => self.on_wait_stack(tid, stack, sample.until),
             SampleCause::Tick => self.on_tick(tid, stack),

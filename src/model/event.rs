@@ -1,6 +1,7 @@
 //! What sources report: one ordered stream of these events is all the ledger ever sees.
 
 use crate::model::{
+    address::LiveAddress,
     ids::{LockId, Tid},
     stack::StackId,
     time::{MonoNanos, Nanos},
@@ -60,6 +61,34 @@ pub enum What {
     Counted(LockId, CountedSteps),
     /// Steps are missing that were not counted either.
     Uncounted,
+    /// The thread of a free-threaded build goes to sleep, or goes on, without a global lock having to do with it.
+    Park(ParkStep),
+}
+
+/// One step of a sleep that the interpreter itself provides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ParkStep {
+    /// It begins.
+    Began(ParkPlace),
+    /// The thread's stack during it; `None` when it could not be read.
+    Stack(Option<StackId>),
+    /// Another thread ended it.
+    Woken,
+    /// A time limit or a signal ended it.
+    GaveUp,
+}
+
+/// What a thread sleeps for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ParkPlace {
+    /// Until the lock at this address is free: that of an object, or one of the interpreter's own.
+    Mutex(LiveAddress),
+    /// Until the world goes on, which another thread has stopped.
+    Suspended,
+    /// Until all others have stopped, as it has requested by the event at this address.
+    StopRequest(LiveAddress),
+    /// Anything else.
+    Elsewhere,
 }
 
 /// A recording that may not take every lock event takes those in windows.

@@ -10,6 +10,7 @@ pub mod event;
 pub mod family;
 pub mod ids;
 pub mod machine;
+pub mod parking;
 pub mod profile;
 pub mod recorded;
 pub mod stack;

@@ -3,6 +3,7 @@
 use crate::model::{
     estimate::Estimates,
     ids::{LockId, Pid, Tid},
+    parking::Parking,
     stack::{StackId, StackTable},
     state::{State, StateClass, StateTimes},
     surroundings::Surroundings,
@@ -36,6 +37,9 @@ pub struct Profile {
     pub long_hold_threshold: Nanos,
     /// The longest of the long holds, longest first.
     pub long_holds: Vec<LongHold>,
+    /// What threads of a free-threaded build waited for without its global lock; `None` for other builds, and when that was
+    /// not observed.
+    pub parking: Option<Parking>,
     /// What was estimated beside what is exact; `None` when everything was observed.
     pub estimates: Option<Estimates>,
     /// How far to trust the rest.

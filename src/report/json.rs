@@ -1,6 +1,7 @@
 //! The whole profile as JSON for programs. Owns the way from the model to the schema; the names live in `schema.rs`.
 
 mod estimates;
+mod parking;
 
 use std::io;
 
@@ -120,6 +121,7 @@ fn document(profile: &Profile) -> schema::Document<'_> {
         holds_by_kind: kinds.costs().iter().map(held_for).collect(),
         functions: function_costs(profile).iter().map(|cost| function(cost, counting)).collect(),
         findings: findings(&scaled(profile)).into_iter().map(finding).collect(),
+        parking: profile.parking.as_ref().map(|part| parking::document(part, &profile.stacks)),
         estimates: profile.estimates.as_ref().map(estimates::document),
         quality: quality(profile),
     }

@@ -28,6 +28,7 @@ pub(super) struct Document<'a> {
     pub(super) holds_by_kind: Vec<HeldFor<'a>>,
     pub(super) functions: Vec<Function<'a>>,
     pub(super) findings: Vec<Finding>,
+    pub(super) parking: Option<Parking<'a>>,
     pub(super) estimates: Option<Estimates>,
     pub(super) quality: Quality<'a>,
 }
@@ -243,6 +244,54 @@ impl Serialize for Figure {
             Self::Name(name) => name.serialize(serializer),
         }
     }
+}
+
+/// What threads of a free-threaded build waited for without its lock.
+#[derive(Debug, Serialize)]
+pub(super) struct Parking<'a> {
+    pub(super) mutexes: Vec<ParkedMutex<'a>>,
+    pub(super) stop_the_world: StopTheWorld,
+    pub(super) elsewhere: Named<Option<u64>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ParkedMutex<'a> {
+    pub(super) address: Option<String>,
+    #[serde(flatten)]
+    pub(super) parks: Named<Option<u64>>,
+    pub(super) threads: Vec<ParkedThread>,
+    pub(super) stacks: Vec<ParkedStack<'a>>,
+    pub(super) unseen: Named<Option<u64>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ParkedThread {
+    pub(super) tid: Option<i32>,
+    #[serde(flatten)]
+    pub(super) parks: Named<Option<u64>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ParkedStack<'a> {
+    #[serde(flatten)]
+    pub(super) parks: Named<Option<u64>>,
+    pub(super) stack: Option<Vec<Frame<'a>>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct StopTheWorld {
+    #[serde(flatten)]
+    pub(super) pauses: Named<Option<u64>>,
+    pub(super) requesters: Vec<Requester>,
+    pub(super) suspended: Vec<ParkedThread>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Requester {
+    pub(super) tid: Option<i32>,
+    #[serde(flatten)]
+    pub(super) pauses: Named<Option<u64>>,
+    pub(super) waited_ns: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]

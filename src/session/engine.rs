@@ -63,6 +63,8 @@ pub(super) struct Recorded {
     pub(super) remarks: Vec<String>,
     /// Events that arrived after later ones had been booked.
     pub(super) late: u64,
+    /// Whether any of them tells of sleeps that have to do with no global lock.
+    pub(super) tells_of_parks: bool,
     /// From the start of the window to the moment at which the process executed another program, which ended it.
     pub(super) replaced: Option<Nanos>,
     /// Start of the window.
@@ -225,8 +227,11 @@ impl Engine {
         let (ledger, stacks) = (self.ledger.clone(), self.stacks.borrow().clone());
         let (tally, late, end) = (self.tally(), self.merger.late(), self.ledger.now());
         let (remarks, start) = (self.remarks(), self.started);
-        let replaced = self.replaced();
-        move || Recorded { attribution: ledger.finish(end), stacks, tally, remarks, late, replaced, start }
+        let (replaced, tells_of_parks) = (self.replaced(), self.tells_of_parks());
+        move || {
+            let attribution = ledger.finish(end);
+            Recorded { attribution, stacks, tally, remarks, late, tells_of_parks, replaced, start }
+        }
     }
 
     fn stop(&mut self) {
@@ -239,13 +244,14 @@ impl Engine {
         let tally = self.tally();
         let late = self.merger.late();
         let remarks = self.remarks();
-        let replaced = self.replaced();
+        let (replaced, tells_of_parks) = (self.replaced(), self.tells_of_parks());
         Recorded {
             attribution: self.ledger.finish(end),
             stacks: self.stacks.take(),
             tally,
             remarks,
             late,
+            tells_of_parks,
             replaced,
             start: self.started,
         }
@@ -253,6 +259,10 @@ impl Engine {
 
     fn replaced(&self) -> Option<Nanos> {
         self.ledger.replaced().map(|at| at.saturating_since(self.started))
+    }
+
+    fn tells_of_parks(&self) -> bool {
+        self.sources.iter().any(|source| source.tells_of_parks())
     }
 
     fn remarks(&self) -> Vec<String> {

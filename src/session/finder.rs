@@ -1,7 +1,7 @@
 //! The target's locks, read afresh whenever a source meets a condition variable it does not know.
 
 use crate::{
-    source::calls::FindLocks,
+    source::{calls::FindLocks, parking::ParkReader},
     target::{
         discover::Target,
         lock::LockSeat,
@@ -33,6 +33,13 @@ impl FindLocks for LiveLocks {
         let interval = |seat: &LockSeat| self.memory.read_u64(seat.address.plus(seat.layout.interval)).ok();
         main.as_ref().and_then(interval).is_some_and(|known| interval(seat) == Some(known))
     }
+}
+
+/// What makes out the sleeps of the target's threads, where it is a free-threaded build and can be read.
+pub(super) fn park_reader(target: &Target) -> Option<ParkReader> {
+    let memory = target.is_free_threaded().then(|| ProcessMemory::open(target.pid).ok())??;
+    let target = target.clone();
+    Some(ParkReader::new(Box::new(move || target.interpreters(&memory))))
 }
 
 /// The locks of a process that was forked, or is over: those that its parent had. The memory of both is laid out alike.

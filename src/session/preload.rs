@@ -21,7 +21,7 @@ use crate::{
     session::{
         error::SessionError,
         family::Household,
-        finder::LiveLocks,
+        finder::{LiveLocks, park_reader},
         joiner::Joiner,
         namer::Namer,
         numbers::none_known,
@@ -185,6 +185,9 @@ pub(super) struct Parts {
 impl Parts {
     pub(super) fn begin(self, target: Target, options: RecordOptions) -> Recording {
         let Self { mut source, translator, scheduler, programs, start, first } = self;
+        if let Some(parks) = park_reader(&target) {
+            source.tell_parks(parks);
+        }
         let stacks = SharedStacks::default();
         let mut wait_stacks = WaitStacks::Read;
         if let Some(resolver) = resolver(&target, options) {

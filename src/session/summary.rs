@@ -1,6 +1,7 @@
 //! From what was recorded to the profile: the ledger's numbers, the target's name, and notes on how they came about.
 
 use crate::{
+    model::parking::Parking,
     model::profile::{Backend, LockProfile, Overhead, Profile, Quality, SchedulerRung},
     session::{
         detail::{self, Collections},
@@ -17,7 +18,7 @@ pub(super) fn profile(
     (backend, frames): (Backend, FrameDetail),
     (overhead, mut notes): (Overhead, Vec<String>),
 ) -> Profile {
-    let Recorded { attribution, stacks, tally, remarks, late, replaced, start } = recorded;
+    let Recorded { attribution, stacks, tally, remarks, late, tells_of_parks, replaced, start } = recorded;
     notes.extend(remarks);
     if late > 0 {
         notes.push(format!("{late} events arrived after later ones had been booked; they count as of their arrival"));
@@ -31,12 +32,9 @@ pub(super) fn profile(
         ));
     }
     let summary = target.summary();
+    let parking = Some(attribution.parking).filter(|_| summary.free_threaded && tells_of_parks);
     if summary.free_threaded {
-        notes.push(
-            "free-threaded build: its lock is used, and observed, only while something has enabled it; what threads wait for \
-             otherwise (locks of objects, stops of the world) counts as time blocked outside, at `kernel: futex`"
-                .to_owned(),
-        );
+        notes.push(free_threaded(parking.as_ref()));
     }
     let quality = Quality {
         lost_events: attribution.tally.lost,
@@ -63,6 +61,7 @@ pub(super) fn profile(
         hold_sites: attribution.hold_sites,
         long_hold_threshold: attribution.long_hold_threshold,
         long_holds: attribution.long_holds,
+        parking,
         estimates: attribution.estimates,
         quality,
         stacks,
@@ -72,6 +71,18 @@ pub(super) fn profile(
     let collections = if backend == Backend::Preload { Collections::Unnoted } else { Collections::Noted };
     detail::complete(&mut profile, collections);
     profile
+}
+
+/// What can be said of a build that mostly does without its lock.
+fn free_threaded(parking: Option<&Parking>) -> String {
+    let told = match parking {
+        Some(_) => "has a section of its own, and",
+        None => "is not told apart by this backend, and",
+    };
+    format!(
+        "free-threaded build: its lock is used, and observed, only while something has enabled it; what threads wait for \
+         otherwise (locks of objects, stops of the world) {told} counts as time blocked outside, at `kernel: futex`"
+    )
 }
 
 /// A lock that was alone when it was found has company now.

@@ -15,13 +15,13 @@ use crate::{
     session::{
         error::SessionError,
         family::Household,
-        finder::LiveLocks,
+        finder::{LiveLocks, park_reader},
         joiner::Joiner,
         ladder::Rung,
         numbers::none_known,
         options::RecordOptions,
         recording::{Beginning, Recording, first_thread},
-        running::{StackReading, read_moments},
+        running::{StackReading, causes, read_moments},
         sampler::{Readings, RunningThreads},
         stacks::{SharedStacks, WaitStacks},
     },
@@ -253,6 +253,11 @@ impl LockProbes {
             Self::Tracepoints(source) => return Ok((source, RunningThreads::Ours)),
         };
         let running = read_moments(&mut source, target, reading, notes);
+        if let Some(parks) = park_reader(target) {
+            let watched = source.watch_sleeps(target, &CondLibrary::sleeps_of(target.pid), parks);
+            // All the rest is known without them.
+            notes.extend(watched.err().map(|why| format!("no probes where parked threads sleep: {}", causes(&why))));
+        }
         Ok((source, running))
     }
 }

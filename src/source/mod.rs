@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod calls;
 pub mod kin;
 pub mod order;
+pub mod parking;
 pub mod poll;
 pub mod preload;
 pub mod renumber;
@@ -57,6 +58,11 @@ pub trait Source: fmt::Debug {
 
     /// What the source has seen and missed so far.
     fn tally(&self) -> Tally;
+
+    /// Whether it tells of sleeps that have to do with no global lock.
+    fn tells_of_parks(&self) -> bool {
+        false
+    }
 
     /// What a reader of the numbers should know beside that, in sentences.
     fn remarks(&self) -> Vec<String> {

@@ -25,6 +25,9 @@ const TABLE: usize = 1024;
 const MARK: &[u8; 8] = b"xdebugpy";
 /// No structure that is described is this large; the runtime's own has 340 kB in 3.15.
 const LARGEST_OFFSET: u64 = 1 << 20;
+/// Positions of the sizes of the runtime and of an interpreter, before all that differs between versions.
+const RUNTIME_SIZE: usize = 24;
+const INTERPRETER_SIZE: usize = 48;
 /// Where each version keeps each number, as a byte position in the table.
 const POSITIONS: &str = include_str!("../../probes/debug-offsets.json");
 
@@ -101,6 +104,8 @@ impl DebugOffsets {
 
     fn placed(&self, mut layout: PythonLayout, at: &Positions) -> Result<PythonLayout, DebugOffsetsError> {
         layout.runtime.interpreters_head = self.offset(at.runtime.interpreters_head)?;
+        layout.runtime.size = Some(self.offset(RUNTIME_SIZE)?);
+        layout.interpreter.size = Some(self.offset(INTERPRETER_SIZE)?);
         self.place_interpreter(&mut layout, &at.interpreter)?;
         self.place_thread(&mut layout, &at.thread)?;
         self.place_frame(&mut layout, &at.frame)?;

@@ -37,6 +37,8 @@ pub struct RuntimeLayout {
     pub lock: Option<u64>,
     /// A word, signed 32 bits, that is not 0 while garbage is collected (3.8); later each interpreter has its own.
     pub collecting: Option<u64>,
+    /// Bytes of the whole (from 3.13 on, as published).
+    pub size: Option<u64>,
 }
 
 /// Offsets inside `PyInterpreterState`.
@@ -53,6 +55,8 @@ pub struct InterpreterLayout {
     pub lock: Option<u64>,
     /// A word, signed 32 bits, that is not 0 while the interpreter collects garbage (from 3.9 on).
     pub collecting: Option<u64>,
+    /// Bytes of the whole (from 3.13 on, as published).
+    pub size: Option<u64>,
 }
 
 /// Offsets inside `PyThreadState`.
@@ -74,6 +78,8 @@ pub struct ThreadLayout {
     pub datastack_chunk: Option<u64>,
     /// A word, signed 32 bits, that is not 0 while the thread wants the lock and has not got it yet (from 3.15 on).
     pub wants_lock: Option<u64>,
+    /// The word that the thread is parked at while another has stopped the world (free-threaded builds).
+    pub suspended: Option<u64>,
 }
 
 /// How to reach a thread's innermost frame from its `PyThreadState`.

@@ -11,7 +11,7 @@ use crate::{
         image::Image,
         maps::{FileIdentity, Mapping, MemoryMap},
         memory::Memory,
-        site::{CondFunction, Register, Site, SiteMeaning},
+        site::{CondFunction, Register, Site, SiteMeaning, SleepFunction, SleepSite},
     },
 };
 
@@ -21,6 +21,13 @@ const FUNCTIONS: [(CondFunction, &str); 4] = [
     (CondFunction::TimedWait, "pthread_cond_timedwait"),
     (CondFunction::Wait, "pthread_cond_wait"),
     (CondFunction::Init, "pthread_cond_init"),
+];
+
+/// The functions in which a parked thread of a free-threaded build sleeps. No libc lacks the first two.
+const SLEEPS: [(SleepFunction, &str); 3] = [
+    (SleepFunction::Unlimited, "sem_wait"),
+    (SleepFunction::Limited, "sem_timedwait"),
+    (SleepFunction::Limited, "sem_clockwait"),
 ];
 
 /// Names of files to look into before all others, by priority. Before 2.34, glibc's `libc.so.6` only forwards these
@@ -89,11 +96,29 @@ impl CondLibrary {
         Some(Self { file: image.file, sites })
     }
 
+    /// Where threads of `pid` sleep that wait for a semaphore; none if that cannot be told.
+    pub fn sleeps_of(pid: Pid) -> Vec<SleepSite> {
+        let map = MemoryMap::read(pid).unwrap_or_default();
+        let sleeps = |mapping: &Mapping| {
+            let image = Image::open(pid, &map, mapping).ok()?;
+            let found: Vec<_> =
+                SLEEPS.iter().filter_map(|(function, name)| sleep_in(&image, *function, name)).collect();
+            // As with the other functions: one file has them all.
+            (found.len() > 1).then_some(found)
+        };
+        likely_first(&map).into_iter().find_map(sleeps).unwrap_or_default()
+    }
+
     /// Whether `pid` maps this very file; `None` when that cannot be seen (it ended, or maps nothing yet).
     pub fn is_mapped_by(&self, pid: Pid) -> Option<bool> {
         let map = MemoryMap::read(pid).ok()?;
         (!map.is_empty()).then(|| map.of(self.file).next().is_some())
     }
+}
+
+fn sleep_in(image: &Image, function: SleepFunction, name: &str) -> Option<SleepSite> {
+    let symbol = image.elf.symbol(name).ok()??;
+    Some(SleepSite { file: image.elf.path().to_owned(), offset: image.elf.file_offset(symbol.address)?, function })
 }
 
 /// Every mapped file once, the C library's by its usual names first.

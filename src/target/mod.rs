@@ -9,6 +9,7 @@ pub mod elf;
 pub mod frugal;
 pub mod glance;
 pub mod image;
+pub mod interpreters;
 pub mod launch;
 pub mod layout;
 pub mod libc;

@@ -40,6 +40,26 @@ pub enum CondFunction {
     Init,
 }
 
+/// A libc function in which a thread sleeps until a semaphore is free, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SleepSite {
+    /// As for a [`Site`].
+    pub file: PathBuf,
+    /// As for a [`Site`].
+    pub offset: FileOffset,
+    /// Which function.
+    pub function: SleepFunction,
+}
+
+/// Whether such a function has a time limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SleepFunction {
+    /// It has none: `sem_wait`.
+    Unlimited,
+    /// It has: `sem_timedwait`, `sem_clockwait`.
+    Limited,
+}
+
 /// A general register, numbered as the kernel's `perf_regs.h` does for the architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Register(u8);

@@ -106,6 +106,7 @@ pub fn shop() -> Profile {
         hold_sites,
         long_hold_threshold: Nanos::from_millis(10),
         long_holds,
+        parking: None,
         estimates: None,
         quality: quality(),
         stacks: stacks.table,

@@ -12,6 +12,7 @@ mod locks;
 mod long_holds;
 mod matrix;
 mod pairs;
+mod parking;
 mod processes;
 pub(super) mod table;
 mod threads;
@@ -76,6 +77,7 @@ impl Report for Text {
             matrix::section(profile, &names, self.width),
             pairs::section(profile, &names, self.width),
             long_holds::section(profile, &names, self.width),
+            parking::section(profile, &names, self.width),
             findings::section(profile, self.width),
             trust::section(profile),
         ];

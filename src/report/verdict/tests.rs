@@ -54,6 +54,7 @@ impl Scene {
             hold_sites: Vec::new(),
             long_hold_threshold: millis(10),
             long_holds: Vec::new(),
+            parking: None,
             estimates: None,
             quality: Quality::default(),
             stacks: StackTable::default(),

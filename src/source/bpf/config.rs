@@ -52,6 +52,7 @@ pub(crate) struct Config {
     depth: u64,
     frames: u64,
     frame_size: u64,
+    suspended: u64,
 }
 
 /// The part of a frame that has all fields that matter, begun at a multiple of eight.
@@ -70,6 +71,11 @@ impl Config {
             Runtime::ToyVm(vm) => Self::toy(&vm.layout)?,
         };
         Some(Self { process, ..config })
+    }
+
+    /// The same for programs that are to read no stacks.
+    pub(super) fn without_stacks(self) -> Self {
+        Self { runtime: 0, ..self }
     }
 
     /// The same for an observer who numbers threads as `home` does.
@@ -116,6 +122,7 @@ impl Config {
             entry: within(frame.entry.map(|byte| byte.offset)),
             entry_value: frame.entry.map_or(0, |byte| u64::from(byte.value)),
             name: layout.code.name,
+            suspended: layout.thread.suspended.unwrap_or(NONE),
             ..Collector::of(python).words()
         })
     }
@@ -135,6 +142,7 @@ impl Config {
             frames: layout.thread_frames,
             frame_size: layout.frame_size,
             collecting: NONE,
+            suspended: NONE,
             ..Self::default()
         })
     }
@@ -173,6 +181,7 @@ impl Config {
             self.depth,
             self.frames,
             self.frame_size,
+            self.suspended,
         ];
         words.into_iter().flat_map(u64::to_ne_bytes).collect()
     }

@@ -19,14 +19,14 @@ use crate::{
     bpf::ring::{Reading, Ring},
     model::{
         address::LiveAddress,
-        event::{Event, LostEvents, SampleCause, StackSample, What},
+        event::{Event, LostEvents, ParkStep, SampleCause, StackSample, What},
         ids::{Pid, Tid},
         machine::MachineState,
         recorded::{RecordedStack, Walk},
         stack::StackId,
         time::{MonoNanos, Nanos},
     },
-    perf::{error::PerfError, limits::online_cpus, sampling::Taken, stream::threads_of},
+    perf::{clock, error::PerfError, limits::online_cpus, sampling::Taken, stream::threads_of},
     source::{
         Pausing, Source, Tally,
         bpf::{
@@ -38,12 +38,13 @@ use crate::{
             record::{CallHit, Decoder, Hit, HitKind},
         },
         calls::{Call, SharedTranslator, StepReport, Verdict},
+        parking::{ParkCall, ParkReader},
         scheduler::{SchedulerSource, Scope},
     },
     target::{
         discover::Target,
         memory::Memory,
-        site::{Site, SiteMeaning},
+        site::{Site, SiteMeaning, SleepSite},
     },
 };
 
@@ -89,6 +90,10 @@ pub struct BpfSource {
     tally: Tally,
     /// Threads that ticks find; where lock events are taken, those tell of them.
     newcomers: Option<Newcomers>,
+    /// Whether lock events are taken.
+    takes_events: bool,
+    /// There when sleeps are told of.
+    parks: Option<ParkReader>,
 }
 
 /// Programs in the kernel that run nowhere yet.
@@ -130,7 +135,11 @@ impl BpfSource {
         watched: (Pid, Box<dyn Source>),
         translator: SharedTranslator,
     ) -> Self {
-        Self { newcomers: Some(Newcomers::default()), ..Self::new((programs, ring), watched, translator) }
+        Self {
+            newcomers: Some(Newcomers::default()),
+            takes_events: false,
+            ..Self::new((programs, ring), watched, translator)
+        }
     }
 
     fn new(
@@ -152,12 +161,34 @@ impl BpfSource {
             losses: 0,
             tally: Tally::default(),
             newcomers: None,
+            takes_events: true,
+            parks: None,
         }
     }
 
     /// Puts the programs on more places, such as the libc of the program that the target has meanwhile executed.
     pub fn add_sites(&mut self, sites: &[Site]) -> Result<(), BpfSourceError> {
         self.programs.watch(sites, self.pid)
+    }
+
+    /// From now on tells of sleeps at `sites` that have to do with no lock of an interpreter, as `parks` reads them. The target's
+    /// threads hardly ever take such a lock, so their states are looked up.
+    pub fn watch_sleeps(
+        &mut self,
+        target: &Target,
+        sites: &[SleepSite],
+        parks: ParkReader,
+    ) -> Result<(), BpfSourceError> {
+        // Nothing is told then, which is not the same as that nobody sleeps.
+        let Some(config) = Config::of(target).filter(|_| !sites.is_empty()) else { return Ok(()) };
+        self.programs.watch_sleeps(sites, (target.pid, config))?;
+        let newcomers = self.newcomers.get_or_insert_default();
+        newcomers.look_in(target)?;
+        for tid in threads_of(self.pid).unwrap_or_default() {
+            newcomers.meet(tid, clock::now());
+        }
+        self.parks = Some(parks);
+        Ok(())
     }
 
     /// From now on reads stacks and tells `on_stack`, and samples running threads at `ticks`. Says whether the target's
@@ -229,6 +260,7 @@ impl BpfSource {
                     out.push(stack_event((at, tid), stack, SampleCause::OwnerSampled));
                 }
                 HitKind::Call(call) => self.deliver_call((at, tid), call, out),
+                HitKind::Park(park, stack) => self.deliver_park((at, tid), (park, stack), out),
             }
         }
         self.machine.forget_before(self.read_until);
@@ -261,6 +293,26 @@ impl BpfSource {
             // If the kernel will not remember it, it is reported again, and is as foreign then.
             let _refused = self.programs.ignore(hit.argument);
         }
+    }
+
+    fn deliver_park(
+        &mut self,
+        (at, tid): (MonoNanos, Tid),
+        (park, stack): (ParkCall, Option<RecordedStack>),
+        out: &mut Vec<Event>,
+    ) {
+        self.tally.lock_events += 1;
+        let Some(parks) = &mut self.parks else { return };
+        let step = parks.read(park);
+        let unknown = stack.as_ref().is_some_and(|stack| stack.walk == Walk::UnknownThread);
+        if let Some(newcomers) = self.newcomers.as_mut().filter(|_| unknown) {
+            newcomers.meet(tid, at);
+        }
+        // That of a thread whose state is not known yet says nothing.
+        let stack = stack.filter(|_| !unknown);
+        let stack = stack.map(|stack| ParkStep::Stack((self.on_stack)(&stack, Beside::Nothing)));
+        let steps = [Some(step), stack].into_iter().flatten();
+        out.extend(steps.map(|step| Event { at, tid, what: What::Park(step) }));
     }
 
     fn translate(
@@ -310,7 +362,7 @@ impl Source for BpfSource {
     }
 
     fn pause(&mut self) -> Pausing {
-        if self.newcomers.is_some() {
+        if !self.takes_events {
             return self.scheduler.pause();
         }
         self.programs.leave_sites();
@@ -318,7 +370,7 @@ impl Source for BpfSource {
     }
 
     fn resume(&mut self, waited: &[Tid]) -> io::Result<()> {
-        if self.newcomers.is_some() {
+        if !self.takes_events {
             return self.scheduler.resume(waited);
         }
         self.programs.return_to_sites(waited).map_err(io::Error::other)
@@ -334,6 +386,10 @@ impl Source for BpfSource {
         self.report_losses(before, out);
         self.deliver(out);
         self.scheduler.finish(out);
+    }
+
+    fn tells_of_parks(&self) -> bool {
+        self.parks.is_some()
     }
 
     fn tally(&self) -> Tally {

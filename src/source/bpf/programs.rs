@@ -5,7 +5,7 @@ use crate::{
         error::BpfError,
         image::Image,
         kernel::{self, Home},
-        loaded::{Link, Loaded, Place},
+        loaded::{Link, Loaded, Moment, Place},
         map::Existing,
         ring::Ring,
     },
@@ -16,12 +16,16 @@ use crate::{
         time::Nanos,
     },
     perf::sampling::{SamplingClock, Taken},
-    source::bpf::{config::Config, error::BpfSourceError, record::cookie},
+    source::bpf::{
+        config::Config,
+        error::BpfSourceError,
+        record::{cookie, park_cookie},
+    },
     target::{
         lock::{InterpreterThread, LockSeat},
         memory::Memory,
         runtime::threads::{Numbering, numbering},
-        site::{Register, Site},
+        site::{Register, Site, SleepSite},
     },
 };
 
@@ -33,6 +37,8 @@ const OBJECT: &[u8] = &[];
 
 const ON_CALL: &str = "on_call";
 const ON_TICK: &str = "on_tick";
+const ON_PARK: &str = "on_park";
+const ON_UNPARK: &str = "on_unpark";
 
 /// What an address is to a lock, in the programs' numbering.
 const COND: u32 = 0;
@@ -47,6 +53,8 @@ pub(super) struct Programs {
     // Before what they use.
     clocks: Vec<(Link, SamplingClock)>,
     links: Vec<Link>,
+    /// Those that stay whatever else is left out.
+    sleeps: Vec<Link>,
     /// Where they run, and for whom; also while they do not.
     watched: Vec<(Vec<Site>, Pid)>,
     loaded: Loaded,
@@ -62,12 +70,12 @@ impl Programs {
         if OBJECT.is_empty() {
             return Err(BpfError::NoObject.into());
         }
-        let loaded = Loaded::load(&Image::parse(OBJECT)?)?;
+        let loaded = Loaded::load(&Image::parse(OBJECT)?, &[ON_CALL, ON_TICK])?;
         let ring = Ring::map(loaded.map("events")?)?;
         let numbered = Config::default().numbered_by(home).to_bytes();
         loaded.map("config")?.set(&[0; 4], &numbered, Existing::Replace)?;
-        let (clocks, links, watched) = (Vec::new(), Vec::new(), Vec::new());
-        Ok((Self { clocks, links, watched, loaded, home, entered: 0 }, ring))
+        let (clocks, links, sleeps, watched) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Ok((Self { clocks, links, sleeps, watched, loaded, home, entered: 0 }, ring))
     }
 
     /// Runs at `sites` whenever `pid` comes by, from now on.
@@ -77,6 +85,35 @@ impl Programs {
         self.links.extend(links);
         self.watched.push((sites.to_vec(), pid));
         Ok(())
+    }
+
+    /// Runs whenever a thread of `pid` goes to sleep at `sites`, and when it goes on; `config` tells whom it sleeps for, unless
+    /// the programs know the target already.
+    pub(super) fn watch_sleeps(
+        &mut self,
+        sites: &[SleepSite],
+        (pid, config): (Pid, Config),
+    ) -> Result<(), BpfSourceError> {
+        self.check_numbers(pid)?;
+        if !self.knows_target()? {
+            let words = config.without_stacks().numbered_by(self.home).to_bytes();
+            self.loaded.map("config")?.set(&[0; 4], &words, Existing::Replace)?;
+        }
+        let Some(first) = sites.first() else { return Ok(()) };
+        // Only now: most targets need them not, and the kernel takes its time to check them.
+        self.loaded.load_more(&Image::parse(OBJECT)?, &[ON_PARK, ON_UNPARK])?;
+        let place = |site: &SleepSite| Place { offset: site.offset, cookie: park_cookie(site.function) };
+        let places: Vec<Place> = sites.iter().map(place).collect();
+        for program in [(ON_UNPARK, Moment::Return), (ON_PARK, Moment::Before)] {
+            self.sleeps.push(self.loaded.link_uprobes(program, &first.file, &places, pid)?);
+        }
+        Ok(())
+    }
+
+    /// Whether they have been told how to read stacks.
+    fn knows_target(&self) -> Result<bool, BpfSourceError> {
+        let config = self.loaded.map("config")?.get(&[0; 4])?.unwrap_or_default();
+        Ok(config.first_chunk().is_some_and(|runtime| u64::from_ne_bytes(*runtime) != 0))
     }
 
     /// Runs there no more. A thread that comes by pays nothing.
@@ -124,7 +161,7 @@ impl Programs {
         for same_file in sites.chunk_by(|one, other| one.file == other.file) {
             let place = |site: &Site| Place { offset: site.offset, cookie: cookie(site.meaning) };
             let places: Vec<Place> = same_file.iter().map(place).collect();
-            links.push(self.loaded.link_uprobes(ON_CALL, &same_file[0].file, &places, pid)?);
+            links.push(self.loaded.link_uprobes((ON_CALL, Moment::Before), &same_file[0].file, &places, pid)?);
         }
         Ok(links)
     }
@@ -210,6 +247,7 @@ impl Programs {
 
     /// The thread has ended: its number may be given to another.
     pub(super) fn forget(&self, tid: Tid) -> Result<(), BpfSourceError> {
+        self.loaded.map("asleep")?.remove(&tid.raw().to_ne_bytes())?;
         Ok(self.loaded.map("threads")?.remove(&tid.raw().to_ne_bytes())?)
     }
 
@@ -232,5 +270,6 @@ impl Programs {
             clock.take(out);
         }
         self.links.clear();
+        self.sleeps.clear();
     }
 }

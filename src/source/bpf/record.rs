@@ -12,7 +12,8 @@ use crate::{
         recorded::{Below, Entry, RecordedFrame, RecordedStack, Walk},
         time::MonoNanos,
     },
-    target::site::{CondFunction, SiteMeaning},
+    source::parking::ParkCall,
+    target::site::{CondFunction, SiteMeaning, SleepFunction},
 };
 
 /// Bytes of a record without frames.
@@ -35,6 +36,9 @@ const CALLS: [CondFunction; 4] =
     [CondFunction::Signal, CondFunction::TimedWait, CondFunction::Wait, CondFunction::Init];
 const STEPS: [LockStep; 4] = [LockStep::Want, LockStep::Acquired, LockStep::Released, LockStep::Yielded];
 const FIRST_STEP: usize = 4;
+/// Sleeps for an event, without and with a time limit.
+const PARK_EVENT: u8 = 26;
+const PARK_TIMED_EVENT: u8 = 27;
 
 /// Something that happened at a probe or at a tick.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +58,8 @@ pub(crate) enum HitKind {
     Holder(RecordedStack),
     /// The sampling clock found the thread running with a lock that others wait for, at a tick that counts for nothing else.
     Owner(RecordedStack),
+    /// The thread goes to sleep or goes on; its stack, if it was worth reading.
+    Park(ParkCall, Option<RecordedStack>),
 }
 
 /// A call, or a step that the runtime reports.
@@ -81,12 +87,15 @@ enum Kind {
     Tick,
     Holder,
     Owner,
+    ParkStack,
+    Park,
 }
 
 /// Puts records together: the stack of a call comes right before it.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     stacks: FxHashMap<Tid, CallStack>,
+    parked: FxHashMap<Tid, RecordedStack>,
     malformed: u64,
 }
 
@@ -122,6 +131,14 @@ impl Decoder {
                 self.stacks.insert(tid, CallStack { cause, stack: stack(frames, flags)? });
                 return Some(None);
             }
+            Kind::ParkStack => {
+                if self.parked.len() >= MOST_WAITING {
+                    self.parked.clear();
+                }
+                self.parked.insert(tid, stack(frames, flags)?);
+                return Some(None);
+            }
+            Kind::Park => HitKind::Park(park(kind, word(head, 16)?)?, self.parked.remove(&tid)),
             Kind::Call(meaning) => {
                 let argument = LiveAddress::in_target(word(head, 16)?);
                 HitKind::Call(CallHit { meaning, argument, stack: self.stacks.remove(&tid) })
@@ -140,6 +157,27 @@ pub(super) fn cookie(meaning: SiteMeaning) -> u64 {
     place.expect("every meaning is in its list") as u64
 }
 
+/// The same where threads sleep.
+pub(super) fn park_cookie(function: SleepFunction) -> u64 {
+    match function {
+        SleepFunction::Unlimited => u64::from(PARK_EVENT),
+        SleepFunction::Limited => u64::from(PARK_TIMED_EVENT),
+    }
+}
+
+fn park(kind: u8, address: u64) -> Option<ParkCall> {
+    let address = LiveAddress::in_target(address);
+    Some(match kind {
+        24 => ParkCall::Mutex(address),
+        25 => ParkCall::Suspended,
+        PARK_EVENT => ParkCall::Event,
+        PARK_TIMED_EVENT => ParkCall::TimedEvent(address),
+        28 => ParkCall::Woken,
+        29 => ParkCall::GaveUp,
+        _ => return None,
+    })
+}
+
 fn kind(number: u8) -> Option<Kind> {
     let number = usize::from(number);
     Some(match number {
@@ -148,6 +186,8 @@ fn kind(number: u8) -> Option<Kind> {
         18 => Kind::Tick,
         19 => Kind::Holder,
         20 => Kind::Owner,
+        21 => Kind::ParkStack,
+        24..=29 => Kind::Park,
         FIRST_STEP.. => Kind::Call(SiteMeaning::Usdt(*STEPS.get(number - FIRST_STEP)?)),
         _ => Kind::Call(SiteMeaning::Libc(*CALLS.get(number)?)),
     })

@@ -10,14 +10,16 @@ use std::{
 
 use crate::{
     model::{address::LiveAddress, event::SampleCause, ids::Tid, stack::StackId},
+    source::parking::ParkCall,
     source::preload::{
         clock::RawTime,
         layout::{
-            Chunk, KIND_BITS, KIND_FILLER, KIND_INIT, KIND_LOST, KIND_SIGNAL, KIND_STACK, KIND_TIMED_WAIT, KIND_WAIT,
+            Chunk, KIND_BITS, KIND_FILLER, KIND_INIT, KIND_LOST, KIND_PARK, KIND_SIGNAL, KIND_STACK, KIND_TIMED_WAIT,
+            KIND_WAIT, PARK_BITS, PARK_EVENT, PARK_GAVE_UP, PARK_MUTEX, PARK_SUSPENDED, PARK_TIMED_EVENT, PARK_WOKEN,
             RECORDS, Record, Slot,
         },
         ring::SharedRing,
-        stacks::{Memory, Naming},
+        stacks::{Memory, Naming, Subject},
     },
     target::site::CondFunction,
 };
@@ -47,7 +49,9 @@ pub enum Recorded {
     /// So many records are missing from here on.
     Lost(u64),
     /// A stack that belongs to the call before it; `None` when it could not be read.
-    Stack(SampleCause, Option<StackId>),
+    Stack(Subject, Option<StackId>),
+    /// A sleep that has to do with no global lock.
+    Park(ParkCall),
 }
 
 /// What one poll of all slots yields.
@@ -155,11 +159,12 @@ impl SlotReader {
     fn take_stack(&mut self, record: &Record, after: &[Record], into: &mut Harvest, reading: Reading) -> usize {
         let head = (record.time.load(Ordering::Relaxed), record.word.load(Ordering::Relaxed) >> KIND_BITS);
         let noted = into.naming.read(&mut self.stacks, head, after);
-        if let (Some(cause), Some(at)) = (noted.cause, self.last) {
-            let entry = Entry { at, tid: reading.tid, what: Recorded::Stack(cause, noted.stack) };
+        if let (Some(subject), Some(at)) = (noted.subject, self.last) {
+            let entry = Entry { at, tid: reading.tid, what: Recorded::Stack(subject, noted.stack) };
             // The thread that releases owns the lock until then: its stack comes before the call.
-            let behind =
-                usize::from(cause == SampleCause::AtRelease && into.entries.last().is_some_and(|it| it.at == at));
+            let behind = usize::from(
+                subject == Subject::Lock(SampleCause::AtRelease) && into.entries.last().is_some_and(|it| it.at == at),
+            );
             into.entries.insert(into.entries.len() - behind, entry);
         }
         noted.records
@@ -168,18 +173,20 @@ impl SlotReader {
     fn decode(&mut self, record: &Record, reading: Reading) -> Option<Entry> {
         let word = record.word.load(Ordering::Relaxed);
         let operand = word >> KIND_BITS;
-        let function = match word & ((1 << KIND_BITS) - 1) {
-            KIND_SIGNAL => CondFunction::Signal,
-            KIND_TIMED_WAIT => CondFunction::TimedWait,
-            KIND_WAIT => CondFunction::Wait,
-            KIND_INIT => CondFunction::Init,
+        let call = |function| Recorded::Call(function, LiveAddress::in_target(operand));
+        let what = match word & ((1 << KIND_BITS) - 1) {
+            KIND_SIGNAL => call(CondFunction::Signal),
+            KIND_TIMED_WAIT => call(CondFunction::TimedWait),
+            KIND_WAIT => call(CondFunction::Wait),
+            KIND_INIT => call(CondFunction::Init),
+            KIND_PARK => Recorded::Park(park(operand)?),
             KIND_LOST => return self.pass_mark(operand, reading),
             // No call: a stack is taken elsewhere, the rest has no meaning.
             KIND_STACK | KIND_FILLER.. => return None,
         };
         let at = RawTime::from_record(record.time.load(Ordering::Relaxed));
         self.last = Some(at);
-        Some(Entry { at, tid: reading.tid, what: Recorded::Call(function, LiveAddress::in_target(operand)) })
+        Some(Entry { at, tid: reading.tid, what })
     }
 
     fn pass_mark(&mut self, count: u64, reading: Reading) -> Option<Entry> {
@@ -194,6 +201,20 @@ impl SlotReader {
         self.told = total;
         let at = self.last.map_or(floor, |last| last.max(floor));
         Some(Entry { at, tid, what: Recorded::Lost(news) })
+    }
+}
+
+/// What the operand of a park says; `None` when it makes no sense.
+fn park(operand: u64) -> Option<ParkCall> {
+    let address = LiveAddress::in_target(operand >> PARK_BITS);
+    match operand & ((1 << PARK_BITS) - 1) {
+        PARK_MUTEX => Some(ParkCall::Mutex(address)),
+        PARK_SUSPENDED => Some(ParkCall::Suspended),
+        PARK_EVENT => Some(ParkCall::Event),
+        PARK_TIMED_EVENT => Some(ParkCall::TimedEvent(address)),
+        PARK_WOKEN => Some(ParkCall::Woken),
+        PARK_GAVE_UP => Some(ParkCall::GaveUp),
+        _ => None,
     }
 }
 

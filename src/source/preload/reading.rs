@@ -7,19 +7,20 @@ use std::{fmt, io, mem, sync::atomic::Ordering, thread, time::Duration};
 
 use crate::{
     model::{
-        event::{CountedSteps, Event, LostEvents, StackSample, What},
+        event::{CountedSteps, Event, LostEvents, ParkStep, StackSample, What},
         ids::{LockId, Pid, Tid},
         time::{MonoNanos, Nanos},
     },
     source::{
         OnStack, Pausing, Source, Tally,
         calls::{Call, SharedTranslator, Verdict},
+        parking::ParkReader,
         preload::{
             clock::{RawTime, Timeline},
             layout::{CHUNKS, COST_EMISSIONS, LOCKS},
             reader::{Entry, Harvest, MOST_LOST, Recorded, SlotReader, is_at_rest},
             ring::{SharedRing, halves},
-            stacks::{KnownLocks, Naming, describe},
+            stacks::{KnownLocks, Naming, Subject, describe},
             tasks::Tasks,
         },
     },
@@ -63,6 +64,8 @@ pub struct PreloadSource {
     calls: CallSink,
     naming: Naming,
     locks: KnownLocks,
+    /// There when the target is a free-threaded build.
+    parks: Option<ParkReader>,
     readers: Vec<SlotReader>,
     /// Read and not yet passed by the watermark.
     pending: Vec<Entry>,
@@ -88,6 +91,7 @@ impl PreloadSource {
             calls,
             naming: Naming::default(),
             locks: KnownLocks::default(),
+            parks: None,
             readers: Vec::new(),
             pending: Vec::new(),
             watermark: start,
@@ -111,6 +115,11 @@ impl PreloadSource {
         self.name_with(on_stack);
         self.locks.found = Some(locks);
         self.locks.tell(&self.ring.header().locks);
+    }
+
+    /// Tells of sleeps that have to do with no global lock, as `parks` reads them.
+    pub fn tell_parks(&mut self, parks: ParkReader) {
+        self.parks = Some(parks);
     }
 
     /// Has `on_stack` make out what stacks mean.
@@ -178,6 +187,7 @@ impl PreloadSource {
                 self.uncounted += 1;
                 Recorded::Lost(1)
             }
+            Recorded::Park(_) => Recorded::Lost(1),
             Recorded::Lost(count) => Recorded::Lost(count),
             // No event is missing for want of a stack.
             Recorded::Stack(..) => Recorded::Lost(0),
@@ -195,7 +205,15 @@ impl PreloadSource {
                 self.lost = self.lost.saturating_add(count);
                 out.push(Event { at, tid, what: What::LostLock(LostEvents { count }) });
             }
-            Recorded::Stack(cause, stack) => {
+            Recorded::Stack(Subject::Parked, stack) => {
+                out.push(Event { at, tid, what: What::Park(ParkStep::Stack(stack)) });
+            }
+            Recorded::Park(park) => {
+                self.lock_events += 1;
+                let step = self.parks.as_mut().map(|parks| parks.read(park));
+                out.extend(step.map(|step| Event { at, tid, what: What::Park(step) }));
+            }
+            Recorded::Stack(Subject::Lock(cause), stack) => {
                 out.push(Event { at, tid, what: What::Stack(StackSample { until: at, stack, cause }) });
             }
             Recorded::Call(function, cond) => {
@@ -304,6 +322,10 @@ impl Source for PreloadSource {
             let what = What::LostLock(LostEvents { count });
             out.push(Event { at: self.timeline.convert(now), tid: self.pid.main_thread(), what });
         }
+    }
+
+    fn tells_of_parks(&self) -> bool {
+        self.parks.is_some()
     }
 
     fn tally(&self) -> Tally {

@@ -14,8 +14,8 @@ use crate::{
         calls::SharedTranslator,
         preload::layout::{
             ABSENT, CODE_BITS, FRAMES, LOCKS, Lock, REMEMBERED, RUNTIME_ARRAY, RUNTIME_LINKED, Record, STACK_CHANGING,
-            STACK_CUT, STACK_FAILED, STACK_KNOWN, STACK_OF_HOLDER, STACK_OF_RELEASER, STACK_OF_WAITER, Walk,
-            memory_index,
+            STACK_CUT, STACK_FAILED, STACK_KNOWN, STACK_OF_HOLDER, STACK_OF_PARKED, STACK_OF_RELEASER, STACK_OF_WAITER,
+            Walk, memory_index,
         },
     },
     target::{
@@ -83,10 +83,11 @@ impl Naming {
     /// in the chunk.
     pub fn read(&mut self, memory: &mut Memory, (print, operand): (u64, u64), frames: &[Record]) -> Noted {
         let count = usize::try_from(operand & COUNT).unwrap_or(FRAMES);
-        let cause = match operand & SUBJECT {
-            STACK_OF_WAITER => Some(SampleCause::WaitBegan),
-            STACK_OF_RELEASER => Some(SampleCause::AtRelease),
-            STACK_OF_HOLDER => Some(SampleCause::Contended),
+        let subject = match operand & SUBJECT {
+            STACK_OF_WAITER => Some(Subject::Lock(SampleCause::WaitBegan)),
+            STACK_OF_RELEASER => Some(Subject::Lock(SampleCause::AtRelease)),
+            STACK_OF_HOLDER => Some(Subject::Lock(SampleCause::Contended)),
+            STACK_OF_PARKED => Some(Subject::Parked),
             _ => None,
         };
         let recorded = match frames.get(..count) {
@@ -96,15 +97,24 @@ impl Naming {
             None => None,
         };
         let stack = recorded.and_then(|recorded| self.0.as_mut()?(&recorded));
-        Noted { cause, stack, records: count }
+        Noted { subject, stack, records: count }
     }
+}
+
+/// Whose stack was noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// That of a thread that has to do with a global lock.
+    Lock(SampleCause),
+    /// That of a thread which goes to sleep for something else.
+    Parked,
 }
 
 /// What a stack's record says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Noted {
-    /// Why; `None` when the record makes no sense.
-    pub cause: Option<SampleCause>,
+    /// Whose; `None` when the record makes no sense.
+    pub subject: Option<Subject>,
     /// The stack; `None` when it could not be read or named.
     pub stack: Option<StackId>,
     /// How many records after it belong to it.

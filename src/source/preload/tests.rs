@@ -9,7 +9,8 @@ use std::{
 
 use crate::{
     model::{
-        event::{Event, LostEvents, SampleCause, What},
+        address::LiveAddress,
+        event::{Event, LostEvents, ParkPlace, ParkStep, SampleCause, What},
         ids::{Pid, Tid},
         recorded::{RecordedStack, Walk},
         stack::{Frame, StackId, StackTable},
@@ -18,14 +19,15 @@ use crate::{
     source::{
         OnStack, Source, Tally,
         calls::Verdict,
+        parking::ParkReader,
         preload::{
             PreloadSource,
             clock::{ProbeClock, Timeline},
             file,
             layout::{
-                CHUNKS, KIND_BITS, KIND_FILLER, KIND_LOST, KIND_SIGNAL, KIND_STACK, KIND_TIMED_WAIT, RECORDS,
-                RING_BYTES, STACK_CHANGING, STACK_FAILED, STACK_KNOWN, STACK_OF_HOLDER, STACK_OF_RELEASER,
-                STACK_OF_WAITER, Slot,
+                CHUNKS, KIND_BITS, KIND_FILLER, KIND_LOST, KIND_PARK, KIND_SIGNAL, KIND_STACK, KIND_TIMED_WAIT,
+                PARK_GAVE_UP, PARK_MUTEX, PARK_SUSPENDED, PARK_TIMED_EVENT, PARK_WOKEN, RECORDS, RING_BYTES,
+                STACK_CHANGING, STACK_FAILED, STACK_KNOWN, STACK_OF_HOLDER, STACK_OF_RELEASER, STACK_OF_WAITER, Slot,
             },
             ring::SharedRing,
         },
@@ -109,6 +111,32 @@ fn a_full_chunk_leads_to_the_next_and_is_given_back() {
     assert_eq!(*stage.conds.lock().unwrap(), (1..=255).collect::<Vec<_>>());
     assert_eq!(stage.probe.header().free_chunks.head.load(Ordering::Relaxed) & 0xffff_ffff, 5);
     assert!(losses(&out).iter().all(|(_, count)| *count == 1), "only the late record may be lost");
+}
+
+/// ```text
+/// ├ mutex 0x1001, woken ┤ ├ own state, signal ┤ ├ event, time limit ┤
+/// ```
+#[test]
+fn parks_tell_what_for_and_how_they_ended() {
+    let mut stage = stage();
+    stage.source.tell_parks(ParkReader::new(Box::new(Vec::new)));
+    stage.claim(own_pid().raw()).first.store(1, Ordering::Relaxed);
+    let parks = [0x1001 << 3 | PARK_MUTEX, PARK_WOKEN, 0x2000 << 3 | PARK_SUSPENDED, PARK_GAVE_UP];
+    let parks = parks.into_iter().chain([0x3000 << 3 | PARK_TIMED_EVENT, PARK_GAVE_UP, 7]);
+    stage.write(1, &(1..).zip(parks).map(|(at, park)| (at, KIND_PARK, park)).collect::<Vec<_>>());
+    let mut out = Vec::new();
+    stage.poll(&mut out);
+    let steps: Vec<_> = out.iter().map(|event| event.what.clone()).collect();
+    let mutex = ParkPlace::Mutex(LiveAddress::in_target(0x1001));
+    let expected = [
+        ParkStep::Began(mutex),
+        ParkStep::Woken,
+        ParkStep::Began(ParkPlace::Suspended),
+        ParkStep::GaveUp,
+        ParkStep::Began(ParkPlace::Elsewhere),
+        ParkStep::GaveUp,
+    ];
+    assert_eq!(steps, expected.map(What::Park));
 }
 
 #[test]

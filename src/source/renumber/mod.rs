@@ -149,6 +149,10 @@ impl Source for Renumbered {
         self.locks.resume(waited)
     }
 
+    fn tells_of_parks(&self) -> bool {
+        self.locks.tells_of_parks()
+    }
+
     fn tally(&self) -> Tally {
         let scheduling = self.scheduling.as_ref().map(|scheduling| scheduling.tally());
         scheduling.into_iter().fold(self.locks.tally(), Tally::with)

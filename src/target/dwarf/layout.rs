@@ -34,6 +34,7 @@ pub fn layout_of(types: &Structures<'_>, version: PythonVersion) -> Option<Pytho
             interpreters_head: types.offset("pyruntimestate", "interpreters.head")?,
             lock: lock_in_runtime,
             collecting: types.offset("pyruntimestate", "gc.collecting"),
+            size: None,
         },
         interpreter: interpreter(types, lock_in_runtime)?,
         thread: thread(types)?,
@@ -52,6 +53,7 @@ fn interpreter(types: &Structures<'_>, lock_in_runtime: Option<u64>) -> Option<I
         threads_head: types.offset("_is", "threads.head").or_else(|| types.offset("_is", "tstate_head"))?,
         lock: if lock_in_runtime.is_some() { None } else { Some(own?) },
         collecting: types.offset("_is", "gc.collecting"),
+        size: None,
     })
 }
 
@@ -72,6 +74,7 @@ fn thread(types: &Structures<'_>) -> Option<ThreadLayout> {
         native_thread_id: types.offset("_ts", "native_thread_id"),
         datastack_chunk: types.offset("_ts", "datastack_chunk"),
         wants_lock: types.offset("_ts", "gil_requested"),
+        suspended: None,
     })
 }
 

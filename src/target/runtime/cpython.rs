@@ -139,6 +139,12 @@ impl CPython {
         Ok(interpreters)
     }
 
+    /// Where the interpreters lie.
+    pub fn interpreter_addresses(&self, memory: &dyn Memory) -> Result<Vec<LiveAddress>, RuntimeError> {
+        let found = insist(|| self.interpreters(memory))?;
+        Ok(found.into_iter().map(|interpreter| interpreter.address).collect())
+    }
+
     /// Every thread state that a kernel thread runs, over all interpreters; one kernel thread may have several.
     pub fn threads(&self, pid: Pid, memory: &dyn Memory) -> Result<Vec<InterpreterThread>, RuntimeError> {
         let translation = Translation::of(pid);
