@@ -48,6 +48,7 @@ pub(super) fn counted(number: usize, noun: &str) -> String {
 pub(in crate::report) fn runtime(target: &TargetSummary) -> String {
     let name = match target.runtime.as_str() {
         "cpython" => "CPython",
+        "pypy" => "PyPy",
         "toyvm" => "toy VM",
         other => other,
     };

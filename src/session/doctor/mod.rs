@@ -76,6 +76,7 @@ pub(super) fn doors(rung: Rung, pid: Option<Pid>) -> Vec<String> {
 impl Ward {
     fn tried(&self, rung: Rung, found: Option<&(Pid, Result<Target, DiscoverError>)>) -> RungFinding {
         let outcome = match found {
+            Some((_, Ok(target))) if !rung.suits(target) => Err(SessionError::Unsuited),
             Some((_, Ok(target))) if rung.attaches() => trial::on_process(rung, target),
             Some((pid, Err(_))) if rung.attaches() => {
                 Target::discover(*pid).map_err(SessionError::from).and_then(|target| trial::on_process(rung, &target))
@@ -91,6 +92,9 @@ impl Ward {
     }
 
     fn shut(&self, rung: Rung, why: &SessionError) -> Outcome {
+        if let SessionError::Unsuited = why {
+            return Outcome::Shut { error: causes(why), doors: Vec::new(), permission: false };
+        }
         Outcome::Shut { error: causes(why), doors: self.doors(rung), permission: why.is_refusal() }
     }
 
