@@ -66,6 +66,17 @@ pub struct LookBook {
     threads: FxHashMap<Tid, ThreadBook>,
     locks: FxHashMap<LockId, LockBook>,
     cost: Nanos,
+    waits: Waits,
+}
+
+/// Where waits are known from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Waits {
+    /// From the looks, like everything else.
+    #[default]
+    Looks,
+    /// From their events: they are exact, and nothing about their length is estimated.
+    Events,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -119,6 +130,16 @@ impl LookBook {
         }
     }
 
+    /// Empty books of looks beside which waits are taken exactly, or not.
+    pub fn with(waits: Waits) -> Self {
+        Self { waits, ..Self::default() }
+    }
+
+    /// Where waits are known from.
+    pub fn waits(&self) -> Waits {
+        self.waits
+    }
+
     /// Looking has taken so much CPU time of ours.
     pub fn note_cost(&mut self, cost: Nanos) {
         self.cost = cost;
@@ -154,7 +175,16 @@ impl LookBook {
             let value = profile.threads.iter().map(|thread| thread.states.class(class)).sum();
             series.interval(value, lifetimes, unknown).map(|time| ClassEstimate { class, time })
         };
-        CLASSES.into_iter().zip(&self.total).filter_map(estimate).collect()
+        CLASSES
+            .into_iter()
+            .zip(&self.total)
+            .filter(|(class, _)| self.estimates_class(*class))
+            .filter_map(estimate)
+            .collect()
+    }
+
+    fn estimates_class(&self, class: StateClass) -> bool {
+        class != StateClass::Waiting || self.waits == Waits::Looks
     }
 
     fn thread(&self, thread: &ThreadProfile) -> Option<ThreadEstimate> {
@@ -168,7 +198,12 @@ impl LookBook {
         };
         Some(ThreadEstimate {
             tid: thread.tid,
-            classes: CLASSES.into_iter().zip(&book.classes).filter_map(class).collect(),
+            classes: CLASSES
+                .into_iter()
+                .zip(&book.classes)
+                .filter(|(class, _)| self.estimates_class(*class))
+                .filter_map(class)
+                .collect(),
             states: STATES.into_iter().zip(&book.states).filter_map(state).collect(),
         })
     }
@@ -181,7 +216,12 @@ impl LookBook {
             lock: lock.id,
             held: part(book.map(|book| book.held), lock.held, profile.window, lock.unknown),
             contended: part(book.map(|book| book.contended), lock.contended, profile.window, lock.unknown),
-            waited: part(book.map(|book| book.waited), lock.wait_total, lifetimes, Nanos::ZERO),
+            waited: part(
+                book.filter(|_| self.waits == Waits::Looks).map(|book| book.waited),
+                lock.wait_total,
+                lifetimes,
+                Nanos::ZERO,
+            ),
             holds: None,
             waits: None,
         }

@@ -1,7 +1,7 @@
 //! From what was recorded to the profile: the ledger's numbers, the target's name, and notes on how they came about.
 
 use crate::{
-    model::profile::{Backend, LockProfile, Overhead, Profile, Quality, SchedulerRung},
+    model::profile::{Backend, Counted, LockProfile, Overhead, Profile, Quality, SchedulerRung},
     session::{
         detail::{self, Collections},
         engine::Recorded,
@@ -56,6 +56,7 @@ pub(super) fn profile(
         window: attribution.window,
         backend,
         exact: backend.counts_events() && attribution.estimates.is_none(),
+        counted: if backend.counts_events() { Counted::Everything } else { Counted::Nothing },
         native: frames == FrameDetail::ScriptAndNative,
         locks: attribution.locks,
         threads: attribution.threads,

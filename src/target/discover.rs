@@ -250,9 +250,7 @@ fn unreadable(pid: Pid, why: IdentifyError) -> DiscoverError {
         IdentifyError::Starting
         | IdentifyError::Memory(_)
         | IdentifyError::PyPy(PyPyError::Memory(_))
-        | IdentifyError::Published(DebugOffsetsError::Memory(_)) => {
-            DiscoverError::Starting(pid)
-        }
+        | IdentifyError::Published(DebugOffsetsError::Memory(_)) => DiscoverError::Starting(pid),
         why => DiscoverError::Unreadable { pid, why: Box::new(why) },
     }
 }

@@ -1,7 +1,7 @@
 //! Where a global lock sits in the target: its own address and those of its two condition variables.
 
 use crate::{
-    model::{address::LiveAddress, ids::Tid, time::Nanos},
+    model::{address::LiveAddress, event::LockStep, ids::Tid, time::Nanos},
     target::memory::{Memory, MemoryError},
 };
 
@@ -59,9 +59,11 @@ pub enum LockShape {
 
 impl LockLayout {
     /// Builds with a lock that is always in use, measured on 3.7 to 3.15.
-    pub const DEFAULT: Self = Self { interval: 0, last_holder: 8, locked: 16, cond: 32, switch_cond: 120, shape: LockShape::Structure };
+    pub const DEFAULT: Self =
+        Self { interval: 0, last_holder: 8, locked: 16, cond: 32, switch_cond: 120, shape: LockShape::Structure };
     /// Free-threaded builds, measured on 3.13t.
-    pub const FREE_THREADED: Self = Self { interval: 8, last_holder: 16, locked: 24, cond: 40, switch_cond: 128, shape: LockShape::Structure };
+    pub const FREE_THREADED: Self =
+        Self { interval: 8, last_holder: 16, locked: 24, cond: 40, switch_cond: 128, shape: LockShape::Structure };
 }
 
 /// One global lock of the target.
@@ -106,6 +108,17 @@ impl LockSeat {
     /// The condition variable that is signalled at every acquisition.
     pub fn switch_cond(&self) -> LiveAddress {
         self.address.plus(self.layout.switch_cond)
+    }
+
+    /// Whether a call of libc with this argument is a step with a lock that is one word: it queues at its mutex, has got on, or
+    /// has given way by its condition.
+    pub fn is_queued_for_by(&self, step: LockStep, argument: LiveAddress) -> bool {
+        let of = match step {
+            LockStep::Want | LockStep::Acquired => self.switch_cond(),
+            LockStep::Yielded => self.cond(),
+            LockStep::Released => return false,
+        };
+        self.layout.shape != LockShape::Structure && argument == of
     }
 
     /// A lock of the same shape whose condition variables are these two; `None` if they lie at another distance.

@@ -2,7 +2,7 @@
 
 use crate::{
     model::{
-        profile::{Profile, Quality, SchedulerRung},
+        profile::{Counted, Profile, Quality, SchedulerRung},
         time::Nanos,
     },
     report::{
@@ -58,6 +58,9 @@ fn fact(name: &str, words: &str) -> String {
 fn exactness(profile: &Profile) -> String {
     match profile.exact {
         true => "all were taken; totals of states, holds and waits are exact".to_owned(),
+        false if profile.counted == Counted::Waits => {
+            format!("{}; totals of waits are exact, all others are estimates", words::exactness(profile))
+        }
         false if profile.estimates.is_some() => format!("{}; totals are estimates", words::exactness(profile)),
         false => "sampled; totals are estimates".to_owned(),
     }

@@ -24,6 +24,7 @@ use crate::{
         },
         error::SessionError,
         ladder::Rung,
+        poll::waits_in_words,
         running::causes,
     },
     target::{
@@ -49,7 +50,7 @@ pub fn examine(pid: Option<Pid>) -> Diagnosis {
         rung: rungs.iter().find(|rung| rung.outcome.works() && (rung.attaches || !running)).map(|rung| rung.name),
     });
     Diagnosis {
-        remarks: ward.remarks(pid),
+        remarks: ward.remarks(pid).into_iter().chain(found.as_ref().and_then(waits)).collect(),
         evidence: evidence::gather(pid.unwrap_or(us)),
         counters: evidence::counters(&ward.place),
         place: ward.place.facts(),
@@ -122,6 +123,11 @@ impl Ward {
         }
         remarks
     }
+}
+
+/// How waits for the lock of the process would be known.
+fn waits((_, target): &(Pid, Result<Target, DiscoverError>)) -> Option<String> {
+    target.as_ref().ok().and_then(waits_in_words)
 }
 
 fn identity(target: &Target) -> Identity {
