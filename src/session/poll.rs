@@ -7,8 +7,9 @@ use crate::{
     model::{
         ids::Pid,
         profile::{Backend, SchedulerRung},
-        time::Nanos,
+        time::{MonoNanos, Nanos},
     },
+    perf::clock,
     session::{
         error::SessionError,
         finder::LiveLocks,
@@ -35,6 +36,7 @@ const SAMPLED_WAITS: &str = "waits sampled like holds, since uprobes that would 
 #[derive(Debug)]
 pub(super) struct PollWatch {
     child: Pid,
+    started: MonoNanos,
     looks: u32,
 }
 
@@ -44,7 +46,16 @@ const EAGER_LOOKS: u32 = 200;
 impl PollWatch {
     /// Nothing is to be prepared.
     pub(super) fn of(child: Pid) -> Self {
-        Self { child, looks: 0 }
+        Self { child, started: clock::now(), looks: 0 }
+    }
+
+    /// Begins to look at it, which is some time after its start.
+    pub(super) fn begin(self, target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
+        let mut recording = begin(target, options)?;
+        let late = recording.started().saturating_since(self.started);
+        recording
+            .note(format!("the program is looked at from {late} after its start on: what it did before is missing"));
+        Ok(recording)
     }
 
     /// The target, once the child has become an interpreter with a lock.

@@ -94,7 +94,7 @@ fn unknown(profile: &Profile) -> String {
 fn stacks(quality: &Quality) -> String {
     let (read, failed) = (quality.stack_samples, quality.stack_failures);
     if read + failed == 0 {
-        return "none were read: times are exact but charged to no function".to_owned();
+        return "none were read: times are charged to no function".to_owned();
     }
     format!("{} read, {} could not be; times are spread over functions by these samples", count(read), count(failed))
 }

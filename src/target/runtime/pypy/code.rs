@@ -81,12 +81,19 @@ impl Code<'_> {
     /// The word that is compared and exchanged at far more places than any other.
     fn most_exchanged(self) -> Option<u64> {
         let mut counts: FxHashMap<u64, usize> = FxHashMap::default();
-        // With a lock prefix, of a 64-bit register. Twenty megabytes are gone through: patterns stay fast unoptimised.
-        for (at, window) in self.bytes.windows(4).enumerate() {
-            let [0xf0, 0x48..=0x4f, 0x0f, 0xb1] = window else { continue };
-            if let Some(of) = self.relative(at + 4, 0) {
+        // Twenty megabytes are gone through: by a loop that is fast unoptimised as well.
+        let (bytes, mut at) = (self.bytes, 0);
+        while at + 4 <= bytes.len() {
+            // With a lock prefix, of a 64-bit register.
+            if bytes[at] == 0xf0
+                && bytes[at + 1] & 0xf8 == 0x48
+                && bytes[at + 2] == 0x0f
+                && bytes[at + 3] == 0xb1
+                && let Some(of) = self.relative(at + 4, 0)
+            {
                 *counts.entry(of).or_default() += 1;
             }
+            at += 1;
         }
         let (word, most) = counts.iter().max_by_key(|(_, count)| **count)?;
         let second = counts.iter().filter(|(other, _)| *other != word).map(|(_, count)| *count).max().unwrap_or(0);
@@ -96,10 +103,13 @@ impl Code<'_> {
     /// Every `lea` of an address near `word`, other than its own.
     fn addresses_taken(self, word: u64) -> Vec<Taken> {
         let mut taken = Vec::new();
-        for (at, window) in self.bytes.windows(2).enumerate() {
-            let [0x48..=0x4f, 0x8d] = window else { continue };
-            let of = self.relative(at + 2, 0).filter(|of| *of != word && of.abs_diff(word) <= NEAR);
-            taken.extend(of.map(|of| Taken { place: self.start + as_u64(at), of }));
+        let (bytes, mut at) = (self.bytes, 0);
+        while at + 2 <= bytes.len() {
+            if bytes[at + 1] == 0x8d && bytes[at] & 0xf8 == 0x48 {
+                let of = self.relative(at + 2, 0).filter(|of| *of != word && of.abs_diff(word) <= NEAR);
+                taken.extend(of.map(|of| Taken { place: self.start + as_u64(at), of }));
+            }
+            at += 1;
         }
         taken
     }

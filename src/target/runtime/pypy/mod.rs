@@ -85,7 +85,7 @@ pub fn identify(looked: Looked<'_>, image: &Image) -> Result<Option<PyPy>, PyPyE
     }
     let unclear = || PyPyError::NoLock { path: image.shown_path.clone() };
     let start = image.elf.section_address(".text")?.ok_or_else(unclear)?;
-    let text = image.elf.section(".text")?.ok_or_else(unclear)?;
+    let text = image.elf.whole_section(".text")?.ok_or_else(unclear)?;
     let addresses = lock_addresses(&text, start.raw()).ok_or_else(unclear)?;
     drop(text);
     let pthread_tid = pthread_tid_offset(looked.pid, looked.map, looked.memory).ok_or(PyPyError::NoThreadIds)?;
@@ -112,10 +112,15 @@ fn seat(addresses: LockAddresses, image: &Image) -> LockSeat {
 /// The version that the build tells programs (`sys.version`).
 fn version(image: &Image) -> Result<Option<String>, ElfError> {
     for section in [".rodata", ".data"] {
-        let bytes = image.elf.section(section)?.unwrap_or_default();
-        let found = bytes.windows(BEFORE_VERSION.len()).position(|window| window == BEFORE_VERSION);
-        if let Some(version) = found.and_then(|at| version_at(&bytes[at + BEFORE_VERSION.len()..])) {
-            return Ok(Some(version));
+        let bytes = image.elf.whole_section(section)?.unwrap_or_default();
+        let mut at = 0;
+        while at < bytes.len() {
+            if bytes[at] == BEFORE_VERSION[0]
+                && let Some(version) = bytes[at..].strip_prefix(BEFORE_VERSION).and_then(version_at)
+            {
+                return Ok(Some(version));
+            }
+            at += 1;
         }
     }
     Ok(None)
