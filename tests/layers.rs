@@ -12,7 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bpf", &["model"]),
     ("ledger", &["model", "estimate"]),
     ("report", &["model"]),
-    ("stack", &["model", "target"]),
+    ("stack", &["model", "target", "perf"]),
     ("source", &["model", "estimate", "target", "perf", "bpf"]),
     ("toyvm", &[]),
     ("session", &["model", "estimate", "target", "perf", "bpf", "native", "source", "stack", "ledger", "report"]),

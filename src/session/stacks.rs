@@ -35,7 +35,7 @@ pub(super) fn keep(read: Result<Vec<Frame>, StackFailure>, stacks: &mut StackTab
         // Both are answers: a thread that is starting or ending, or that C code made for itself.
         Err(StackFailure::NoFrames) => Some(stacks.intern(&[Frame::marker("no script frames")])),
         Err(StackFailure::UnknownThread) => Some(stacks.intern(&[Frame::marker("not in the interpreter")])),
-        Err(StackFailure::Torn | StackFailure::Unreadable) => None,
+        Err(StackFailure::Torn | StackFailure::Unreadable | StackFailure::OldList) => None,
     }
 }
 

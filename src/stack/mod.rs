@@ -69,4 +69,7 @@ pub enum StackFailure {
     /// The interpreter does not know the thread.
     #[error("the interpreter does not know the thread")]
     UnknownThread,
+    /// The thread is not in the list of the interpreter's threads, which cannot be read again just now.
+    #[error("the list of threads is too old to know the thread")]
+    OldList,
 }

@@ -1,18 +1,16 @@
 //! From a kernel thread id to its script stack: which thread state belongs to it, and the counts of what became of
 //! each reading.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, fmt};
 
 use crate::{
     model::{
         address::LiveAddress,
         ids::Tid,
         stack::{Frame, GARBAGE_COLLECTION},
+        time::{MonoNanos, Nanos},
     },
+    perf::clock,
     stack::{CHANGING, Motion, ScriptFrame, StackFailure, plain, python::PythonStacks, toyvm::ToyStacks},
     target::{
         discover::Target,
@@ -22,9 +20,9 @@ use crate::{
 };
 
 /// Unknown threads make the list of threads be read again, but no more often than this,
-const REFRESH_PAUSE: Duration = Duration::from_millis(20);
-/// and no more than this part of the time: the list may be long.
-const REFRESH_SHARE: u32 = 20;
+const REFRESH_PAUSE: Nanos = Nanos::from_millis(20);
+/// and for no more than this part of the time: the list may be long.
+const REFRESH_SHARE: u64 = 20;
 
 /// What became of the readings so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,9 +43,9 @@ pub struct StackReader {
     memory: Box<dyn Memory>,
     stacks: Stacks,
     threads: HashMap<Tid, Vec<Seat>>,
-    refreshed: Option<Instant>,
-    /// How long that took.
-    refreshing: Duration,
+    refreshed: Option<MonoNanos>,
+    /// How much CPU time that took: being kept waiting for a CPU is no reason to wait for longer.
+    refreshing: Nanos,
     tally: StackTally,
 }
 
@@ -79,7 +77,7 @@ impl StackReader {
             stacks,
             threads: HashMap::new(),
             refreshed: None,
-            refreshing: Duration::ZERO,
+            refreshing: Nanos::ZERO,
             tally: StackTally::default(),
         })
     }
@@ -91,10 +89,11 @@ impl StackReader {
 
     /// Reads the list of threads again.
     pub fn refresh_threads(&mut self) -> Result<(), RuntimeError> {
-        let begun = Instant::now();
+        let begun = clock::cpu_of_thread();
         let threads = self.target.threads(&*self.memory);
-        self.refreshed = Some(Instant::now());
-        self.refreshing = begun.elapsed();
+        self.refreshed = Some(clock::now());
+        let spent = begun.zip(clock::cpu_of_thread()).map(|(begun, now)| now.saturating_sub(begun));
+        self.refreshing = spent.unwrap_or_default();
         let threads = threads?;
         let memory = &*self.memory;
         self.threads.clear();
@@ -115,25 +114,29 @@ impl StackReader {
     pub fn read_script(&mut self, tid: Tid, motion: Motion) -> Result<Vec<ScriptFrame>, StackFailure> {
         self.tally.reads += 1;
         let mut stack = self.read_known(tid, motion);
-        if matches!(stack, Err(StackFailure::UnknownThread)) && self.may_refresh() {
-            // A list that cannot be read now leaves the thread unknown.
-            stack = self
-                .refresh_threads()
-                .map_err(|_| StackFailure::UnknownThread)
-                .and_then(|()| self.read_known(tid, motion));
+        if matches!(stack, Err(StackFailure::UnknownThread)) {
+            stack = self.read_once_listed(tid, motion);
         }
         match &stack {
             Ok(frames) if is_changing(frames) => self.tally.changing += 1,
             Err(StackFailure::Torn) => self.tally.torn += 1,
-            Err(StackFailure::Unreadable) => self.tally.unreadable += 1,
+            Err(StackFailure::Unreadable | StackFailure::OldList) => self.tally.unreadable += 1,
             Ok(_) | Err(StackFailure::NoFrames | StackFailure::UnknownThread) => {}
         }
         stack
     }
 
+    /// The stack of a thread that is not in the list as it was: it may have begun since then.
+    fn read_once_listed(&mut self, tid: Tid, motion: Motion) -> Result<Vec<ScriptFrame>, StackFailure> {
+        if !self.may_refresh() || self.refresh_threads().is_err() {
+            return Err(StackFailure::OldList);
+        }
+        self.read_known(tid, motion)
+    }
+
     fn may_refresh(&self) -> bool {
-        let pause = REFRESH_PAUSE.max(self.refreshing * REFRESH_SHARE);
-        self.refreshed.is_none_or(|refreshed| refreshed.elapsed() >= pause)
+        let pause = REFRESH_PAUSE.max(Nanos::from_nanos(self.refreshing.as_nanos().saturating_mul(REFRESH_SHARE)));
+        self.refreshed.is_none_or(|refreshed| clock::now().saturating_since(refreshed) >= pause)
     }
 
     /// A thread that works in several interpreters has a state in each; the newest one that has frames counts.

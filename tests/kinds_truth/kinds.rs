@@ -1,4 +1,4 @@
-//! Every kind, in every interpreter.
+//! Every kind, in interpreters of every sort.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use crate::live::{
-    interpreters::{Interpreter, interpreters, usual},
+    interpreters::{Interpreter, some_interpreters, usual},
     outcome,
     privilege::may_use_uprobes,
     profiled::{Outcome, Stage, Way, sampling_error},
@@ -75,7 +75,7 @@ const ALONE: [Deed; 2] = [
 #[test]
 fn every_kind_is_told_and_timed() {
     if may_use_uprobes() {
-        judge(Way::Attach, &interpreters());
+        judge(Way::Attach, &some_interpreters());
     }
 }
 

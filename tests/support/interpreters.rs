@@ -19,6 +19,9 @@ use super::{outcome, running::Running};
 /// The minor versions of CPython that gilscope knows.
 const MINORS: std::ops::RangeInclusive<u8> = 8..=15;
 
+/// Minor versions that lay out their frames in three different ways, the oldest and the newest among them.
+const SPREAD: [u8; 3] = [8, 13, 15];
+
 /// One CPython.
 #[derive(Debug, Clone)]
 pub struct Interpreter {
@@ -48,11 +51,32 @@ pub fn interpreters() -> Vec<Interpreter> {
 
 /// The same, those of other systems in each of these ways. Fails if there is none at all.
 pub fn interpreters_by(ways: &[Way]) -> Vec<Interpreter> {
+    let found = found_by(ways);
+    found.iter().for_each(|interpreter| outcome::used(&interpreter.name));
+    found
+}
+
+fn found_by(ways: &[Way]) -> Vec<Interpreter> {
     let of_others = all().iter().filter(|(way, _)| way.is_none_or(|way| ways.contains(&way)));
     let found: Vec<Interpreter> = of_others.map(|(_, interpreter)| interpreter.clone()).collect();
     assert!(!found.is_empty(), "no CPython from 3.8 on was found");
-    found.iter().for_each(|interpreter| outcome::used(&interpreter.name));
     found
+}
+
+/// For tests that take long with each: the usual one and those of `SPREAD`, or all where `GILSCOPE_TEST_INTERPRETERS` is
+/// `all`.
+pub fn some_interpreters() -> Vec<Interpreter> {
+    if env::var_os("GILSCOPE_TEST_INTERPRETERS").is_some_and(|which| which == "all") {
+        return interpreters();
+    }
+    let usual = usual();
+    let is_taken = |other: &Interpreter| other.name == usual.name || SPREAD.contains(&other.minor);
+    let (taken, left): (Vec<_>, Vec<_>) = found_by(&[Way::Chroot]).into_iter().partition(is_taken);
+    taken.iter().for_each(|interpreter| outcome::used(&interpreter.name));
+    for Interpreter { name, .. } in left {
+        outcome::skipped(&format!("{name}, in tests that take long: GILSCOPE_TEST_INTERPRETERS=all takes it too"));
+    }
+    taken
 }
 
 /// The interpreter for tests that need only one: the system's, else the newest of pyenv.

@@ -235,7 +235,7 @@ impl BpfSource {
 
     fn deliver_tick(&mut self, (at, tid): (MonoNanos, Tid), stack: &RecordedStack, out: &mut Vec<Event>) {
         let unknown = stack.walk == Walk::UnknownThread;
-        if unknown && self.newcomers.as_mut().is_some_and(|newcomers| newcomers.meet(tid)) {
+        if unknown && self.newcomers.as_mut().is_some_and(|newcomers| newcomers.meet(tid, at)) {
             return;
         }
         let machine = self.machine.at_tick(tid, at);
@@ -289,11 +289,14 @@ impl Source for BpfSource {
         self.deliver(out);
         let first = out.len();
         let watermark = self.scheduler.drain(now, out);
-        for Event { tid, what, .. } in &out[first..] {
-            match what {
-                // One that cannot be removed is overwritten when its number is used again.
-                What::Exited => drop(self.programs.forget(*tid)),
-                What::Created => drop(self.newcomers.as_mut().map(|newcomers| newcomers.meet(*tid))),
+        for Event { tid, what, at } in &out[first..] {
+            match (what, &mut self.newcomers) {
+                (What::Exited, newcomers) => {
+                    newcomers.iter_mut().for_each(|newcomers| newcomers.forget(*tid));
+                    // One that cannot be removed is overwritten when its number is used again.
+                    drop(self.programs.forget(*tid));
+                }
+                (What::Created, Some(newcomers)) => drop(newcomers.meet(*tid, *at)),
                 _ => {}
             }
         }
