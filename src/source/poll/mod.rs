@@ -212,7 +212,12 @@ impl Source for PollSource {
         }
         self.tell_beside(out);
         // When the process has ended there will be no other look.
-        if self.ended { now } else { self.retelling.told_until().unwrap_or(MonoNanos::from_monotonic(0)) }
+        // But steps may still be told that were taken before.
+        if self.ended && self.beside.is_none() {
+            now
+        } else {
+            self.retelling.told_until().unwrap_or(MonoNanos::from_monotonic(0))
+        }
     }
 
     fn finish(&mut self, out: &mut Vec<Event>) {
