@@ -68,6 +68,17 @@ pub struct LookBook {
     threads: FxHashMap<Tid, ThreadBook>,
     locks: FxHashMap<LockId, LockBook>,
     cost: Nanos,
+    waits: Waits,
+}
+
+/// Where waits are known from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Waits {
+    /// From the looks, like everything else.
+    #[default]
+    Looks,
+    /// From their events: they are exact, and nothing about their length is estimated.
+    Events,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -139,7 +150,9 @@ impl LookBook {
         book.gap += gap;
         let Some(seen) = look.seen else { return };
         let gap = std::mem::take(&mut book.gap);
-        book.doubt(gap, seen);
+        if self.waits == Waits::Looks {
+            book.doubt(gap, seen);
+        }
         for (class, series) in CLASSES.into_iter().zip(&mut book.classes) {
             series.add(gap, u64::from(seen.class() == class));
         }
@@ -151,6 +164,16 @@ impl LookBook {
     /// Time of all threads in which they were taken to be outside and may have wanted a lock.
     fn doubtful(&self) -> Nanos {
         self.threads.values().map(|book| book.doubtful).sum()
+    }
+
+    /// Empty books of looks beside which waits are taken exactly, or not.
+    pub fn with(waits: Waits) -> Self {
+        Self { waits, ..Self::default() }
+    }
+
+    /// Where waits are known from.
+    pub fn waits(&self) -> Waits {
+        self.waits
     }
 
     /// Looking has taken so much CPU time of ours.
@@ -189,7 +212,16 @@ impl LookBook {
             let time = series.interval(value, lifetimes, unknown)?;
             Some(ClassEstimate { class, time: doubted((class, time), self.doubtful(), lifetimes) })
         };
-        CLASSES.into_iter().zip(&self.total).filter_map(estimate).collect()
+        CLASSES
+            .into_iter()
+            .zip(&self.total)
+            .filter(|(class, _)| self.estimates_class(*class))
+            .filter_map(estimate)
+            .collect()
+    }
+
+    fn estimates_class(&self, class: StateClass) -> bool {
+        class != StateClass::Waiting || self.waits == Waits::Looks
     }
 
     fn thread(&self, thread: &ThreadProfile) -> Option<ThreadEstimate> {
@@ -204,7 +236,12 @@ impl LookBook {
         };
         Some(ThreadEstimate {
             tid: thread.tid,
-            classes: CLASSES.into_iter().zip(&book.classes).filter_map(class).collect(),
+            classes: CLASSES
+                .into_iter()
+                .zip(&book.classes)
+                .filter(|(class, _)| self.estimates_class(*class))
+                .filter_map(class)
+                .collect(),
             states: STATES.into_iter().zip(&book.states).filter_map(state).collect(),
         })
     }
@@ -217,7 +254,12 @@ impl LookBook {
             lock: lock.id,
             held: part(book.map(|book| book.held), lock.held, profile.window, lock.unknown),
             contended: part(book.map(|book| book.contended), lock.contended, profile.window, lock.unknown),
-            waited: part(book.map(|book| book.waited), lock.wait_total, lifetimes, Nanos::ZERO),
+            waited: part(
+                book.filter(|_| self.waits == Waits::Looks).map(|book| book.waited),
+                lock.wait_total,
+                lifetimes,
+                Nanos::ZERO,
+            ),
             holds: None,
             waits: None,
         }

@@ -23,6 +23,8 @@ pub struct Profile {
     pub backend: Backend,
     /// Whether all lock events were taken, rather than a sample of them.
     pub exact: bool,
+    /// Which events were seen one by one.
+    pub counted: Counted,
     /// Whether all sampled stacks were read with their machine code: one without any was in bytecode.
     pub native: bool,
     /// One entry a lock, in order of discovery.
@@ -55,7 +57,7 @@ pub struct TargetSummary {
     pub pid: Pid,
     /// Its command line, arguments joined by spaces.
     pub command: String,
-    /// `cpython` or `toyvm`.
+    /// `cpython`, `pypy` or `toyvm`.
     pub runtime: String,
     /// Such as `3.12.1`.
     pub runtime_version: String,
@@ -63,6 +65,29 @@ pub struct TargetSummary {
     pub free_threaded: bool,
     /// How its surroundings differ from ours.
     pub surroundings: Surroundings,
+}
+
+/// Which lock events were seen one by one, so that their numbers and lengths mean something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Counted {
+    /// All that were taken.
+    Everything,
+    /// All waits, and no holds.
+    Waits,
+    /// None.
+    Nothing,
+}
+
+impl Counted {
+    /// Whether holds were.
+    pub const fn holds(self) -> bool {
+        matches!(self, Self::Everything)
+    }
+
+    /// Whether waits were.
+    pub const fn waits(self) -> bool {
+        !matches!(self, Self::Nothing)
+    }
 }
 
 /// Where lock events come from.

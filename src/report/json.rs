@@ -11,7 +11,7 @@ use crate::{
         family::{Family, Reach, Record, Relative},
         ids::{Pid, Tid},
         profile::{
-            Backend, Blame, HoldSite, HoldTally, LockProfile, LongHold, Profile, Quality, Spread, TargetSummary,
+            Blame, Counted, HoldSite, HoldTally, LockProfile, LongHold, Profile, Quality, Spread, TargetSummary,
             ThreadProfile,
         },
         stack::{Frame, FrameKind, StackId, StackTable},
@@ -84,24 +84,36 @@ fn process(relative: &Relative) -> schema::Process<'_> {
     }
 }
 
-/// Whether the source sees each event: else a number of them is null.
+/// Which events the source sees one by one: else a number of them is null.
 #[derive(Debug, Clone, Copy)]
-struct Counting(Backend);
+struct Counting(Counted);
 
 impl Counting {
+    /// Something about the number of holds.
     fn of<T>(self, number: T) -> Option<T> {
-        self.0.counts_events().then_some(number)
+        self.0.holds().then_some(number)
+    }
+
+    fn of_waits(self, number: u64) -> Option<u64> {
+        self.0.waits().then_some(number)
     }
 }
 
+/// How much of each sort of time is known.
+fn exactness(profile: &Profile) -> schema::Exactness {
+    let word = |exact| if exact { "exact" } else { "sampled" };
+    schema::Exactness { waits: word(profile.exact || profile.counted == Counted::Waits), holds: word(profile.exact) }
+}
+
 fn document(profile: &Profile) -> schema::Document<'_> {
-    let (kinds, counting) = (Kinds::of(profile), Counting(profile.backend));
+    let (kinds, counting) = (Kinds::of(profile), Counting(profile.counted));
     schema::Document {
         schema: schema::SCHEMA,
         target: target(&profile.target),
         window_ns: profile.window.as_nanos(),
         backend: profile.backend.name(),
         exact: profile.exact,
+        exactness: exactness(profile),
         native: profile.native,
         locks: profile.locks.iter().map(|part| lock(part, counting)).collect(),
         threads: profile
@@ -154,7 +166,7 @@ fn lock(lock: &LockProfile, counting: Counting) -> schema::Lock<'_> {
         blamed_ns: lock.blamed.as_nanos(),
         wait_unknown_ns: lock.wait_unknown.as_nanos(),
         holds: counting.of(lock.holds),
-        waits: counting.of(lock.waits),
+        waits: counting.of_waits(lock.waits),
         forced_releases: counting.of(lock.forced_releases),
         long_holds: counting.of(lock.long_holds),
         switch_interval_ns: lock.switch_interval.map(Nanos::as_nanos),
@@ -183,7 +195,7 @@ fn thread<'a>(
         start_ns: thread.first_seen.saturating_since(start).as_nanos(),
         lifetime_ns: thread.lifetime.as_nanos(),
         holds: counting.of(thread.holds),
-        waits: counting.of(thread.waits),
+        waits: counting.of_waits(thread.waits),
         forced_releases: counting.of(thread.forced_releases),
         states_ns: schema::StatesNs(thread.states),
         classes_ns: schema::Named(StateClass::ALL.map(class).to_vec()),

@@ -17,6 +17,7 @@ pub(super) struct Document<'a> {
     pub(super) window_ns: u64,
     pub(super) backend: &'static str,
     pub(super) exact: bool,
+    pub(super) exactness: Exactness,
     pub(super) native: bool,
     pub(super) locks: Vec<Lock<'a>>,
     pub(super) threads: Vec<Thread<'a>>,
@@ -31,6 +32,12 @@ pub(super) struct Document<'a> {
     pub(super) parking: Option<Parking<'a>>,
     pub(super) estimates: Option<Estimates>,
     pub(super) quality: Quality<'a>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Exactness {
+    pub(super) waits: &'static str,
+    pub(super) holds: &'static str,
 }
 
 /// What is said of the root, and of all processes.

@@ -1,9 +1,9 @@
 //! What goes into a profile beside the books: whom it is about, and how it came about.
 
 use crate::{
-    estimate::book::LookBook,
+    estimate::book::{LookBook, Waits},
     model::{
-        profile::{Backend, Overhead, Profile, SchedulerRung, Spread},
+        profile::{Backend, Counted, Overhead, Profile, SchedulerRung, Spread},
         surroundings::Surroundings,
         time::Nanos,
     },
@@ -87,18 +87,30 @@ fn enter_estimates(profile: &mut Profile, looks: &LookBook) {
     let cost = looks.cost() * 100.0;
     profile.quality.notes.push(format!("looking took {cost:.1} % of one CPU; no thread was stopped for it"));
     profile.estimates = Some(looks.estimates(profile));
-    forget_counts(profile);
+    match looks.waits() {
+        Waits::Looks => forget_waits(profile),
+        Waits::Events => profile.counted = Counted::Waits,
+    }
+    forget_holds(profile);
 }
 
 /// What the ledger has counted are stretches of looks.
-fn forget_counts(profile: &mut Profile) {
+fn forget_waits(profile: &mut Profile) {
+    for lock in &mut profile.locks {
+        (lock.waits, lock.wait_spread) = (0, Spread::default());
+    }
+    profile.threads.iter_mut().for_each(|thread| thread.waits = 0);
+}
+
+/// The same of holds.
+fn forget_holds(profile: &mut Profile) {
     profile.long_holds.clear();
     for lock in &mut profile.locks {
-        (lock.holds, lock.waits, lock.forced_releases, lock.long_holds) = (0, 0, 0, 0);
-        (lock.hold_spread, lock.wait_spread) = (Spread::default(), Spread::default());
+        (lock.holds, lock.forced_releases, lock.long_holds) = (0, 0, 0);
+        lock.hold_spread = Spread::default();
     }
     for thread in &mut profile.threads {
-        (thread.holds, thread.waits, thread.forced_releases) = (0, 0, 0);
+        (thread.holds, thread.forced_releases) = (0, 0);
     }
     let tallies = profile.hold_sites.iter_mut().map(|site| &mut site.tally);
     for tally in tallies.chain(profile.locks.iter_mut().map(|lock| &mut lock.unseen)) {

@@ -18,6 +18,7 @@ use crate::{
         loader::Unreachable,
         memory::MemoryError,
         proc_mount::{ProcMountError, is_root_of_user_namespace},
+        runtime::{foreign::Foreign, identify::IdentifyError},
     },
 };
 
@@ -57,6 +58,9 @@ pub enum SessionError {
     /// The program will not load the in-target probe.
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
+    /// The rung cannot see the lock of such a program.
+    #[error("PyPy takes and gives back its lock without a call: only looks (--backend poll) see who holds it")]
+    Unsuited,
     /// The program has not loaded it.
     #[error(
         "the program's interpreter has not loaded the probe: its dynamic loader ignores LD_PRELOAD, or it has none"
@@ -145,6 +149,10 @@ impl SessionError {
             Self::Discover(DiscoverError::NotPermitted { pid, .. }) => hints::not_permitted(*pid),
             Self::Discover(DiscoverError::Foreign { what, .. }) => {
                 what.advice().into_iter().map(str::to_owned).collect()
+            }
+            Self::Unsuited => vec!["leave --backend out, or say --backend poll".to_owned()],
+            Self::Discover(DiscoverError::Unreadable { why, .. }) if matches!(**why, IdentifyError::PyPy(_)) => {
+                Foreign::PyPy.advice().into_iter().map(str::to_owned).collect()
             }
             Self::NoInterpreter { backend } => hints::no_interpreter(*backend),
             Self::Proc(_) => {

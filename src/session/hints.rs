@@ -26,6 +26,7 @@ pub(super) fn nothing_works(pid: Option<Pid>, fallen: &[Fallen]) -> Vec<String> 
 fn own_remedy(why: &SessionError) -> Option<String> {
     let perf = |why: &PerfError| why.remedy().map(|command| format!("try: {command}"));
     match why {
+        SessionError::Unsuited => Some("leave --backend out, or say --backend poll".to_owned()),
         SessionError::Watchpoint(why) => why.remedy(),
         SessionError::Programs(BpfSourceError::Perf(why)) | SessionError::Scheduler(why) => perf(why),
         SessionError::Uprobe(UprobeError::Perf(why)) => perf(why),

@@ -72,6 +72,10 @@ impl Joiner {
     pub(super) fn wanted(target: &Target, frames: FrameDetail, notes: &mut Vec<String>) -> Option<SharedJoiner> {
         match (frames, &target.runtime) {
             (FrameDetail::Script, _) => None,
+            (FrameDetail::ScriptAndNative, Runtime::PyPy(_)) => {
+                notes.push("no native frames: of PyPy no stacks are read".to_owned());
+                None
+            }
             (FrameDetail::ScriptAndNative, Runtime::ToyVm(_)) => {
                 notes.push("no native frames: those of the toy VM are gilscope's own".to_owned());
                 None

@@ -254,7 +254,7 @@ fn without_cpu(mut first: Event) -> Event {
 /// Whether an interpreter runs in the process and has got as far as to have threads.
 fn interprets(pid: Pid) -> bool {
     let described = Target::discover(pid).ok().zip(ProcessMemory::open(pid).ok());
-    described.is_some_and(|(target, memory)| target.threads(&memory).is_ok_and(|threads| !threads.is_empty()))
+    described.is_some_and(|(target, memory)| target.has_begun(&memory))
 }
 
 /// What gives names to the stacks that the probe notes; `None` when stacks are not wanted or not readable, or the target has

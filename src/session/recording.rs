@@ -32,6 +32,7 @@ use crate::{
         lock::LockSeat,
         memory::ProcessMemory,
         process::{self, Status},
+        runtime::Runtime,
     },
 };
 
@@ -222,7 +223,7 @@ fn sampler(
     // A target without memory has just ended.
     let memory = Box::new(ProcessMemory::open(target.pid).ok()?);
     let reader = StackReader::new(target, memory);
-    if reader.is_none() {
+    if reader.is_none() && !matches!(target.runtime, Runtime::PyPy(_)) {
         notes.push("stacks of this build cannot be read".to_owned());
     }
     let sleepers = Sleepers::of(target, joiner).ok()?;

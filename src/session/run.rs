@@ -117,6 +117,7 @@ impl RunSession {
     fn begin(&mut self, watch: Watch) -> Result<(Recording, Option<Household>), SessionError> {
         let mut fallen = std::mem::take(&mut self.fallen);
         let why = match self.await_interpreter(watch)? {
+            Some((_, target)) if !self.rung.suits(&target) => SessionError::Unsuited,
             Some((watch, target)) => match watch.begin(target, self.options) {
                 Ok((mut recording, household)) => {
                     recording.note(ladder::taken(self.rung, &fallen, self.options.notes));
@@ -125,6 +126,7 @@ impl RunSession {
                 }
                 Err(why) => why,
             },
+            None if !self.rung.suits(&Target::discover(self.child.pid())?) => SessionError::Unsuited,
             None => SessionError::ProbeNotLoaded,
         };
         if self.options.backend != BackendChoice::Auto {

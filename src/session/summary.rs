@@ -2,7 +2,7 @@
 
 use crate::{
     model::parking::Parking,
-    model::profile::{Backend, LockProfile, Overhead, Profile, Quality, SchedulerRung},
+    model::profile::{Backend, Counted, LockProfile, Overhead, Profile, Quality, SchedulerRung},
     session::{
         detail::{self, Collections},
         engine::Recorded,
@@ -54,6 +54,7 @@ pub(super) fn profile(
         window: attribution.window,
         backend,
         exact: backend.counts_events() && attribution.estimates.is_none(),
+        counted: if backend.counts_events() { Counted::Everything } else { Counted::Nothing },
         native: frames == FrameDetail::ScriptAndNative,
         locks: attribution.locks,
         threads: attribution.threads,

@@ -4,14 +4,8 @@ use std::os::fd::BorrowedFd;
 
 use crate::{
     session::{
-        error::SessionError,
-        family::Household,
-        options::RecordOptions,
-        poll::{self, PollWatch},
-        preload::PreloadWatch,
-        recording::Recording,
-        uprobe::UprobeWatch,
-        watchpoint::WatchpointWatch,
+        error::SessionError, family::Household, options::RecordOptions, poll::PollWatch, preload::PreloadWatch,
+        recording::Recording, uprobe::UprobeWatch, watchpoint::WatchpointWatch,
     },
     target::discover::Target,
 };
@@ -62,7 +56,7 @@ impl Watch {
             Self::Preload(watch) => watch.begin(target, options),
             Self::Uprobe(watch) => watch.begin(target, options),
             Self::Watchpoint(watch) => Ok((watch.begin(target, options)?, None)),
-            Self::Poll(_) => Ok((poll::begin(target, options)?, None)),
+            Self::Poll(watch) => Ok((watch.begin(target, options)?, None)),
         }
     }
 }

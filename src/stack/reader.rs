@@ -64,11 +64,12 @@ struct Seat {
 }
 
 impl StackReader {
-    /// A reader for the target; `None` when its layout cannot be right.
+    /// A reader for the target; `None` when its layout cannot be right, and for PyPy.
     pub fn new(target: &Target, memory: Box<dyn Memory>) -> Option<Self> {
         let stacks = match &target.runtime {
             Runtime::CPython(python) => Stacks::Python(Box::new(PythonStacks::new(&python.layout)?)),
             Runtime::ToyVm(toy) => Stacks::ToyVm(Box::new(ToyStacks::new(&toy.layout))),
+            Runtime::PyPy(_) => return None,
         };
         Some(Self {
             target: target.clone(),

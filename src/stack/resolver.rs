@@ -28,11 +28,12 @@ enum Names {
 }
 
 impl Resolver {
-    /// A resolver for the target; `None` when its layout cannot be right.
+    /// A resolver for the target; `None` when its layout cannot be right, and for PyPy.
     pub fn new(target: &Target, memory: Box<dyn Memory>) -> Option<Self> {
         let names = match &target.runtime {
             Runtime::CPython(python) => Names::Python(Box::new(PythonNames::new(&python.layout)?)),
             Runtime::ToyVm(toy) => Names::ToyVm(Box::new(ToyStacks::new(&toy.layout))),
+            Runtime::PyPy(_) => return None,
         };
         Some(Self { memory, names })
     }

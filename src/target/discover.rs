@@ -21,6 +21,7 @@ use crate::{
             Runtime, RuntimeError,
             foreign::Foreign,
             identify::{IdentifyError, Looked, identify},
+            pypy::{self, PyPyError},
             toyvm::{self, ToyVm},
         },
         sighting::{self, SeenThread},
@@ -113,23 +114,32 @@ impl Target {
     pub fn locks(&self, memory: &dyn Memory) -> Result<Vec<LockSeat>, RuntimeError> {
         match &self.runtime {
             Runtime::CPython(python) => python.locks(memory),
+            Runtime::PyPy(pypy) => Ok(vec![pypy.lock.clone()]),
             Runtime::ToyVm(vm) => Ok(vm.locks()),
         }
     }
 
-    /// Every thread state of every interpreter now, with the observer's id of the kernel thread that runs it.
+    /// Every thread state of every interpreter now, with the observer's id of the kernel thread that runs it. PyPy keeps no
+    /// list of them.
     pub fn threads(&self, memory: &dyn Memory) -> Result<Vec<InterpreterThread>, RuntimeError> {
         match &self.runtime {
             Runtime::CPython(python) => python.threads(self.pid, memory),
+            Runtime::PyPy(_) => Ok(Vec::new()),
             Runtime::ToyVm(vm) => vm.threads(self.pid, memory),
         }
+    }
+
+    /// Whether it has come as far as to have threads of its own.
+    pub fn has_begun(&self, memory: &dyn Memory) -> bool {
+        let is_listed = || self.threads(memory).is_ok_and(|threads| !threads.is_empty());
+        matches!(self.runtime, Runtime::PyPy(_)) || is_listed()
     }
 
     /// Whether the thread with this state collects garbage now.
     pub fn collects_garbage(&self, memory: &dyn Memory, state: LiveAddress) -> bool {
         match &self.runtime {
             Runtime::CPython(python) => python.collects(memory, state),
-            Runtime::ToyVm(_) => false,
+            Runtime::PyPy(_) | Runtime::ToyVm(_) => false,
         }
     }
 
@@ -152,7 +162,7 @@ impl Target {
     fn makes_locks(&self) -> bool {
         match &self.runtime {
             Runtime::CPython(python) => (python.version.major, python.version.minor) >= (3, FIRST_WITH_OWN_LOCKS),
-            Runtime::ToyVm(_) => false,
+            Runtime::PyPy(_) | Runtime::ToyVm(_) => false,
         }
     }
 
@@ -170,6 +180,7 @@ impl Target {
     pub fn summary(&self) -> TargetSummary {
         let (runtime, runtime_version, free_threaded) = match &self.runtime {
             Runtime::CPython(python) => ("cpython", python.version.to_string(), python.build == Build::FreeThreaded),
+            Runtime::PyPy(pypy) => ("pypy", pypy.version.clone().unwrap_or_default(), false),
             Runtime::ToyVm(vm) => ("toyvm", vm.layout.version.to_string(), false),
         };
         TargetSummary {
@@ -219,6 +230,9 @@ fn runtime_in(looked: Looked<'_>, image: &Image) -> Result<Option<Runtime>, Iden
     if let Ok(Some(symbol)) = image.elf.symbol(toyvm::SYMBOL) {
         return Ok(ToyVm::described(looked.memory, image.live(symbol))?.map(Runtime::ToyVm));
     }
+    if let Some(python) = pypy::identify(looked, image)? {
+        return Ok(Some(Runtime::PyPy(Box::new(python))));
+    }
     Ok(identify(looked, image)?.map(|python| Runtime::CPython(Box::new(python))))
 }
 
@@ -233,9 +247,10 @@ fn toyvm_probes(pid: Pid) -> Vec<Site> {
 /// What it means that an interpreter cannot be read: its memory may just not be there yet, or any more.
 fn unreadable(pid: Pid, why: IdentifyError) -> DiscoverError {
     match why {
-        IdentifyError::Starting | IdentifyError::Memory(_) | IdentifyError::Published(DebugOffsetsError::Memory(_)) => {
-            DiscoverError::Starting(pid)
-        }
+        IdentifyError::Starting
+        | IdentifyError::Memory(_)
+        | IdentifyError::PyPy(PyPyError::Memory(_))
+        | IdentifyError::Published(DebugOffsetsError::Memory(_)) => DiscoverError::Starting(pid),
         why => DiscoverError::Unreadable { pid, why: Box::new(why) },
     }
 }

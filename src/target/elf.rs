@@ -6,7 +6,7 @@
 use std::{
     ffi::OsStr,
     fs::File,
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, fs::FileExt},
     path::{Path, PathBuf},
 };
 
@@ -210,6 +210,16 @@ impl ElfImage {
         let Some(section) = elf.section_by_name(name) else { return Ok(None) };
         let data = section.compressed_data().map_err(|source| self.damaged(source))?;
         Ok(unpacked(data, MOST_KEPT))
+    }
+
+    /// The bytes of a section that is not packed, read at once and not kept; `None` as above, and when the file is too short.
+    pub fn whole_section(&self, name: &str) -> Result<Option<Vec<u8>>, ElfError> {
+        let elf = self.parse()?;
+        let range = elf.section_by_name(name).and_then(|section| section.file_range());
+        let Some((offset, length)) = range.filter(|(_, length)| *length <= MOST_KEPT) else { return Ok(None) };
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+        let read = File::open(&self.path).and_then(|file| file.read_exact_at(&mut bytes, offset));
+        Ok(read.ok().map(|()| bytes))
     }
 
     /// The identity that the linker gave the build.

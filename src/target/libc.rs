@@ -6,7 +6,7 @@
 use std::io;
 
 use crate::{
-    model::{address::LiveAddress, ids::Pid},
+    model::{address::LiveAddress, event::LockStep, ids::Pid},
     target::{
         image::Image,
         maps::{FileIdentity, Mapping, MemoryMap},
@@ -28,6 +28,13 @@ const SLEEPS: [(SleepFunction, &str); 3] = [
     (SleepFunction::Unlimited, "sem_wait"),
     (SleepFunction::Limited, "sem_timedwait"),
     (SleepFunction::Limited, "sem_clockwait"),
+];
+
+/// The calls by which a thread queues at a mutex, gets on, and signals a condition, with what they mean for PyPy's lock.
+const QUEUE_FUNCTIONS: [(LockStep, &str); 3] = [
+    (LockStep::Want, "pthread_mutex_lock"),
+    (LockStep::Acquired, "pthread_mutex_unlock"),
+    (LockStep::Yielded, "pthread_cond_signal"),
 ];
 
 /// Names of files to look into before all others, by priority. Before 2.34, glibc's `libc.so.6` only forwards these
@@ -83,16 +90,7 @@ impl CondLibrary {
     }
 
     fn in_file(image: &Image) -> Option<Self> {
-        let mut sites = Vec::with_capacity(FUNCTIONS.len());
-        for (function, name) in FUNCTIONS {
-            let symbol = image.elf.symbol(name).ok()??;
-            sites.push(Site {
-                file: image.elf.path().to_owned(),
-                offset: image.elf.file_offset(symbol.address)?,
-                meaning: SiteMeaning::Libc(function),
-                argument: Register::FIRST_ARGUMENT,
-            });
-        }
+        let sites = sites_in(image, FUNCTIONS.map(|(function, name)| (SiteMeaning::Libc(function), name)))?;
         Some(Self { file: image.file, sites })
     }
 
@@ -119,6 +117,24 @@ impl CondLibrary {
 fn sleep_in(image: &Image, function: SleepFunction, name: &str) -> Option<SleepSite> {
     let symbol = image.elf.symbol(name).ok()??;
     Some(SleepSite { file: image.elf.path().to_owned(), offset: image.elf.file_offset(symbol.address)?, function })
+}
+
+/// Where `pid` queues for PyPy's lock, as for any mutex and condition: whether a call is about the lock tells its argument.
+pub fn queue_sites(pid: Pid) -> Result<Vec<Site>, LibcError> {
+    let map = MemoryMap::read(pid).map_err(|source| LibcError::Map { pid, source })?;
+    let wanted = QUEUE_FUNCTIONS.map(|(step, name)| (SiteMeaning::Usdt(step), name));
+    let in_file = |mapping: &Mapping| sites_in(&Image::open(pid, &map, mapping).ok()?, wanted);
+    likely_first(&map).into_iter().find_map(in_file).ok_or(LibcError::Missing { pid })
+}
+
+/// The entries of functions of one file, all or none.
+fn sites_in<const N: usize>(image: &Image, functions: [(SiteMeaning, &str); N]) -> Option<Vec<Site>> {
+    let site = |(meaning, name)| {
+        let symbol = image.elf.symbol(name).ok()??;
+        let (file, offset) = (image.elf.path().to_owned(), image.elf.file_offset(symbol.address)?);
+        Some(Site { file, offset, meaning, argument: Register::FIRST_ARGUMENT })
+    };
+    functions.into_iter().map(site).collect()
 }
 
 /// Every mapped file once, the C library's by its usual names first.

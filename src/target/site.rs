@@ -23,7 +23,8 @@ pub struct Site {
 pub enum SiteMeaning {
     /// Entry of a libc function; the argument is the condition variable.
     Libc(CondFunction),
-    /// A USDT probe of the toy VM; the argument is the lock's address.
+    /// A step itself: a USDT probe of the toy VM, whose argument is the lock's address, or a libc call by which PyPy takes it,
+    /// whose argument tells whether it does.
     Usdt(LockStep),
 }
 

@@ -41,6 +41,9 @@ impl WaiterCount {
 
     /// The threads inside a wait for the lock; `None` while it is not known how to tell.
     pub fn of(&self, lock: &LockReading) -> Option<u64> {
+        if lock.waiters.is_some() {
+            return lock.waiters;
+        }
         let known = |(_, score): &(usize, &Score)| score.fits >= ENOUGH && score.misses * FITS_A_MISS <= score.fits;
         let places = PLACES.into_iter().zip(&self.places);
         places.filter(known).max_by_key(|(_, score)| score.fits).map(|(place, _)| count(lock, place))
@@ -65,7 +68,7 @@ mod tests {
         let words = LockWords { locked: true, last_holder: LiveAddress::in_target(1) };
         let mut conds = [[0; 48]; 2];
         conds[0][place..place + 4].copy_from_slice(&(waiters << 3 | 2).to_le_bytes());
-        LockReading { words, conds }
+        LockReading { words, conds, waiters: None }
     }
 
     #[test]

@@ -4,8 +4,8 @@
 use gilscope::model::{
     ids::{LockId, Pid, Tid},
     profile::{
-        Backend, Blame, HoldSite, HoldTally, LockProfile, LongHold, Overhead, Profile, Quality, SchedulerRung, Spread,
-        StackTime, TargetSummary, ThreadProfile,
+        Backend, Blame, Counted, HoldSite, HoldTally, LockProfile, LongHold, Overhead, Profile, Quality, SchedulerRung,
+        Spread, StackTime, TargetSummary, ThreadProfile,
     },
     stack::{Frame, FrameKind, StackId, StackTable},
     state::{State, StateTimes},
@@ -99,6 +99,7 @@ pub fn shop() -> Profile {
         window: Nanos::from_nanos(10_000_000_000),
         backend: Backend::Preload,
         exact: true,
+        counted: Counted::Everything,
         native: false,
         locks: vec![lock],
         threads,

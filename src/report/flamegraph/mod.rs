@@ -20,7 +20,7 @@ use crate::{
     model::{
         estimate::{Estimates, Method},
         family::Family,
-        profile::Profile,
+        profile::{Counted, Profile},
         time::Nanos,
     },
     report::{
@@ -131,6 +131,7 @@ fn subtitle(profile: &Profile) -> String {
         Some(Estimates { method: Method::Windows, observed, .. }) => {
             format!("estimated from {} of the time", share(*observed, profile.window))
         }
+        _ if profile.counted == Counted::Waits => "waits exact, holds sampled".to_owned(),
         _ => "sampled, not exact".to_owned(),
     };
     let threads = match profile.threads.len() {

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use crate::{
     model::{
         estimate::{ClassEstimate, Estimate, Estimates, LockEstimate, Method, ThreadEstimate},
-        profile::Profile,
+        profile::{Counted, Profile},
         state::StateClass,
         time::Nanos,
     },
@@ -13,7 +13,7 @@ use crate::{
         names::{ThreadNames, clean},
         text::{
             table::{Lean, omitted, titled},
-            words::{bare_share, counted, share},
+            words::{bare_share, count, counted, share},
         },
     },
 };
@@ -37,12 +37,16 @@ const LOCKS: [(&str, Lean); 6] = [
 pub(super) fn section(profile: &Profile, names: &ThreadNames, width: u16) -> String {
     let Some(estimates) = &profile.estimates else { return String::new() };
     let lifetimes: Nanos = profile.threads.iter().map(|thread| thread.lifetime).sum();
-    let mut rows = vec![row("all threads".to_owned(), &estimates.total, lifetimes)];
+    let all_waited = profile.threads.iter().map(|thread| thread.class(StateClass::Waiting)).sum();
+    let mut rows =
+        vec![row("all threads".to_owned(), &estimates.total, Whole { lifetimes, waited: all_waited, profile })];
     let mut threads: Vec<&ThreadEstimate> = estimates.threads.iter().collect();
     threads.sort_by_key(|thread| Reverse(waited(thread)));
     rows.extend(threads.iter().take(MOST).map(|thread| {
-        let lifetime = profile.threads.iter().filter(|known| known.tid == thread.tid).map(|known| known.lifetime).sum();
-        row(names.label(thread.tid), &thread.classes, lifetime)
+        let known = || profile.threads.iter().filter(|known| known.tid == thread.tid);
+        let lifetimes = known().map(|known| known.lifetime).sum();
+        let waited = known().map(|known| known.class(StateClass::Waiting)).sum();
+        row(names.label(thread.tid), &thread.classes, Whole { lifetimes, waited, profile })
     }));
     let first = titled(&heading(estimates), &THREADS, rows, width) + &omitted(threads.len(), MOST, "thread");
     if estimates.locks.is_empty() {
@@ -62,10 +66,21 @@ fn heading(estimates: &Estimates) -> String {
     format!("Estimated {how}: share of the lifetime, and the interval that holds the truth 95 times in 100")
 }
 
-fn row(name: String, classes: &[ClassEstimate], whole: Nanos) -> Vec<String> {
+/// Some threads' lives, and what of them is known exactly.
+#[derive(Debug, Clone, Copy)]
+struct Whole<'a> {
+    lifetimes: Nanos,
+    waited: Nanos,
+    profile: &'a Profile,
+}
+
+fn row(name: String, classes: &[ClassEstimate], whole: Whole<'_>) -> Vec<String> {
     let cell = |class: StateClass| {
+        if class == StateClass::Waiting && whole.profile.counted == Counted::Waits {
+            return format!("{}\nexact", share(whole.waited, whole.lifetimes));
+        }
         let found = classes.iter().find(|part| part.class == class);
-        found.map_or("unknown".to_owned(), |part| interval(part.time, whole))
+        found.map_or("unknown".to_owned(), |part| interval(part.time, whole.lifetimes))
     };
     vec![name, cell(StateClass::Inside), cell(StateClass::Waiting), cell(StateClass::Outside)]
 }
@@ -75,14 +90,18 @@ fn interval(time: Estimate<Nanos>, whole: Nanos) -> String {
 }
 
 fn lock_row(lock: &LockEstimate, profile: &Profile) -> Vec<String> {
-    let name =
-        profile.locks.iter().find(|known| known.id == lock.lock).map_or_else(String::new, |known| clean(&known.name));
+    let known = profile.locks.iter().find(|known| known.id == lock.lock);
+    let name = known.map_or_else(String::new, |known| clean(&known.name));
     let part = |time: Option<Estimate<Nanos>>| time.map_or("unknown".to_owned(), |time| interval(time, profile.window));
+    let exact = |shown: String| format!("{shown}\nexact");
+    let counted = known.filter(|_| profile.counted == Counted::Waits);
     let waited = lock.waited.map_or("unknown".to_owned(), |time| format!("{}\n{}–{}", time.value, time.low, time.high));
+    let waited = counted.map_or(waited, |known| exact(known.wait_total.to_string()));
     let number = |count: Option<Estimate<u64>>| {
         count.map_or("unknown".to_owned(), |count| format!("{}\n{}–{}", count.value, count.low, count.high))
     };
-    vec![name, part(lock.held), part(lock.contended), waited, number(lock.holds), number(lock.waits)]
+    let waits = counted.map_or_else(|| number(lock.waits), |known| exact(count(known.waits)));
+    vec![name, part(lock.held), part(lock.contended), waited, number(lock.holds), waits]
 }
 
 fn waited(thread: &ThreadEstimate) -> Nanos {

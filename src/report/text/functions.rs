@@ -11,7 +11,7 @@ use crate::{
         functions::{FunctionCost, function_costs},
         text::{
             table::{Lean, omitted, titled},
-            words::{count, counted_of, place, share, wrapped},
+            words::{count, holds_of, place, share, wrapped},
         },
     },
 };
@@ -52,7 +52,7 @@ fn row(cost: &FunctionCost<'_>, profile: &Profile) -> Vec<String> {
         cost.inflicted.to_string(),
         cost.held().to_string(),
         share(cost.held_off_cpu(), cost.held()),
-        counted_of(profile, holds),
+        holds_of(profile, holds),
         of_seen(longest.to_string()),
         of_seen(contended.to_string()),
         of_seen(format!("{} : {}", count(forced), count(holds.saturating_sub(forced)))),

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use crate::{
     model::{
         ids::Tid,
-        profile::{Profile, ThreadProfile},
+        profile::{Counted, Profile, ThreadProfile},
         state::{State, StateClass},
         surroundings::Surroundings,
     },
@@ -13,7 +13,7 @@ use crate::{
         names::{clean, shortened},
         text::{
             table::{Lean, omitted, titled},
-            words::{bare_share, count, share},
+            words::{bare_share, holds_of, share, waits_of},
         },
     },
 };
@@ -38,7 +38,11 @@ pub(super) fn section(profile: &Profile, width: u16) -> String {
     let mut threads: Vec<&ThreadProfile> = profile.threads.iter().collect();
     threads.sort_by_key(|thread| Reverse((thread.states.class(StateClass::Waiting), thread.lifetime)));
     let rows = threads.iter().take(MOST).map(|thread| row(thread, profile)).collect();
-    let estimated = if profile.estimates.is_some() { ", estimated" } else { "" };
+    let estimated = match profile.counted {
+        Counted::Waits => ", estimated but for waiting",
+        _ if profile.estimates.is_some() => ", estimated",
+        _ => "",
+    };
     let heading = format!(
         "Threads: share of each one's lifetime{estimated}, longest waiting first\n\
                    inside: run = on a CPU, pre = runnable without a CPU, blk = asleep; outside: the same\n\
@@ -48,9 +52,9 @@ pub(super) fn section(profile: &Profile, width: u16) -> String {
 }
 
 fn row(thread: &ThreadProfile, profile: &Profile) -> Vec<String> {
-    let counts = match profile.backend.counts_events() {
-        true => format!("{}/{}", count(thread.holds), count(thread.waits)),
-        false => "unknown".to_owned(),
+    let counts = match profile.counted {
+        Counted::Nothing => "unknown".to_owned(),
+        _ => format!("{}/{}", holds_of(profile, thread.holds), waits_of(profile, thread.waits)),
     };
     let name = if thread.name.is_empty() { "unknown".to_owned() } else { shortened(&clean(&thread.name), 24) };
     vec![

@@ -2,7 +2,7 @@
 
 use crate::{
     model::{
-        profile::{Profile, Quality, SchedulerRung},
+        profile::{Counted, Profile, Quality, SchedulerRung},
         time::Nanos,
     },
     report::{
@@ -58,6 +58,9 @@ fn fact(name: &str, words: &str) -> String {
 fn exactness(profile: &Profile) -> String {
     match profile.exact {
         true => "all were taken; totals of states, holds and waits are exact".to_owned(),
+        false if profile.counted == Counted::Waits => {
+            format!("{}; totals of waits are exact, all others are estimates", words::exactness(profile))
+        }
         false if profile.estimates.is_some() => format!("{}; totals are estimates", words::exactness(profile)),
         false => "sampled; totals are estimates".to_owned(),
     }
@@ -91,7 +94,7 @@ fn unknown(profile: &Profile) -> String {
 fn stacks(quality: &Quality) -> String {
     let (read, failed) = (quality.stack_samples, quality.stack_failures);
     if read + failed == 0 {
-        return "none were read: times are exact but charged to no function".to_owned();
+        return "none were read: times are charged to no function".to_owned();
     }
     format!("{} read, {} could not be; times are spread over functions by these samples", count(read), count(failed))
 }

@@ -3,7 +3,7 @@
 use crate::{
     model::{
         estimate::{Estimates, Method},
-        profile::{Profile, TargetSummary},
+        profile::{Counted, Profile, TargetSummary},
         time::Nanos,
     },
     report::names::clean,
@@ -48,6 +48,7 @@ pub(super) fn counted(number: usize, noun: &str) -> String {
 pub(in crate::report) fn runtime(target: &TargetSummary) -> String {
     let name = match target.runtime.as_str() {
         "cpython" => "CPython",
+        "pypy" => "PyPy",
         "toyvm" => "toy VM",
         other => other,
     };
@@ -62,6 +63,7 @@ pub(in crate::report) fn exactness(profile: &Profile) -> String {
         Some(Estimates { method: Method::Windows, observed, .. }) => {
             format!("estimated: lock events were taken in {} of the time", share(*observed, profile.window))
         }
+        _ if profile.counted == Counted::Waits => "waits exact, holds sampled".to_owned(),
         _ => "not exact: lock events were sampled".to_owned(),
     }
 }
@@ -111,9 +113,14 @@ fn unbroken(text: &str) -> Vec<String> {
     words
 }
 
-/// A number of events, where the source sees each of them.
-pub(in crate::report) fn counted_of(profile: &Profile, number: u64) -> String {
-    if profile.backend.counts_events() { count(number) } else { "unknown".to_owned() }
+/// A number of holds, where the source sees each of them.
+pub(in crate::report) fn holds_of(profile: &Profile, number: u64) -> String {
+    if profile.counted.holds() { count(number) } else { "unknown".to_owned() }
+}
+
+/// A number of waits, likewise.
+pub(in crate::report) fn waits_of(profile: &Profile, number: u64) -> String {
+    if profile.counted.waits() { count(number) } else { "unknown".to_owned() }
 }
 
 #[cfg(test)]

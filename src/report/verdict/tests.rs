@@ -4,7 +4,7 @@ use super::{Figure, Finding, findings};
 use crate::model::{
     ids::{LockId, Pid, Tid},
     profile::{
-        Backend, Blame, HoldSite, HoldTally, LockProfile, Profile, Quality, Spread, StackTime, TargetSummary,
+        Backend, Blame, Counted, HoldSite, HoldTally, LockProfile, Profile, Quality, Spread, StackTime, TargetSummary,
         ThreadProfile,
     },
     stack::{Frame, FrameKind, StackId, StackTable},
@@ -47,6 +47,7 @@ impl Scene {
             window,
             backend: Backend::Preload,
             exact: true,
+            counted: Counted::Everything,
             native: false,
             locks: vec![lock()],
             threads: Vec::new(),

@@ -24,6 +24,7 @@ use crate::{
         },
         error::SessionError,
         ladder::Rung,
+        poll::waits_in_words,
         running::causes,
     },
     target::{
@@ -49,7 +50,7 @@ pub fn examine(pid: Option<Pid>) -> Diagnosis {
         rung: rungs.iter().find(|rung| rung.outcome.works() && (rung.attaches || !running)).map(|rung| rung.name),
     });
     Diagnosis {
-        remarks: ward.remarks(pid),
+        remarks: ward.remarks(pid).into_iter().chain(found.as_ref().and_then(waits)).collect(),
         evidence: evidence::gather(pid.unwrap_or(us)),
         counters: evidence::counters(&ward.place),
         place: ward.place.facts(),
@@ -76,6 +77,7 @@ pub(super) fn doors(rung: Rung, pid: Option<Pid>) -> Vec<String> {
 impl Ward {
     fn tried(&self, rung: Rung, found: Option<&(Pid, Result<Target, DiscoverError>)>) -> RungFinding {
         let outcome = match found {
+            Some((_, Ok(target))) if !rung.suits(target) => Err(SessionError::Unsuited),
             Some((_, Ok(target))) if rung.attaches() => trial::on_process(rung, target),
             Some((pid, Err(_))) if rung.attaches() => {
                 Target::discover(*pid).map_err(SessionError::from).and_then(|target| trial::on_process(rung, &target))
@@ -91,6 +93,9 @@ impl Ward {
     }
 
     fn shut(&self, rung: Rung, why: &SessionError) -> Outcome {
+        if let SessionError::Unsuited = why {
+            return Outcome::Shut { error: causes(why), doors: Vec::new(), permission: false };
+        }
         Outcome::Shut { error: causes(why), doors: self.doors(rung), permission: why.is_refusal() }
     }
 
@@ -118,6 +123,11 @@ impl Ward {
         }
         remarks
     }
+}
+
+/// How waits for the lock of the process would be known.
+fn waits((_, target): &(Pid, Result<Target, DiscoverError>)) -> Option<String> {
+    target.as_ref().ok().and_then(waits_in_words)
 }
 
 fn identity(target: &Target) -> Identity {

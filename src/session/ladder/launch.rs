@@ -1,5 +1,7 @@
 //! The ladder for a program that is yet to be started: whatever is tried is in place before its first instruction.
 
+use std::path::Path;
+
 use crate::{
     session::{
         error::SessionError,
@@ -14,6 +16,7 @@ use crate::{
     target::{
         launch::{Launched, Program},
         loader::PreloadReach,
+        runtime::foreign::is_named_pypy,
     },
 };
 
@@ -33,7 +36,12 @@ pub(in crate::session) fn climb_before_start(
     options: RecordOptions,
 ) -> Result<Climbed, SessionError> {
     let mut fallen = Vec::new();
+    let is_pypy = is_named_pypy(Path::new(&program.executable));
     for rung in Rung::for_launch(options.backend) {
+        if is_pypy && rung != Rung::Looks {
+            fallen.push(Fallen::because(rung, SessionError::Unsuited, None));
+            continue;
+        }
         match rung.start(program.clone(), options) {
             Ok((child, watch)) => return Ok(Climbed { rung, child, watch, fallen }),
             // No rung can start it.

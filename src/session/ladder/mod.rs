@@ -58,8 +58,14 @@ pub(super) fn taken(rung: Rung, fallen: &[Fallen], detail: NoteDetail) -> String
         if !whys.is_empty() {
             note += &format!("; {}", whys.join("; "));
         }
-    } else if !fallen.is_empty() {
-        let names: Vec<&str> = fallen.iter().map(|fallen| fallen.rung.name()).collect();
+    }
+    // One that does not suit the program is no matter of the place.
+    let names: Vec<&str> = fallen
+        .iter()
+        .filter(|fallen| !matches!(fallen.why, SessionError::Unsuited))
+        .map(|fallen| fallen.rung.name())
+        .collect();
+    if detail == NoteDetail::Brief && !names.is_empty() {
         note += &format!("; {} did not work here (gilscope doctor says why)", names.join(", "));
     }
     note

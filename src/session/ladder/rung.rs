@@ -14,7 +14,7 @@ use crate::{
         watchpoint,
     },
     source::{bpf::error::BpfSourceError, kin::SharedKin},
-    target::discover::Target,
+    target::{discover::Target, runtime::Runtime},
 };
 
 /// A way to take lock events.
@@ -89,6 +89,11 @@ impl Rung {
         !matches!(self, Self::Preload)
     }
 
+    /// Whether it can see the lock of such a target: PyPy takes and gives back its own without a call, and it has no structure.
+    pub(in crate::session) fn suits(self, target: &Target) -> bool {
+        self == Self::Looks || !matches!(target.runtime, Runtime::PyPy(_))
+    }
+
     /// Those that a choice allows for a program that gilscope starts.
     pub fn for_launch(choice: BackendChoice) -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(move |rung| choice.allows(*rung))
@@ -111,6 +116,9 @@ impl Rung {
         options: RecordOptions,
         kin: Option<&SharedKin>,
     ) -> Result<Recording, SessionError> {
+        if !self.suits(target) {
+            return Err(SessionError::Unsuited);
+        }
         match self {
             Self::Preload => Err(SessionError::PreloadNeedsLaunch),
             Self::Programs => uprobe::attach(target.clone(), options, (Means::Programs, kin)),

@@ -69,6 +69,7 @@ impl Config {
         let config = match &target.runtime {
             Runtime::CPython(python) => Self::python(python)?,
             Runtime::ToyVm(vm) => Self::toy(&vm.layout)?,
+            Runtime::PyPy(_) => return None,
         };
         Some(Self { process, ..config })
     }

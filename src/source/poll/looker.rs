@@ -24,7 +24,7 @@ use crate::{
         lock::{LockReading, LockSeat, LockWords},
         memory::{Memory, MemoryError, ProcessMemory},
         process::{self, Pause},
-        runtime::Runtime,
+        runtime::{Runtime, threads::Translation},
         waiters::WaiterCount,
     },
 };
@@ -53,6 +53,8 @@ pub(super) struct Looker {
     told_seats: usize,
     /// Who runs which thread state.
     states: FxHashMap<LiveAddress, Tid>,
+    /// Whose numbers the target's own are.
+    translation: Translation,
     threads: BTreeMap<Tid, Watched>,
     owners: Vec<Owner>,
     readings: Vec<Option<LockReading>>,
@@ -86,6 +88,7 @@ impl Looker {
     pub(super) fn new(target: Target, seats: Vec<LockSeat>) -> Result<Self, MemoryError> {
         let memory = ProcessMemory::open(target.pid)?;
         Ok(Self {
+            translation: Translation::of(target.pid),
             target,
             memory,
             told_seats: seats.len(),
@@ -152,6 +155,10 @@ impl Looker {
     }
 
     fn list_states(&mut self) {
+        if let Runtime::PyPy(_) = self.target.runtime {
+            self.translation = Translation::of(self.target.pid);
+            return;
+        }
         let Ok(threads) = self.target.threads(&self.memory) else { return };
         self.states.clear();
         for thread in threads {
@@ -199,8 +206,15 @@ impl Looker {
         match words {
             None => Owner::Unknown,
             Some(words) if !words.locked => Owner::Nobody,
-            Some(words) => self.states.get(&words.last_holder).map_or(Owner::Unknown, |tid| Owner::Thread(*tid)),
+            Some(words) => self.holder(words.last_holder).map_or(Owner::Unknown, Owner::Thread),
         }
+    }
+
+    /// The thread that a lock's word names. A descriptor of PyPy's is asked at each look: libc uses it again for the next thread.
+    fn holder(&self, word: LiveAddress) -> Option<Tid> {
+        let Runtime::PyPy(pypy) = &self.target.runtime else { return self.states.get(&word).copied() };
+        let tid = self.translation.outer(pypy.inner_tid(&self.memory, word)?)?;
+        self.threads.contains_key(&tid).then_some(tid)
     }
 
     /// The threads to look at now: the owners, those that were, and others in turn.

@@ -2,15 +2,18 @@
 //! times a second.
 //!
 //! It needs the right to read the target's memory and nothing else, and it is statistical: what lies between two looks was not
-//! seen. Its times are estimates, and it cannot count holds or waits.
+//! seen. Its times are estimates, and it cannot count holds or waits. Of PyPy's lock it can take the waits exactly beside that.
 
+mod course;
 mod look;
 mod looker;
 mod retell;
 mod timetable;
+pub mod waits;
 
 use std::{
     cell::RefCell,
+    collections::VecDeque,
     io,
     rc::Rc,
     sync::{
@@ -22,19 +25,21 @@ use std::{
 };
 
 use crate::{
-    estimate::book::LookBook,
+    estimate::book::{LookBook, Waits},
     model::{
-        event::Event,
-        ids::Tid,
+        event::{Event, What},
+        ids::{Pid, Tid},
         time::{MonoNanos, Nanos},
     },
     perf::{clock, pace},
     source::{
         Source, Tally,
         calls::SharedTranslator,
-        poll::{look::Look, looker::Looker, retell::Retelling, timetable::Timetable},
+        poll::{
+            course::Course, look::Look, looker::Looker, retell::Retelling, timetable::Timetable, waits::ExactWaits,
+        },
     },
-    target::{discover::Target, memory::MemoryError},
+    target::{discover::Target, memory::MemoryError, process},
 };
 
 /// Looks a second: a thread of the usual kind waits for a switch interval of 5 ms, and a look at ten threads takes 20 µs.
@@ -64,11 +69,22 @@ pub struct PollSource {
     looking: Option<JoinHandle<()>>,
     control: Arc<Control>,
     retelling: Retelling,
+    beside: Option<Beside>,
     book: SharedBook,
     translator: SharedTranslator,
     main: Tid,
     first: MonoNanos,
     ended: bool,
+}
+
+/// Waits that are taken exactly, and what they and the looks come to together.
+#[derive(Debug)]
+struct Beside {
+    waits: ExactWaits,
+    course: Course,
+    /// Looks that steps before them may still come for.
+    looks: VecDeque<Look>,
+    pid: Pid,
 }
 
 #[derive(Debug, Default)]
@@ -79,8 +95,13 @@ struct Control {
 }
 
 impl PollSource {
-    /// Looks once, to see that it can be done, and goes on looking from a thread of its own.
-    pub fn start(target: &Target, translator: SharedTranslator, period: Nanos) -> Result<Self, PollError> {
+    /// Looks once, to see that it can be done, and goes on looking from a thread of its own. `waits` are taken exactly.
+    pub fn start(
+        target: &Target,
+        translator: SharedTranslator,
+        period: Nanos,
+        waits: Option<ExactWaits>,
+    ) -> Result<Self, PollError> {
         let mut looker = Looker::new(target.clone(), translator.borrow().seats().to_vec())?;
         let first = looker.look().map_err(PollError::Look)?;
         let at = first.at;
@@ -106,12 +127,15 @@ impl PollSource {
         };
         let looking =
             thread::Builder::new().name("gilscope-poll".to_owned()).spawn(go_on).map_err(PollError::Thread)?;
+        let known_from = if waits.is_some() { Waits::Events } else { Waits::Looks };
+        let beside = |waits| Beside { waits, course: Course::default(), looks: VecDeque::new(), pid: target.pid };
         Ok(Self {
             looks,
             looking: Some(looking),
             control,
             retelling: Retelling::default(),
-            book: SharedBook::default(),
+            beside: waits.map(beside),
+            book: Rc::new(RefCell::new(LookBook::with(known_from))),
             translator,
             main: target.pid.main_thread(),
             first: at,
@@ -129,12 +153,16 @@ impl PollSource {
         Rc::clone(&self.book)
     }
 
+    /// Takes the looks that have come.
     fn tell(&mut self, out: &mut Vec<Event>) {
         loop {
             match self.looks.try_recv() {
                 Ok(look) => {
                     look.seats.iter().for_each(|seat| self.translator.borrow_mut().enter(seat.clone()));
-                    self.retelling.take(look, self.main, &mut self.book.borrow_mut(), out);
+                    match &mut self.beside {
+                        Some(beside) => beside.looks.push_back(look),
+                        None => self.retelling.take(look, self.main, &mut self.book.borrow_mut(), out),
+                    }
                 }
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => {
@@ -145,13 +173,51 @@ impl PollSource {
             }
         }
     }
+
+    /// Tells the looks for which all steps before them have arrived.
+    fn tell_beside(&mut self, out: &mut Vec<Event>) {
+        let Some(Beside { waits, course, looks, pid }) = &mut self.beside else { return };
+        while looks.front().is_some_and(|look| look.at <= waits.complete_until()) {
+            let Some(mut look) = looks.pop_front() else { return };
+            course.tell(&waits.until(look.at), &mut look, |tid| process::exists(*pid, tid), out);
+            self.retelling.take_told(&look, self.main, &mut self.book.borrow_mut(), out);
+        }
+    }
+}
+
+impl Beside {
+    fn drain(&mut self, now: MonoNanos, out: &mut Vec<Event>) {
+        let before = out.len();
+        self.waits.drain(now, out);
+        self.note_losses(&out[before..]);
+    }
+
+    fn finish(&mut self, out: &mut Vec<Event>) {
+        let before = out.len();
+        self.waits.finish(out);
+        self.note_losses(&out[before..]);
+    }
+
+    fn note_losses(&mut self, events: &[Event]) {
+        let lost = events.iter().filter(|event| matches!(event.what, What::LostLock(_)));
+        lost.for_each(|event| self.course.lose(event.tid));
+    }
 }
 
 impl Source for PollSource {
     fn drain(&mut self, now: MonoNanos, out: &mut Vec<Event>) -> MonoNanos {
         self.tell(out);
+        if let Some(beside) = &mut self.beside {
+            beside.drain(now, out);
+        }
+        self.tell_beside(out);
         // When the process has ended there will be no other look.
-        if self.ended { now } else { self.retelling.told_until().unwrap_or(MonoNanos::from_monotonic(0)) }
+        // But steps may still be told that were taken before.
+        if self.ended && self.beside.is_none() {
+            now
+        } else {
+            self.retelling.told_until().unwrap_or(MonoNanos::from_monotonic(0))
+        }
     }
 
     fn finish(&mut self, out: &mut Vec<Event>) {
@@ -161,11 +227,18 @@ impl Source for PollSource {
             let _ = looking.join();
         }
         self.tell(out);
+        if let Some(beside) = &mut self.beside {
+            beside.finish(out);
+        }
+        self.tell_beside(out);
+        if let Some(Beside { waits, course, .. }) = &mut self.beside {
+            course.finish(&waits.until(MonoNanos::from_monotonic(u64::MAX)), out);
+        }
         self.retelling.finish(self.main, &mut self.book.borrow_mut(), out);
         self.book.borrow_mut().note_cost(Nanos::from_nanos(self.control.spent.load(Ordering::Relaxed)));
     }
 
     fn tally(&self) -> Tally {
-        Tally::default()
+        self.beside.as_ref().map_or_else(Tally::default, |beside| beside.waits.tally())
     }
 }

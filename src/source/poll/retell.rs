@@ -56,6 +56,18 @@ impl Retelling {
         }
     }
 
+    /// Takes a look of which [`crate::source::poll::course::Course`] has told the relations; appends the rest.
+    pub(super) fn take_told(&mut self, look: &Look, main: Tid, book: &mut LookBook, out: &mut Vec<Event>) {
+        for (index, owner) in (0..).zip(&look.owners) {
+            let lock = LockId::from_index(index);
+            // That a thread has let go is its own relation.
+            let known = matches!(self.owner_of(lock), Some(Owner::Thread(_) | Owner::Nobody));
+            let news = self.owner_news(lock, *owner).filter(|owner| !known || *owner == SeenOwner::Unknown);
+            out.extend(news.map(|owner| Event { at: look.at, tid: main, what: What::OwnerSeen(lock, owner) }));
+        }
+        self.tell_rest(look, book, out);
+    }
+
     /// Appends what is left.
     pub(super) fn finish(&mut self, main: Tid, book: &mut LookBook, out: &mut Vec<Event>) {
         while let Some(look) = self.pending.pop_front() {
@@ -101,9 +113,17 @@ impl Retelling {
             out.push(event(sight.tid, What::RelationSeen(told(sight))));
         }
         for tid in &look.gone {
-            self.threads.remove(tid);
             out.push(event(*tid, What::RelationSeen(Some(SeenRelation::Outside))));
             out.push(event(*tid, What::Exited));
+        }
+        self.tell_rest(look, book, out);
+    }
+
+    /// Appends what has nothing to do with locks, and enters the look.
+    fn tell_rest(&mut self, look: &Look, book: &mut LookBook, out: &mut Vec<Event>) {
+        let gap = self.last.map_or(Nanos::ZERO, |last| look.at.saturating_since(last));
+        for tid in &look.gone {
+            self.threads.remove(tid);
         }
         for sight in &look.seen {
             out.push(Event { at: look.at, tid: sight.tid, what: What::CpuSeen(sight.cpu) });

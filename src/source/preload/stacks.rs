@@ -181,6 +181,8 @@ pub fn describe(walk: &Walk, runtime: &Runtime) {
     match runtime {
         Runtime::CPython(python) => describe_python(walk, &python.layout),
         Runtime::ToyVm(toy) => describe_toy(walk, &toy.layout),
+        // The probe has nothing to do in it.
+        Runtime::PyPy(_) => {}
     }
 }
 

@@ -6,7 +6,7 @@ use crate::target::{
         ByteField, CodeLayout, FrameLayout, Instruction, InterpreterLayout, LineTableFormat, ObjectLayout,
         PythonLayout, RuntimeLayout, ThreadLayout, TopFrame,
     },
-    lock::LockLayout,
+    lock::{LockLayout, LockShape},
     version::PythonVersion,
 };
 
@@ -154,6 +154,7 @@ fn lock(types: &Structures<'_>) -> Option<LockLayout> {
         locked: offset("locked")?,
         cond: offset("cond")?,
         switch_cond: offset("switch_cond")?,
+        shape: LockShape::Structure,
     })
 }
 

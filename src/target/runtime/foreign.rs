@@ -9,7 +9,7 @@ use crate::target::maps::MemoryMap;
 pub enum Foreign {
     /// gilscope itself, without a toy program.
     Gilscope,
-    /// PyPy.
+    /// A PyPy whose interpreter is in no file that it maps, or not yet.
     PyPy,
     /// Python on the Java machine, no global lock.
     Jython,
@@ -34,7 +34,7 @@ impl Foreign {
         let managed = |machine: &str| name.starts_with(machine) || maps(machine);
         match name.as_str() {
             "gilscope" => Self::Gilscope,
-            _ if name.starts_with("pypy") || maps("/libpypy") => Self::PyPy,
+            _ if is_named_pypy(exe) || maps("/libpypy") => Self::PyPy,
             _ if name.starts_with("graalpy") || maps("libpythonvm") => Self::GraalPy,
             _ if managed("java") && mentions("graalpython") => Self::GraalPy,
             _ if managed("java") && mentions("jython") => Self::Jython,
@@ -42,6 +42,11 @@ impl Foreign {
             _ => Self::Other(name),
         }
     }
+}
+
+/// Whether a program goes by the name of PyPy, as far as its path tells.
+pub fn is_named_pypy(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pypy"))
 }
 
 impl Foreign {
@@ -68,7 +73,8 @@ impl std::fmt::Display for Foreign {
         match self {
             Self::Gilscope => f.write_str("gilscope itself and runs no toy program"),
             Self::PyPy => f.write_str(
-                "PyPy, which takes and gives back its global lock without any call: gilscope cannot see who holds it",
+                "a PyPy that is just starting, or whose interpreter is not in a library of its own (libpypy): gilscope cannot \
+                 find its global lock",
             ),
             Self::Jython => f.write_str("Jython, which has no global lock"),
             Self::IronPython => f.write_str("IronPython, which has no global lock"),

@@ -15,7 +15,7 @@ use crate::{
         libc::pthread_tid_offset,
         maps::MemoryMap,
         memory::{Memory, MemoryError, ProcessMemory},
-        runtime::cpython::CPython,
+        runtime::{cpython::CPython, pypy::PyPyError},
         version::{Build, PythonVersion},
     },
 };
@@ -74,6 +74,9 @@ pub enum IdentifyError {
     /// The loader has mapped its image, but not yet all of it; or the process is ending.
     #[error("its interpreter is just starting or ending")]
     Starting,
+    /// It is a PyPy that cannot be observed.
+    #[error(transparent)]
+    PyPy(#[from] PyPyError),
     /// The image is damaged.
     #[error(transparent)]
     Elf(#[from] ElfError),

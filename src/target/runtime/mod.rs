@@ -5,6 +5,7 @@ pub mod descriptor;
 pub mod foreign;
 pub mod identify;
 pub mod list;
+pub mod pypy;
 pub mod threads;
 pub mod toyvm;
 
@@ -12,7 +13,7 @@ use crate::{
     model::address::LiveAddress,
     target::{
         memory::MemoryError,
-        runtime::{cpython::CPython, toyvm::ToyVm},
+        runtime::{cpython::CPython, pypy::PyPy, toyvm::ToyVm},
     },
 };
 
@@ -21,6 +22,8 @@ use crate::{
 pub enum Runtime {
     /// The reference implementation of Python.
     CPython(Box<CPython>),
+    /// Another implementation, whose lock is taken without a call.
+    PyPy(Box<PyPy>),
     /// The bundled toy VM.
     ToyVm(ToyVm),
 }
