@@ -197,7 +197,8 @@ fn each_collection_stops_the_world_and_its_thread_is_told() {
         assert!((20..=40).contains(&number(&own["pauses"])), "{backend}: {stops:#}");
         let all: u64 = requesters.values().map(|requester| number(&requester["pauses"])).sum();
         assert!(number(&stops["pauses"]) == all && all <= 44, "{backend}: {stops:#}");
-        assert!(requesters.keys().all(|tid| *tid == said["tid"].to_string() || tid == "null"), "{backend}: {stops:#}");
+        let caller = said["tid"].to_string();
+        assert!(requesters.keys().all(|tid| *tid == caller || tid == "null"), "{backend}: {stops:#}");
         assert!(number(&own["waited_ns"]) <= number(&said["collected_ns"]), "{backend}: {said} {stops:#}");
         assert!(number(&own["waited_ns"]) <= number(&own["paused_ns"]), "{backend}: {stops:#}");
         let suspended = by_thread(&stops["suspended"]);
