@@ -18,6 +18,9 @@ const AIM: f64 = 0.85;
 /// Time whose budget may be spent at once: at the beginning, and later when nothing was spent for a while.
 const FIRST_CREDIT: Nanos = Nanos::from_millis(300);
 const MOST_CREDIT: Nanos = Nanos::from_millis(1_000);
+/// Time whose budget may besides be spent in advance while everything is observed from the beginning on, so that a program that
+/// is over soon, and does most when it starts, is seen whole. It is saved in the first cell.
+const ADVANCE: Nanos = Nanos::from_millis(700);
 /// How long everything must have been observed for the rate of events to be known.
 const FIRST_LOOK: Nanos = Nanos::from_millis(2);
 /// What everything costs lately is known from so long.
@@ -252,7 +255,8 @@ impl Pacer {
 
     /// Whether everything is observed and that has become too dear.
     fn is_too_much(&self, now: MonoNanos) -> bool {
-        self.credit < 0.0 && now.saturating_since(self.began) >= FIRST_LOOK
+        let advance = if self.cell.is_none() { self.budget * wide(ADVANCE.as_nanos()) } else { 0.0 };
+        self.credit < -advance && now.saturating_since(self.began) >= FIRST_LOOK
     }
 
     /// Whether everything may soon have become too dear.

@@ -295,7 +295,7 @@ fn nanos(of: Estimate<Nanos>) -> Estimate<u64> {
 }
 
 fn check(what: &str, program: fn(u64) -> Program) {
-    const RUNS: u64 = 60;
+    const RUNS: u64 = 240;
     let [mut held, mut waited, mut holds, mut inside] = [(); 4].map(|()| Comparison::default());
     let mut cost = 0.0;
     for seed in 1..=RUNS {
