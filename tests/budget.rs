@@ -107,9 +107,14 @@ struct Score {
 
 impl Score {
     fn compare(&mut self, what: &str, interval: &Value, truth: f64) {
+        self.compared += 1;
+        if interval.is_null() {
+            // Too few windows: another attempt may have more.
+            println!("  ! {what}: no estimate");
+            return;
+        }
         let [low, value, high] = ["low", "value", "high"].map(|end| number(&interval[end]));
         let contained = (low..=high).contains(&truth);
-        self.compared += 1;
         self.contained += u32::from(contained);
         let mark = if contained { ' ' } else { '!' };
         println!("  {mark} {what}: {truth:.0} in {low:.0} to {high:.0} ({value:.0})");

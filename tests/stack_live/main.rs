@@ -98,7 +98,7 @@ fn a_process_that_vanishes_is_an_outcome() {
         assert_eq!(reader.read(program.pid().main_thread(), Motion::Still).unwrap()[0].function, "<module>");
         drop(program);
         for motion in [Motion::Still, Motion::Moving] {
-            assert_eq!(reader.read(tid, motion), Err(StackFailure::UnknownThread), "{}", interpreter.name);
+            assert_eq!(reader.read(tid, motion), Err(StackFailure::OldList), "{}", interpreter.name);
         }
     }
 }

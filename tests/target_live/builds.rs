@@ -50,7 +50,10 @@ fn debug_information_describes_a_running_interpreter() {
     let mapping = map.files().into_iter().find(|file| file.file_name() == library).unwrap();
     assert_eq!(mapping.path, stripped.to_str().unwrap());
     let image = Image::open(target.pid, &map, mapping).unwrap();
-    assert_eq!(described_layout(target.pid, &image, python.version).as_ref(), Some(&python.layout));
+    let mut published = python.layout.clone();
+    // How large these are is told by the running interpreter alone; nobody needs it of a build with the lock.
+    (published.runtime.size, published.interpreter.size) = (None, None);
+    assert_eq!(described_layout(target.pid, &image, python.version), Some(published));
     std::fs::remove_file(debug).unwrap();
     assert_eq!(described_layout(target.pid, &image, python.version), None);
 }
