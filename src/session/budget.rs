@@ -20,7 +20,7 @@ const FIRST_CREDIT: Nanos = Nanos::from_millis(300);
 const MOST_CREDIT: Nanos = Nanos::from_millis(1_000);
 /// Time whose budget may besides be spent in advance while everything is observed from the beginning on, so that a program that
 /// is over soon, and does most when it starts, is seen whole. It is saved in the first cell.
-const ADVANCE: Nanos = Nanos::from_millis(700);
+const ADVANCE: Nanos = Nanos::from_millis(300);
 /// How long everything must have been observed for the rate of events to be known.
 const FIRST_LOOK: Nanos = Nanos::from_millis(2);
 /// What everything costs lately is known from so long.
