@@ -51,6 +51,8 @@ pub(super) struct Engine {
     started: MonoNanos,
     /// Turns since the last one that brought an event.
     quiet: u32,
+    /// Steps with a lock that sources have told.
+    steps: usize,
 }
 
 /// What a recording gave.
@@ -102,6 +104,7 @@ impl Engine {
             sampler: parts.sampler,
             started: parts.start,
             quiet: 0,
+            steps: 0,
         };
         engine.declare_locks(parts.lock_start);
         engine
@@ -274,15 +277,24 @@ impl Engine {
         let inbox = self.merger.inbox();
         let before = inbox.len();
         let watermark = self.sources.iter_mut().map(|source| source.drain(now, inbox)).min().unwrap_or(now);
+        self.steps += inbox[before..].iter().filter(|event| matches!(event.what, What::Lock(..))).count();
         self.quiet = if inbox.len() > before { 0 } else { self.quiet.saturating_add(1) };
         watermark
     }
 
     fn book(&mut self, until: MonoNanos) {
         self.declare_locks(LockStart::Free);
-        self.ledger.set_event_cost(self.tally().cost_per_event.unwrap_or_default());
+        self.ledger.set_event_cost(self.cost_of_step().unwrap_or_default());
         let ledger = &mut self.ledger;
         self.merger.release(until, |event| ledger.apply(event));
+    }
+
+    /// What a step with a lock costs its thread: as many events as it takes on average to tell one.
+    fn cost_of_step(&self) -> Option<Nanos> {
+        let Tally { cost_per_event, lock_events, .. } = self.tally();
+        let steps = u64::try_from(self.steps).ok().filter(|steps| *steps > 0);
+        let all = cost_per_event?.as_nanos().saturating_mul(lock_events);
+        Some(steps.map_or(cost_per_event?, |steps| Nanos::from_nanos(all / steps)))
     }
 
     fn declare_locks(&mut self, start: LockStart) {
