@@ -388,6 +388,10 @@ impl Ledger {
                 Some(SeenRelation::Outside) => thread.relation = Relation::Outside,
                 None => {}
             }
+            // What it did before, unseen, has left nothing in doubt any more.
+            if self.relation(tid) != Relation::Unknown {
+                self.lossy.remove(&tid);
+            }
         }
     }
 

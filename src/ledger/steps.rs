@@ -73,7 +73,7 @@ impl Ledger {
         }
     }
 
-    fn relation(&self, tid: Tid) -> Relation {
+    pub(super) fn relation(&self, tid: Tid) -> Relation {
         self.threads.get(&tid).map_or(Relation::Unknown, |thread| thread.relation)
     }
 

@@ -18,6 +18,10 @@ use crate::{
     target::{discover::Target, lock::LockSeat, memory::ProcessMemory},
 };
 
+/// Where events take more than this part of the time while they are taken, the program behaves otherwise meanwhile. (Threads that
+/// took a lock every 65 µs with watchpoints of 6 µs: time inside came out 11 % too short, waits 24 % too many.)
+const DISTURBING: f64 = 0.1;
+
 /// Keeps a recording within its budget.
 #[derive(Debug)]
 pub(super) struct Governor {
@@ -114,6 +118,13 @@ impl Governor {
                 "taking every lock event would have slowed the program by up to {dear:.1} %, so they were taken in windows; \
                  --max-overhead none takes all of them"
             ));
+            if pacer.dearest() > DISTURBING {
+                notes.push(
+                    "in those windows the program ran slower than else: threads met, and lost their CPUs, more often than they \
+                     would have, which the intervals do not cover"
+                        .to_owned(),
+                );
+            }
         }
         notes
     }
