@@ -20,9 +20,6 @@ impl Ledger {
             self.tally.stack_failures += 1;
             return;
         };
-        if sample.cause == SampleCause::Tick {
-            self.parking.on_sampled(tid, stack);
-        }
         match sample.cause {
             SampleCause::WaitBegan => self.on_wait_stack(tid, stack, sample.until),
             SampleCause::Tick => self.on_tick(tid, stack),
@@ -87,6 +84,7 @@ impl Ledger {
     }
 
     fn on_tick(&mut self, tid: Tid, stack: StackId) {
+        self.parking.on_sampled(tid, stack);
         let Some(thread) = self.threads.get_mut(&tid) else {
             return;
         };

@@ -1,8 +1,12 @@
 //! From what was recorded to the profile: the ledger's numbers, the target's name, and notes on how they came about.
 
 use crate::{
-    model::parking::Parking,
-    model::profile::{Backend, Counted, LockProfile, Overhead, Profile, Quality, SchedulerRung},
+    ledger::Attribution,
+    model::{
+        parking::Parking,
+        profile::{Backend, Counted, LockProfile, Overhead, Profile, Quality, SchedulerRung},
+        time::Nanos,
+    },
     session::{
         detail::{self, Collections},
         engine::Recorded,
@@ -20,17 +24,7 @@ pub(super) fn profile(
 ) -> Profile {
     let Recorded { attribution, stacks, tally, remarks, late, tells_of_parks, replaced, start } = recorded;
     notes.extend(remarks);
-    if late > 0 {
-        notes.push(format!("{late} events arrived after later ones had been booked; they count as of their arrival"));
-    }
-    if attribution.estimates.as_ref().is_some_and(|estimates| estimates.total.is_empty()) {
-        notes.push("too few windows for estimates: what is unknown stays unknown; record for longer".to_owned());
-    }
-    if let Some(after) = replaced {
-        notes.push(format!(
-            "after {after} the process executed another program: this is about the one before, and ends there"
-        ));
-    }
+    notes.extend(shortfalls(&attribution, late, replaced));
     let summary = target.summary();
     let parking = Some(attribution.parking).filter(|_| summary.free_threaded && tells_of_parks);
     if summary.free_threaded {
@@ -72,6 +66,19 @@ pub(super) fn profile(
     let collections = if backend == Backend::Preload { Collections::Unnoted } else { Collections::Noted };
     detail::complete(&mut profile, collections);
     profile
+}
+
+/// What did not come as it should have: `late` events, and the end of the program that was observed, after `replaced`.
+fn shortfalls(attribution: &Attribution, late: u64, replaced: Option<Nanos>) -> impl Iterator<Item = String> {
+    let late = (late > 0)
+        .then(|| format!("{late} events arrived after later ones had been booked; they count as of their arrival"));
+    let is_empty = attribution.estimates.as_ref().is_some_and(|estimates| estimates.total.is_empty());
+    let few =
+        is_empty.then(|| "too few windows for estimates: what is unknown stays unknown; record for longer".to_owned());
+    let replaced = replaced.map(|after| {
+        format!("after {after} the process executed another program: this is about the one before, and ends there")
+    });
+    [late, few, replaced].into_iter().flatten()
 }
 
 /// What can be said of a build that mostly does without its lock.

@@ -28,7 +28,6 @@ use crate::{
         site::{CondFunction, Site, SiteMeaning},
         surroundings,
         usdt::toyvm_sites,
-        version::Build,
     },
 };
 
@@ -178,17 +177,17 @@ impl Target {
 
     /// The target as a report names it.
     pub fn summary(&self) -> TargetSummary {
-        let (runtime, runtime_version, free_threaded) = match &self.runtime {
-            Runtime::CPython(python) => ("cpython", python.version.to_string(), python.build == Build::FreeThreaded),
-            Runtime::PyPy(pypy) => ("pypy", pypy.version.clone().unwrap_or_default(), false),
-            Runtime::ToyVm(vm) => ("toyvm", vm.layout.version.to_string(), false),
+        let (runtime, runtime_version) = match &self.runtime {
+            Runtime::CPython(python) => ("cpython", python.version.to_string()),
+            Runtime::PyPy(pypy) => ("pypy", pypy.version.clone().unwrap_or_default()),
+            Runtime::ToyVm(vm) => ("toyvm", vm.layout.version.to_string()),
         };
         TargetSummary {
             pid: self.pid,
             command: self.command.clone(),
             runtime: runtime.to_owned(),
             runtime_version,
-            free_threaded,
+            free_threaded: self.is_free_threaded(),
             surroundings: surroundings::of_process(self.pid),
         }
     }

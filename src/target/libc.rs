@@ -3,10 +3,14 @@
 //! A probe must sit on the default version of each function: glibc also has old, hidden ones at other addresses. All
 //! four functions must come from one file, or no site is given.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use crate::{
-    model::{address::LiveAddress, event::LockStep, ids::Pid},
+    model::{
+        address::{FileOffset, LiveAddress},
+        event::LockStep,
+        ids::Pid,
+    },
     target::{
         image::Image,
         maps::{FileIdentity, Mapping, MemoryMap},
@@ -115,23 +119,28 @@ impl CondLibrary {
 }
 
 fn sleep_in(image: &Image, function: SleepFunction, name: &str) -> Option<SleepSite> {
-    let symbol = image.elf.symbol(name).ok()??;
-    Some(SleepSite { file: image.elf.path().to_owned(), offset: image.elf.file_offset(symbol.address)?, function })
+    let (file, offset) = entry(image, name)?;
+    Some(SleepSite { file, offset, function })
 }
 
 /// Where `pid` queues for PyPy's lock, as for any mutex and condition: whether a call is about the lock tells its argument.
 pub fn queue_sites(pid: Pid) -> Result<Vec<Site>, LibcError> {
     let map = MemoryMap::read(pid).map_err(|source| LibcError::Map { pid, source })?;
-    let wanted = QUEUE_FUNCTIONS.map(|(step, name)| (SiteMeaning::Usdt(step), name));
+    let wanted = QUEUE_FUNCTIONS.map(|(step, name)| (SiteMeaning::Step(step), name));
     let in_file = |mapping: &Mapping| sites_in(&Image::open(pid, &map, mapping).ok()?, wanted);
     likely_first(&map).into_iter().find_map(in_file).ok_or(LibcError::Missing { pid })
+}
+
+/// Where the function of that name begins.
+fn entry(image: &Image, name: &str) -> Option<(PathBuf, FileOffset)> {
+    let symbol = image.elf.symbol(name).ok()??;
+    Some((image.elf.path().to_owned(), image.elf.file_offset(symbol.address)?))
 }
 
 /// The entries of functions of one file, all or none.
 fn sites_in<const N: usize>(image: &Image, functions: [(SiteMeaning, &str); N]) -> Option<Vec<Site>> {
     let site = |(meaning, name)| {
-        let symbol = image.elf.symbol(name).ok()??;
-        let (file, offset) = (image.elf.path().to_owned(), image.elf.file_offset(symbol.address)?);
+        let (file, offset) = entry(image, name)?;
         Some(Site { file, offset, meaning, argument: Register::FIRST_ARGUMENT })
     };
     functions.into_iter().map(site).collect()

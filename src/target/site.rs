@@ -25,7 +25,7 @@ pub enum SiteMeaning {
     Libc(CondFunction),
     /// A step itself: a USDT probe of the toy VM, whose argument is the lock's address, or a libc call by which PyPy takes it,
     /// whose argument tells whether it does.
-    Usdt(LockStep),
+    Step(LockStep),
 }
 
 /// The libc functions that are observed.

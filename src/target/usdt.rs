@@ -76,7 +76,7 @@ fn site(elf: &ElfImage, note: &Note<'_>, base: Option<ElfAddress>) -> Option<Sit
     Some(Site {
         file: elf.path().to_owned(),
         offset: elf.file_offset(ElfAddress::from_file(note.place.wrapping_add(moved)))?,
-        meaning: SiteMeaning::Usdt(*step),
+        meaning: SiteMeaning::Step(*step),
         argument: register(note.arguments)?,
     })
 }

@@ -119,24 +119,31 @@ fn left_to_the_heir(gilscope: u32) -> u64 {
     shared.filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum()
 }
 
+/// Kills gilscope once it has left a report of the program that is `ready`, and returns when the heir has spoken and both have
+/// ended without a trace. What is said goes to `said`.
+fn kill_with_an_heir(place: &Place, words: &str, ready: impl Fn() -> bool) {
+    let mut gilscope = place.gilscope(words);
+    let gilscope =
+        gilscope.stdout(File::create(place.path("out")).unwrap()).stderr(File::create(place.path("said")).unwrap());
+    let mut gilscope = gilscope.spawn().unwrap();
+    wait_for("the program", ready);
+    sleep(FIRST);
+    wait_for("a report for the heir", || left_to_the_heir(gilscope.id()) > 0);
+    // From writing it to saying so.
+    sleep(Duration::from_millis(100));
+    kill("KILL", gilscope.id());
+    gilscope.wait().unwrap();
+    wait_for("the heir", || place.path("said").metadata().unwrap().len() > 0);
+    place.go();
+    place.assert_nothing_left(gilscope.id());
+}
+
 #[test]
 fn what_a_killed_gilscope_had_recorded_is_reported() {
     for backend in backends() {
         let place = Place::new();
-        let mut gilscope = place.gilscope(&format!("run -q --backend {backend} -o p.svg --json p.json until.py go"));
-        let gilscope =
-            gilscope.stdout(File::create(place.path("out")).unwrap()).stderr(File::create(place.path("said")).unwrap());
-        let mut gilscope = gilscope.spawn().unwrap();
-        wait_for("the program", || place.read("out").contains("ready"));
-        sleep(FIRST);
-        wait_for("a report for the heir", || left_to_the_heir(gilscope.id()) > 0);
-        // From writing it to saying so.
-        sleep(Duration::from_millis(100));
-        kill("KILL", gilscope.id());
-        gilscope.wait().unwrap();
-        wait_for("the heir", || place.path("said").metadata().unwrap().len() > 0);
-        place.go();
-        place.assert_nothing_left(gilscope.id());
+        let words = format!("run -q --backend {backend} -o p.svg --json p.json until.py go");
+        kill_with_an_heir(&place, &words, || place.read("out").contains("ready"));
         let said = format!(
             "gilscope: the recorder was killed; the report as of its last seconds is in {}\n",
             place.path("p.svg").display()
@@ -155,19 +162,7 @@ fn what_a_killed_gilscope_had_recorded_is_reported() {
 fn the_whole_family_is_reported() {
     let place = Place::new();
     place.file("two.py", TWO);
-    let mut gilscope = place.gilscope("run -q -s -o p.json two.py go");
-    let gilscope =
-        gilscope.stdout(File::create(place.path("out")).unwrap()).stderr(File::create(place.path("said")).unwrap());
-    let mut gilscope = gilscope.spawn().unwrap();
-    wait_for("both processes", || place.read("out").lines().count() == 2);
-    sleep(FIRST);
-    wait_for("a report for the heir", || left_to_the_heir(gilscope.id()) > 0);
-    sleep(Duration::from_millis(100));
-    kill("KILL", gilscope.id());
-    gilscope.wait().unwrap();
-    wait_for("the heir", || place.path("said").metadata().unwrap().len() > 0);
-    place.go();
-    place.assert_nothing_left(gilscope.id());
+    kill_with_an_heir(&place, "run -q -s -o p.json two.py go", || place.read("out").lines().count() == 2);
     let document: serde_json::Value = serde_json::from_str(&place.read("p.json")).unwrap();
     let told = place.read("out");
     let told: Vec<&str> = told.lines().collect();

@@ -325,7 +325,7 @@ impl BpfSource {
         let mut translator = self.translator.borrow_mut();
         match meaning {
             SiteMeaning::Libc(function) => translator.translate(Call { at, tid, function, cond: argument }, out),
-            SiteMeaning::Usdt(step) => translator.report_step(StepReport { at, tid, lock: argument, step }, out),
+            SiteMeaning::Step(step) => translator.report_step(StepReport { at, tid, lock: argument, step }, out),
         }
     }
 }

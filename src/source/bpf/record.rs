@@ -152,7 +152,7 @@ impl Decoder {
 pub(super) fn cookie(meaning: SiteMeaning) -> u64 {
     let place = match meaning {
         SiteMeaning::Libc(function) => CALLS.iter().position(|known| *known == function),
-        SiteMeaning::Usdt(step) => STEPS.iter().position(|known| *known == step).map(|at| at + FIRST_STEP),
+        SiteMeaning::Step(step) => STEPS.iter().position(|known| *known == step).map(|at| at + FIRST_STEP),
     };
     place.expect("every meaning is in its list") as u64
 }
@@ -188,7 +188,7 @@ fn kind(number: u8) -> Option<Kind> {
         20 => Kind::Owner,
         21 => Kind::ParkStack,
         24..=29 => Kind::Park,
-        FIRST_STEP.. => Kind::Call(SiteMeaning::Usdt(*STEPS.get(number - FIRST_STEP)?)),
+        FIRST_STEP.. => Kind::Call(SiteMeaning::Step(*STEPS.get(number - FIRST_STEP)?)),
         _ => Kind::Call(SiteMeaning::Libc(*CALLS.get(number)?)),
     })
 }
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn every_meaning_comes_back_from_its_cookie() {
-        for meaning in [SiteMeaning::Libc(CondFunction::Wait), SiteMeaning::Usdt(LockStep::Yielded)] {
+        for meaning in [SiteMeaning::Libc(CondFunction::Wait), SiteMeaning::Step(LockStep::Yielded)] {
             let bytes = record(1, u8::try_from(cookie(meaning)).unwrap(), 0, &[]);
             let hit = Decoder::default().decode(&bytes).unwrap();
             assert!(matches!(hit.what, HitKind::Call(CallHit { meaning: decoded, .. }) if decoded == meaning));

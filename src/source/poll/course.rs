@@ -159,7 +159,8 @@ impl Course {
     }
 }
 
-fn half_way(from: Option<MonoNanos>, until: MonoNanos) -> MonoNanos {
+/// Half way from what was known last, if anything was, to `until`.
+pub(super) fn half_way(from: Option<MonoNanos>, until: MonoNanos) -> MonoNanos {
     let gap = from.map_or(Nanos::ZERO, |from| until.saturating_since(from));
     until.earlier_by(Nanos::from_nanos(gap.as_nanos() / 2))
 }

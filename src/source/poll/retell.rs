@@ -15,7 +15,10 @@ use crate::{
         state::{State, StateClass},
         time::{MonoNanos, Nanos},
     },
-    source::poll::look::{Look, Owner, Relation, ThreadSight},
+    source::poll::{
+        course::half_way,
+        look::{Look, Owner, Relation, ThreadSight},
+    },
 };
 
 /// Looks held back for one that has not settled yet: at a thousand a second, half a second.
@@ -95,8 +98,7 @@ impl Retelling {
 
     /// Appends what a look tells.
     fn tell(&mut self, look: &Look, main: Tid, book: &mut LookBook, out: &mut Vec<Event>) {
-        let gap = self.last.map_or(Nanos::ZERO, |last| look.at.saturating_since(last));
-        let half = look.at.earlier_by(Nanos::from_nanos(gap.as_nanos() / 2));
+        let half = half_way(self.last, look.at);
         let event = |tid, what| Event { at: half, tid, what };
         let changed: Vec<&ThreadSight> = look.seen.iter().filter(|sight| self.is_new(sight)).collect();
         let was_inside = |sight: &&ThreadSight| {

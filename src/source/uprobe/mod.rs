@@ -48,7 +48,7 @@ pub struct UprobeOptions {
     pub sites: Vec<Site>,
     /// Told of every hit of a [`SiteMeaning::Libc`].
     pub on_call: OnCall,
-    /// Told of every hit of a [`SiteMeaning::Usdt`].
+    /// Told of every hit of a [`SiteMeaning::Step`].
     pub on_step: OnStep,
     /// What removes the probes when we are killed.
     pub sweeper: Sweeper,
@@ -165,7 +165,7 @@ impl Hits {
         let Record { at, tid, .. } = *record;
         Some(match *self.meanings.get(number)? {
             SiteMeaning::Libc(function) => (self.on_call)(Call { at, tid, function, cond: argument }, out),
-            SiteMeaning::Usdt(step) => (self.on_step)(StepReport { at, tid, lock: argument, step }, out),
+            SiteMeaning::Step(step) => (self.on_step)(StepReport { at, tid, lock: argument, step }, out),
         })
     }
 }
