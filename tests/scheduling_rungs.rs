@@ -11,7 +11,7 @@ use std::{fs, os::unix::process::CommandExt, path::Path, process::Command};
 
 use serde_json::Value;
 
-use live::privilege::is_root;
+use live::{copied::copy_program, privilege::is_root};
 
 /// How far a state may be off, as a share of the thread's life: the kernel's counts are exact, how they divide is inferred.
 const TOLERANCE: f64 = 0.03;
@@ -101,7 +101,7 @@ fn a_proc_that_hides_others_shows_ones_own() {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let (gilscope, program) = (folder.path().join("gilscope"), folder.path().join("p.toy"));
-    fs::copy(env!("CARGO_BIN_EXE_gilscope"), &gilscope).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_gilscope"), &gilscope);
     fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/toy/io_bound.toy"), &program).unwrap();
     let script = "mount -t proc -o hidepid=2 proc /proc && cd $0 && \
                   exec setpriv --reuid=65534 --regid=65534 --clear-groups ./gilscope run -q -o p.json p.toy";

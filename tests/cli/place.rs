@@ -15,6 +15,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::live::{
+    copied::copy_program,
     interpreters::usual,
     outcome,
     privilege::{is_root, may_use_uprobes},
@@ -140,7 +141,7 @@ impl Place {
     pub fn plain_gilscope(&self, words: &str) -> Option<Command> {
         // The folder of the build may be closed to others.
         let copy = self.path("tmp").join("gilscope");
-        fs::copy(env!("CARGO_BIN_EXE_gilscope"), &copy).unwrap();
+        copy_program(env!("CARGO_BIN_EXE_gilscope"), &copy);
         let mut command = plain(&copy)?;
         command.args(words.split(' '));
         Some(self.prepared(command))

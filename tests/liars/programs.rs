@@ -1,10 +1,10 @@
 //! Programs that look like interpreters and are none.
 
-use std::{fs, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 use super::{
     observed::{gilscope, observe},
-    support::{libraries, privilege, running::Running},
+    support::{copied::copy_program, libraries, privilege, running::Running},
 };
 
 /// Builds the liar as `name`, with more words for the compiler.
@@ -43,7 +43,7 @@ fn what_is_no_interpreter_gets_one_sentence_or_an_empty_report() {
 fn a_programs_name_does_not_steer_terminals() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("e\u{1b}]0;owned\u{7}\u{1b}[31m\nvil");
-    fs::copy("/bin/sleep", &program).unwrap();
+    copy_program("/bin/sleep", &program);
     let sleeping = Running::start({
         let mut command = Command::new(&program);
         command.arg("100");

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::{
     cell::Cell,
     filter,
-    live::{interpreters::usual, outcome},
+    live::{copied::copy_program, interpreters::usual, outcome},
 };
 
 const NOBODY: [&str; 3] = ["--reuid=65534", "--regid=65534", "--clear-groups"];
@@ -124,7 +124,7 @@ impl Stage {
         for name in ["work.py", "situation.sh"] {
             fs::copy(fixtures.join(name), stage.folder.path().join(name)).unwrap();
         }
-        fs::copy(env!("CARGO_BIN_EXE_gilscope"), stage.gilscope()).unwrap();
+        copy_program(env!("CARGO_BIN_EXE_gilscope"), &stage.gilscope());
         stage
     }
 

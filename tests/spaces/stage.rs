@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::live::{interpreters::Interpreter, outcome, privilege::is_root};
+use crate::live::{copied::copy_program, interpreters::Interpreter, outcome, privilege::is_root};
 
 /// New pid and mount namespaces, with their own `/proc`.
 pub const APART: &str = "unshare -pf --mount-proc";
@@ -41,7 +41,7 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
         let gilscope = folder.path().join("gilscope");
-        fs::copy(env!("CARGO_BIN_EXE_gilscope"), &gilscope).unwrap();
+        copy_program(env!("CARGO_BIN_EXE_gilscope"), &gilscope);
         fs::copy(fixture("keeper.py"), folder.path().join("keeper.py")).unwrap();
         fs::create_dir(folder.path().join("mnt")).unwrap();
         Some(Self { folder, gilscope })

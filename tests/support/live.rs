@@ -2,6 +2,7 @@
 
 pub mod attached;
 pub mod compare;
+pub mod copied;
 pub mod interpreters;
 pub mod libraries;
 pub mod outcome;

@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{attached::attached_with, interpreters::Interpreter, outcome};
+use super::{attached::attached_with, copied::copy_program, interpreters::Interpreter, outcome};
 
 /// Samples a second.
 pub const RATE: f64 = 1_000.0;
@@ -56,7 +56,7 @@ impl Stage {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).expect("the folder is ours");
         let gilscope = folder.path().join("gilscope");
-        fs::copy(env!("CARGO_BIN_EXE_gilscope"), &gilscope).expect("gilscope can be copied");
+        copy_program(env!("CARGO_BIN_EXE_gilscope"), &gilscope);
         Self { folder, gilscope }
     }
 

@@ -14,6 +14,7 @@ use gilscope::{
 use crate::{
     THREADS,
     live::{
+        copied::copy_program,
         interpreters::{interpreters, pyenv, usual},
         outcome,
         running::Running,
@@ -98,7 +99,7 @@ fn unprivileged_child() {
     // A program whose file was removed, as by an upgrade, is still itself.
     let folder = tempfile::tempdir().unwrap();
     let python = folder.path().join("python3");
-    std::fs::copy(std::env::var("GILSCOPE_PYTHON").unwrap(), &python).unwrap();
+    copy_program(std::env::var("GILSCOPE_PYTHON").unwrap(), &python);
     let mut command = Command::new(&python);
     command.args(["-c", THREADS]);
     let mut running = Running::start(command);
