@@ -14,9 +14,9 @@ use crate::{
     source::preload::{
         clock::RawTime,
         layout::{
-            Chunk, KIND_BITS, KIND_FILLER, KIND_INIT, KIND_LOST, KIND_PARK, KIND_SIGNAL, KIND_STACK, KIND_TIMED_WAIT,
-            KIND_WAIT, PARK_BITS, PARK_EVENT, PARK_GAVE_UP, PARK_MUTEX, PARK_SUSPENDED, PARK_TIMED_EVENT, PARK_WOKEN,
-            RECORDS, Record, Slot,
+            CHUNKS, Chunk, KIND_BITS, KIND_FILLER, KIND_INIT, KIND_LOST, KIND_PARK, KIND_SIGNAL, KIND_STACK,
+            KIND_TIMED_WAIT, KIND_WAIT, PARK_BITS, PARK_EVENT, PARK_GAVE_UP, PARK_MUTEX, PARK_SUSPENDED,
+            PARK_TIMED_EVENT, PARK_WOKEN, RECORDS, Record, SLOTS, Slot,
         },
         ring::SharedRing,
         stacks::{Memory, Naming, Subject},
@@ -26,6 +26,9 @@ use crate::{
 
 /// Looks at a slot before a thread counts as busy: an emission takes a fraction of that.
 const LOOKS: u32 = 200;
+
+/// Times that one poll reads the same chunk: it reads faster than any thread writes.
+const MOST_TIMES: u8 = 8;
 
 /// More losses than that at once are not believed, so that sums of them cannot overflow.
 pub const MOST_LOST: u64 = u32::MAX as u64;
@@ -61,8 +64,40 @@ pub struct Harvest {
     pub entries: Vec<Entry>,
     /// Gives names to stacks, at once: code may be gone soon.
     pub naming: Naming,
-    /// Chunks that may still be looked at: a chain that was tampered with may have a cycle.
-    pub chunks: usize,
+    /// The chunks that have been read to their end.
+    pub emptied: Emptied,
+}
+
+/// How often one poll has read each chunk to its end. Once is usual, and twice or so when the thread has had it back meanwhile;
+/// a chain that was tampered with may have a cycle.
+#[derive(Debug)]
+pub struct Emptied {
+    times: Vec<u8>,
+    left: usize,
+    is_all: bool,
+}
+
+impl Default for Emptied {
+    fn default() -> Self {
+        Self { times: vec![0; CHUNKS + 1], left: CHUNKS + SLOTS, is_all: true }
+    }
+}
+
+impl Emptied {
+    /// Whether all chains were followed to their ends.
+    pub fn is_all(&self) -> bool {
+        self.is_all
+    }
+
+    /// Notes the chunk that `link` names; `false` when this poll is to read no more of its chain.
+    fn note(&mut self, link: u32) -> bool {
+        let times = usize::try_from(link).ok().and_then(|link| self.times.get_mut(link));
+        let goes_on = self.left > 0 && times.as_ref().is_some_and(|times| **times < MOST_TIMES);
+        self.left = self.left.saturating_sub(1);
+        times.into_iter().for_each(|times| *times = times.saturating_add(1));
+        self.is_all &= goes_on;
+        goes_on
+    }
 }
 
 /// Whose records are read, and the earliest moment of a loss that is told late.
@@ -121,15 +156,14 @@ impl SlotReader {
     }
 
     fn follow(&mut self, ring: &SharedRing, slot: &Slot, into: &mut Harvest, reading: Reading) {
-        while into.chunks > 0 {
-            into.chunks -= 1;
+        loop {
             if self.chunk == 0 {
                 self.chunk = link(&slot.first);
             }
             let Some(chunk) = ring.chunk(self.chunk) else { return };
             self.take_committed(chunk, into, reading);
             let next = if self.position < RECORDS { 0 } else { link(&chunk.next) };
-            if next == 0 {
+            if next == 0 || !into.emptied.note(self.chunk) {
                 return;
             }
             ring.free_chunk(self.chunk);

@@ -17,8 +17,8 @@ use crate::{
         parking::ParkReader,
         preload::{
             clock::{RawTime, Timeline},
-            layout::{CHUNKS, COST_EMISSIONS, LOCKS},
-            reader::{Entry, Harvest, MOST_LOST, Recorded, SlotReader, is_at_rest},
+            layout::{COST_EMISSIONS, LOCKS},
+            reader::{Emptied, Entry, Harvest, MOST_LOST, Recorded, SlotReader, is_at_rest},
             ring::{SharedRing, halves},
             stacks::{KnownLocks, Naming, Subject, describe},
             tasks::Tasks,
@@ -34,8 +34,10 @@ pub type CallSink = Box<dyn FnMut(Call, &mut Vec<Event>) -> Verdict>;
 const MARGIN: Nanos = Nanos::from_nanos(10_000);
 /// A thread that seems busy for so long has left the probe by a long jump, or the target is stopped.
 const LONGEST_BUSY: Nanos = Nanos::from_millis(2_000);
-/// Entries that may wait for a busy thread or a long backlog: at 32 bytes each, 128 MiB.
-const MOST_PENDING: usize = 4 << 20;
+/// Entries that may wait for a busy thread: at 32 bytes each, 32 MiB. A full memory adds twice as many.
+const MOST_PENDING: usize = 1 << 20;
+/// Events are several times as large as entries: a long backlog is delivered in slices of so many.
+const SLICE: usize = 1 << 18;
 /// Foreign condition variables are looked at again that often, since their memory may have become a lock's.
 const FILTER_LIFE: Nanos = Nanos::from_millis(1_000);
 /// Threads whose existence is checked in one poll, at most; each check costs two to three microseconds.
@@ -50,6 +52,8 @@ const LONG_HOLD: Nanos = Nanos::from_millis(1);
 const SWITCHED: Duration = Duration::from_micros(50);
 /// More clock ticks than any sum of the probe's reaches, so that sums of them cannot overflow: some weeks.
 const MOST_TICKS: u64 = 1 << 52;
+/// At the end, times to read on when a poll has not read everything.
+const LAST_POLLS: u32 = 3;
 /// At the end, how long to wait for threads that are in the middle of a record.
 const LAST_WAIT: Duration = Duration::from_millis(100);
 /// Between two looks while waiting; longer than anchors must be apart.
@@ -127,13 +131,19 @@ impl PreloadSource {
         self.naming = Naming::by(on_stack);
     }
 
+    /// Entries that wait for the watermark.
+    #[cfg(test)]
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Reads every slot; `true` when all records before `now`, less the margin, have been read.
     fn poll(&mut self, now: RawTime) -> bool {
         let slots = self.ring.used_slots();
         self.readers.resize_with(slots.len().max(self.readers.len()), SlotReader::default);
         let longest_busy = self.timeline.earlier(now, LONGEST_BUSY);
         let (entries, naming) = (mem::take(&mut self.pending), mem::take(&mut self.naming));
-        let mut harvest = Harvest { entries, naming, chunks: CHUNKS + slots.len() };
+        let mut harvest = Harvest { entries, naming, emptied: Emptied::default() };
         let mut complete = true;
         let mut checks = CHECKS;
         for (index, (slot, reader)) in slots.iter().zip(&mut self.readers).enumerate() {
@@ -150,9 +160,20 @@ impl PreloadSource {
             }
             complete &= reader.busy_since.is_none_or(|since| since < longest_busy);
         }
-        complete &= harvest.chunks > 0;
+        complete &= harvest.emptied.is_all();
         (self.pending, self.naming) = (harvest.entries, harvest.naming);
         complete || self.pending.len() > MOST_PENDING
+    }
+
+    /// The time up to which to deliver at once what lies before `watermark`.
+    fn slice(&mut self, watermark: RawTime) -> RawTime {
+        if self.pending.len() <= SLICE {
+            return watermark;
+        }
+        self.pending.sort_by_key(|entry| entry.at);
+        let (first, end) = (self.pending.first(), self.pending.get(SLICE));
+        let end = end.filter(|end| first.is_some_and(|first| first.at < end.at));
+        end.map_or(watermark, |end| end.at.clamp(self.watermark, watermark))
     }
 
     /// Delivers what lies before `watermark`, in order of time.
@@ -289,6 +310,7 @@ impl Source for PreloadSource {
         self.refresh_filter(now);
         let complete = self.poll(now);
         let reached = if complete { self.timeline.earlier(now, MARGIN).max(self.watermark) } else { self.watermark };
+        let reached = self.slice(reached);
         self.deliver(reached, out);
         self.deliver_counts(reached, out);
         self.locks.tell(&self.ring.header().locks);
@@ -311,7 +333,7 @@ impl Source for PreloadSource {
         self.ring.disable();
         self.wait_for_rest();
         let now = self.timeline.advance();
-        self.poll(now);
+        let _all_read = (0..LAST_POLLS).any(|_| self.poll(now));
         let reached = self.watermark;
         self.deliver(now, out);
         // The target may have ended long ago.

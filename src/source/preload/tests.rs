@@ -22,7 +22,7 @@ use crate::{
         parking::ParkReader,
         preload::{
             PreloadSource,
-            clock::{ProbeClock, Timeline},
+            clock::{ProbeClock, RawTime, Timeline},
             file,
             layout::{
                 CHUNKS, KIND_BITS, KIND_FILLER, KIND_LOST, KIND_PARK, KIND_SIGNAL, KIND_STACK, KIND_TIMED_WAIT,
@@ -319,4 +319,46 @@ fn a_ring_full_of_rubbish_neither_panics_nor_blocks() {
         stage.source.tally();
     }
     stage.source.finish(&mut Vec::new());
+}
+
+#[test]
+fn a_chain_with_a_cycle_is_read_a_few_times() {
+    let mut stage = stage();
+    stage.claim(own_pid().raw()).first.store(1, Ordering::Relaxed);
+    for (link, next) in [(1, 2), (2, 1)] {
+        stage.write(link, &[(1, KIND_SIGNAL, 1); RECORDS]);
+        stage.probe.chunk(link).unwrap().next.store(next, Ordering::Relaxed);
+    }
+    // Giving a chunk back links it to the last one that was.
+    stage.probe.header().free_chunks.head.store(2, Ordering::Relaxed);
+    let mut out = Vec::new();
+    let before = stage.poll(&mut out);
+    assert!((2..=20).contains(&(stage.source.pending() / RECORDS)), "{:?}", stage.source);
+    // Nobody knows what else the chain would have said.
+    assert_eq!((stage.poll(&mut out), out.len()), (before, 0));
+}
+
+#[test]
+fn a_long_backlog_is_delivered_in_slices_and_in_order() {
+    const CHAIN: u32 = 1100;
+    let mut stage = stage();
+    let mut out = Vec::new();
+    stage.poll(&mut out);
+    let clock = ProbeClock::choose();
+    let start = clock.now().since(RawTime::from_record(0));
+    thread::sleep(Duration::from_millis(1));
+    stage.claim(own_pid().raw()).first.store(1, Ordering::Relaxed);
+    for link in 1..=CHAIN {
+        let first = u64::from(link) * RECORDS as u64;
+        let record = |at| (start + at, KIND_SIGNAL, at);
+        stage.write(link, &(first..).take(RECORDS).map(record).collect::<Vec<_>>());
+        stage.probe.chunk(link).unwrap().next.store((link + 1) % (CHAIN + 1), Ordering::Relaxed);
+    }
+    let first = stage.poll(&mut out);
+    let delivered = stage.conds.lock().unwrap().len();
+    assert!(delivered > 0 && stage.source.pending() > 0, "{delivered}");
+    assert!(stage.poll(&mut out) > first);
+    let all = u64::from(CHAIN) * RECORDS as u64;
+    assert_eq!(*stage.conds.lock().unwrap(), (RECORDS as u64..).take(all as usize).collect::<Vec<_>>());
+    assert_eq!(losses(&out), []);
 }
