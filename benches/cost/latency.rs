@@ -1,8 +1,8 @@
 //! How long the clients of a service of sixteen threads wait for their answers while it is watched.
 //!
-//! Two services run all the time: one alone, to which gilscope attaches in some windows, and one launched under the
-//! in-target probe. Each is asked in windows in turn; a watched window is compared with the mean of the windows of the
-//! unwatched service before and after it, and those with each other.
+//! Two services live all the time: one alone, to which gilscope attaches in some windows, and one launched under the
+//! in-target probe. Each is asked in windows in turn, while nobody asks the other one; a watched window is compared with the
+//! mean of the windows of the unwatched service before and after it, and those with each other.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -21,6 +21,9 @@ use crate::{
 /// For how long answers are collected: some ten thousand.
 const WINDOW: Duration = Duration::from_secs(3);
 
+/// Clients that have rested need so long to get out of step again.
+const SETTLING: Duration = Duration::from_millis(300);
+
 const ROWS: [&str; 3] = ["alone", "preload, 100 Hz", "uprobe, 100 Hz"];
 
 /// Percentiles of one window in microseconds: p50, p90, p99.
@@ -36,9 +39,11 @@ struct Service {
 
 pub fn report(bench: &Bench) {
     let mut alone = Service::start(bench, Command::new(&bench.python));
+    alone.rest();
     let mut launcher = Command::new(env!("CARGO_BIN_EXE_gilscope"));
     launcher.args(["run", "-q", "-o"]).arg(bench.file("launched.json")).arg("--").arg(&bench.python);
     let mut launched = Service::start(bench, launcher);
+    launched.rest();
     let mut ratios: [Vec<Times>; 3] = Default::default();
     for _ in 0..bench.rounds {
         let before = alone.window();
@@ -86,13 +91,28 @@ impl Service {
         Self { program, clients, ask, told }
     }
 
-    /// What the clients see from now on, for a while. Between windows they go on asking.
+    /// What the clients see from now on, for a while.
     fn window(&mut self) -> Times {
+        self.signal(libc::SIGCONT);
+        sleep(SETTLING);
         self.told();
         sleep(WINDOW);
         let [_, failures, p50, p90, p99] = self.told()[..] else { panic!("the clients tell five numbers") };
         assert!(failures == 0.0, "{failures} requests failed");
+        self.rest();
         [p50, p90, p99]
+    }
+
+    /// Has the clients ask no more for now.
+    fn rest(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    #[expect(unsafe_code, reason = "kill has no safe wrapper among the dependencies")]
+    fn signal(&self, signal: libc::c_int) {
+        let pid = i32::try_from(self.clients.id()).expect("the kernel's numbers fit");
+        // SAFETY: sends a signal to a child that has not been waited for.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "a child can be stopped");
     }
 
     fn watched_window(&mut self, bench: &Bench) -> Option<Times> {
@@ -110,6 +130,7 @@ impl Service {
     }
 
     fn stop(mut self) {
+        self.signal(libc::SIGCONT);
         drop(self.ask);
         self.clients.wait().expect("a child can be waited for");
         drop(self.program.stdin.take());
