@@ -118,6 +118,7 @@ impl ClosedThread {
             forced_releases: thread.forced_releases,
             states: thread.times,
             undivided: thread.undivided,
+            counts: thread.counts.close(&thread.times),
             stacks,
         };
         Self { profile, held }

@@ -108,6 +108,10 @@ impl Sum {
         thread.states.iter().for_each(|(state, time)| sum.states.add(state, time));
         sum.undivided.inside += thread.undivided.inside;
         sum.undivided.outside += thread.undivided.outside;
+        sum.counts = sum.counts.zip(thread.counts).map(|(mut sum, counts)| {
+            sum.add_all(&counts);
+            sum
+        });
         for part in thread.stacks {
             *self.stacks.entry((part.state, part.lock, part.stack)).or_default() += part.time;
         }

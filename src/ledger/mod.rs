@@ -15,6 +15,7 @@
 mod apportion;
 mod blame;
 mod close;
+mod counts;
 mod cpu_share;
 mod ended;
 mod giving_way;
@@ -172,6 +173,7 @@ impl Ledger {
             What::CpuSeen(sight) => self.on_cpu_seen(tid, *sight),
             What::RelationSeen(relation) => self.on_relation_seen(tid, *relation),
             What::OwnerSeen(lock, owner) => self.on_owner_seen(*lock, *owner),
+            What::Happened(counter) => self.with_thread(tid, |thread| thread.counts.add_one(*counter, thread.relation)),
             What::Exited => self.on_exited(tid),
             What::Executed => self.on_executed(tid),
             What::Named(name) => self.with_thread(tid, |thread| thread.name.clone_from(name)),

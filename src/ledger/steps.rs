@@ -265,6 +265,7 @@ impl Ledger {
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.holds += u64::from(closed.hold.extent == Extent::Whole);
             let giving_way = GivingWay::new((id, now), closed.hold.request, closed.stack, limits);
+            thread.counts.on_released();
             let looked_at = matches!(thread.cpu, Cpu::Sampled(_));
             thread.giving_way = Some(if looked_at { giving_way.looked_at() } else { giving_way });
         }

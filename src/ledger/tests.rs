@@ -1,6 +1,7 @@
 //! Tests of the whole ledger: every relation × step, drawn time lines, and a second implementation that counts single
 //! nanoseconds.
 
+mod counts;
 mod holds;
 
 use std::collections::BTreeMap;

@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     ledger::{
+        counts::CountAccount,
         cpu_share::Place,
         giving_way::{Contention, GivingWay},
         looked::OpenShare,
@@ -14,6 +15,7 @@ use crate::{
         windows::Extent,
     },
     model::{
+        counts::Counter,
         event::{OffCpu, SeenCpu},
         ids::{LockId, Tid},
         profile::Undivided,
@@ -157,6 +159,7 @@ pub(super) struct ThreadAccount {
     pub(super) unresolved: Unresolved,
     pub(super) undivided: Undivided,
     pub(super) cpu_share: OpenShare,
+    pub(super) counts: CountAccount,
     run_delay: RunDelayAccount,
 }
 
@@ -193,6 +196,7 @@ impl ThreadAccount {
             unresolved: Unresolved::default(),
             undivided: Undivided::default(),
             cpu_share: None,
+            counts: CountAccount::default(),
             run_delay: RunDelayAccount::default(),
         }
     }
@@ -274,7 +278,11 @@ impl ThreadAccount {
                 self.run_delay.stay_off(time);
                 self.delayed += if why == OffCpu::Preempted { time } else { Nanos::ZERO };
             }
-            Cpu::Running | Cpu::Unresolved(_) | Cpu::Sampled(_) => self.ran += time,
+            Cpu::Running => {
+                self.ran += time;
+                self.counts.run(time, self.relation);
+            }
+            Cpu::Unresolved(_) | Cpu::Sampled(_) => self.ran += time,
             Cpu::Lost => {}
         }
         time
@@ -341,6 +349,7 @@ impl ThreadAccount {
         if !self.giving_way.as_mut().is_none_or(goes_on) {
             self.rule_out_giving_way();
         }
+        self.counts.add_one(Counter::ContextSwitches, self.relation);
         self.cpu = Cpu::Off(why);
         self.run_delay.leave_cpu();
     }
@@ -351,6 +360,7 @@ impl ThreadAccount {
             self.resolve(Cpu::Lost);
         }
         self.cpu = Cpu::Lost;
+        self.counts.on_lost();
         self.giving_way = None;
         self.run_delay = RunDelayAccount::default();
     }
@@ -384,6 +394,7 @@ impl ThreadAccount {
             self.times.add(state, time);
         }
         self.run_delay.unsplit.add(giving_way.sleeps);
+        self.counts.on_forced(giving_way.outside.get(State::OutsideRunning));
         self.forced_releases += 1;
         Wait {
             lock: giving_way.lock,

@@ -4,6 +4,7 @@
 //! it imports nothing of the crate.
 
 pub mod address;
+pub mod counts;
 pub mod diagnosis;
 pub mod estimate;
 pub mod event;

@@ -1,6 +1,7 @@
 //! The result of a recording: what the ledger computes and every report reads.
 
 use crate::model::{
+    counts::{ClassCounts, Counters},
     estimate::Estimates,
     ids::{LockId, Pid, Tid},
     parking::Parking,
@@ -27,6 +28,8 @@ pub struct Profile {
     pub counted: Counted,
     /// Whether all sampled stacks were read with their machine code: one without any was in bytecode.
     pub native: bool,
+    /// What was counted of each thread beside time.
+    pub counters: Counters,
     /// One entry a lock, in order of discovery.
     pub locks: Vec<LockProfile>,
     /// One entry a thread, in order of first sight.
@@ -209,6 +212,9 @@ pub struct ThreadProfile {
     pub states: StateTimes,
     /// The part of the state `unknown` of which only the use of the CPUs is unknown.
     pub undivided: Undivided,
+    /// What was counted beside time; `None` when some of it was lost. Of what the recording does not count
+    /// ([`Profile::counters`]) it means nothing.
+    pub counts: Option<ClassCounts>,
     /// The same time spread over stacks: for each state the parts sum to `states`.
     pub stacks: Vec<StackTime>,
 }

@@ -107,6 +107,15 @@ impl StateClass {
             Self::Unknown => "unknown",
         }
     }
+
+    pub(in crate::model) const fn index(self) -> usize {
+        match self {
+            Self::Inside => 0,
+            Self::Waiting => 1,
+            Self::Outside => 2,
+            Self::Unknown => 3,
+        }
+    }
 }
 
 impl fmt::Display for State {

@@ -60,7 +60,9 @@ impl CpuRing {
     pub(crate) fn watch(&self, subject: Subject, tid: Tid, manner: Manner) -> Result<OpenEvent, PerfError> {
         let cpu = self.cpu;
         let tracepoint = match subject {
-            Subject::Scheduling | Subject::Watchpoint { .. } | Subject::MachineState { .. } => None,
+            Subject::Scheduling | Subject::Watchpoint { .. } | Subject::MachineState { .. } | Subject::Faults(..) => {
+                None
+            }
             Subject::Probe { tracepoint, .. } => Some(tracepoint),
         };
         let event = watch(subject, tid, cpu, manner).map_err(|source| match subject {

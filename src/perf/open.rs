@@ -39,6 +39,8 @@ pub enum Subject {
         /// 1, 2, 4 or 8 bytes.
         length: u64,
     },
+    /// Every page fault.
+    Faults(FaultKind, CodeSampled),
     /// What the processor does for a thread, every so often of the time that it runs: registers and the innermost part of
     /// the stack.
     MachineState {
@@ -49,7 +51,16 @@ pub enum Subject {
     },
 }
 
-/// In whose code a thread is sampled.
+/// What it took to bring a page into a thread's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    /// It was there already, or could be made.
+    Minor,
+    /// It had to be read.
+    Major,
+}
+
+/// In whose code a thread is sampled, or its page faults are seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CodeSampled {
     /// The program's own alone, which every user may do.
@@ -138,6 +149,8 @@ fn builder(subject: Subject, manner: Manner) -> Builder<'static> {
         Subject::Probe { tracepoint, .. } => Builder::new(Tracepoint::with_id(tracepoint)),
         Subject::Watchpoint { address, length } => Builder::new(Breakpoint::write(address.raw(), length)),
         Subject::MachineState { .. } => Builder::new(Software::CPU_CLOCK),
+        Subject::Faults(FaultKind::Minor, _) => Builder::new(Software::PAGE_FAULTS_MIN),
+        Subject::Faults(FaultKind::Major, _) => Builder::new(Software::PAGE_FAULTS_MAJ),
     };
     builder
         .sample(SampleFlag::TID | SampleFlag::TIME | SampleFlag::IDENTIFIER)
@@ -155,6 +168,7 @@ fn builder(subject: Subject, manner: Manner) -> Builder<'static> {
         Subject::Watchpoint { .. } => {
             builder.sample(SampleFlag::REGS_USER).sample_regs_user(WRITER_REGISTERS).sample_period(1)
         }
+        Subject::Faults(_, code) => builder.sample_period(1).exclude_kernel(code == CodeSampled::Program),
         Subject::MachineState { period, code } => builder
             .sample(SampleFlag::REGS_USER | SampleFlag::STACK_USER)
             .sample_regs_user(REGISTERS)

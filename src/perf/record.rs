@@ -18,6 +18,7 @@ use crate::{
     perf::{
         fields::{pid_at, tid_at, u16_at, u32_at, u64_at},
         machine,
+        open::FaultKind,
         registers::{self, WRITER_LENGTH, WriterRegisters},
     },
 };
@@ -81,6 +82,12 @@ pub enum Body {
         /// The register asked for; `None` when the kernel had no user registers.
         register: Option<u64>,
     },
+    /// What the event counts happened once.
+    Counted,
+    /// A page fault.
+    Faulted(FaultKind),
+    /// The thread, which gets a CPU, had another one before. No record of the kernel's says so.
+    Migrated,
     /// A watched word was written to.
     Wrote(Box<WriterRegisters>),
     /// The thread ran, and this is what it did.
@@ -207,11 +214,14 @@ fn decode(record: &[u8]) -> Option<Kind> {
 }
 
 /// `IDENTIFIER, TID, TIME, REGS_USER` with one register for a hit; with three, and `STACK_USER`, for a look at the
-/// processor, which is longer by more than that; with seventeen and nothing else for a write, which no look is as long as.
+/// processor, which is longer by more than that; with seventeen and nothing else for a write, which no look is as long as;
+/// without any for what is only counted.
 fn decode_sample(body: &[u8], misc: u16) -> Option<RawRecord> {
     let event = EventId(u64_at(body, 0)?);
     let at = MonoNanos::from_monotonic(u64_at(body, 16)?);
-    let what = if body.len() == SAMPLE_STAMP + WRITER_LENGTH {
+    let what = if body.len() == SAMPLE_STAMP {
+        Body::Counted
+    } else if body.len() == SAMPLE_STAMP + WRITER_LENGTH {
         Body::Wrote(Box::new(registers::decode(&body[SAMPLE_STAMP..])?))
     } else if body.len() > LONGEST_HIT {
         Body::Sampled(machine::decode(body.get(SAMPLE_STAMP..)?, misc)?)
@@ -339,6 +349,12 @@ mod tests {
         assert_eq!(only(&hit(2, &register.to_ne_bytes())), decoded(Body::Hit { register: Some(register) }));
         assert_eq!(only(&hit(0, &[])), decoded(Body::Hit { register: None }));
         assert_eq!(Records::new(&hit(2, &[])).next(), Some(Err(Malformed { offset: 0 })));
+    }
+
+    #[test]
+    fn a_sample_with_nothing_but_its_stamp_counts_one() {
+        let stamp = [42_u64.to_ne_bytes().to_vec(), words(&[7, 8]), 1000_u64.to_ne_bytes().to_vec()].concat();
+        assert_eq!(only(&record(bindings::PERF_RECORD_SAMPLE, 2, &stamp)), decoded(Body::Counted));
     }
 
     #[test]

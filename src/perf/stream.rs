@@ -22,7 +22,7 @@ use crate::{
         error::PerfError,
         limits::{RingSize, allow_more_files},
         lineage::{Lineage, RootId},
-        open::{CodeSampled, Inheritance, Manner, Subject, keeper},
+        open::{CodeSampled, FaultKind, Inheritance, Manner, Subject, keeper},
         record::{Body, EventId, Naming, RawRecord, Records},
     },
 };
@@ -100,6 +100,10 @@ pub struct PerfStream {
     complete: MonoNanos,
     bytes: Vec<u8>,
     samples: Vec<(Pid, MachineSample)>,
+    /// The CPU that each thread had last, by its place in `cpus`.
+    places: FxHashMap<Tid, usize>,
+    /// Whose page faults are told; `None`: nobody's.
+    faults: Option<CodeSampled>,
     /// By CPU, what events that are closed have lost.
     lost: Vec<u64>,
     /// While probes are removed.
@@ -134,11 +138,14 @@ struct Role {
     family: usize,
     root: RootId,
     probe: Option<usize>,
+    fault: Option<FaultKind>,
 }
 
 #[derive(Debug)]
 struct Pending {
     record: Record,
+    /// Its CPU, by its place in [`PerfStream::cpus`].
+    place: usize,
     /// `None` for a loss.
     from: Option<(usize, RootId)>,
 }
@@ -173,6 +180,8 @@ impl PerfStream {
             complete: MonoNanos::from_monotonic(0),
             bytes: Vec::new(),
             samples: Vec::new(),
+            places: FxHashMap::default(),
+            faults: None,
             lost: Vec::new(),
             keepers: Vec::new(),
             malformed: 0,
@@ -180,12 +189,27 @@ impl PerfStream {
         stream.lost.resize(stream.cpus.len(), 0);
         // Apart from the probes, which may come and go.
         stream.watch_family(vec![(Subject::Scheduling, None)])?;
+        stream.watch_faults();
         if !probes.is_empty() {
             stream.add_probes(probes)?;
             stream.complete = clock::now();
             stream.ready.retain(|record| !is_birth(record));
         }
         Ok(stream)
+    }
+
+    /// Watches for page faults: those in the kernel's code for a thread as well, which needs a privilege or a system that is
+    /// lenient, or those in its own alone. Where there is no room for that, all else is seen none the less.
+    fn watch_faults(&mut self) {
+        self.faults = [CodeSampled::ProgramAndKernel, CodeSampled::Program].into_iter().find(|code| {
+            let kinds = [FaultKind::Minor, FaultKind::Major];
+            self.watch_family(kinds.map(|kind| (Subject::Faults(kind, *code), None)).to_vec()).is_ok()
+        });
+    }
+
+    /// In whose code page faults are seen; `None`: they are not.
+    pub fn faults(&self) -> Option<CodeSampled> {
+        self.faults
     }
 
     /// Watches the same threads for hits of more probes.
@@ -359,7 +383,8 @@ impl PerfStream {
         for (place, cpu) in self.cpus.iter().enumerate() {
             for (subject, probe) in &family.subjects {
                 let event = cpu.watch(*subject, tid, self.manner)?;
-                let role = Role { family: index, root, probe: *probe };
+                let fault = if let Subject::Faults(kind, _) = subject { Some(*kind) } else { None };
+                let role = Role { family: index, root, probe: *probe, fault };
                 self.roles.insert(event.id(), role);
                 family.events.push((place, event));
             }
@@ -369,7 +394,7 @@ impl PerfStream {
     }
 
     fn read_rings(&mut self) {
-        for cpu in &mut self.cpus {
+        for (place, cpu) in self.cpus.iter_mut().enumerate() {
             self.bytes.clear();
             cpu.ring.take(&mut self.bytes);
             for record in Records::new(&self.bytes) {
@@ -385,19 +410,20 @@ impl PerfStream {
                     self.samples.extend(sample(raw, (self.pid, self.kin), (&self.roles, &self.families)));
                     continue;
                 }
-                self.pending.extend(pending(raw, before.max(self.watermark), (self.pid, self.kin), &self.roles));
+                let since = before.max(self.watermark);
+                self.pending.extend(pending((raw, place), since, (self.pid, self.kin), &self.roles));
             }
         }
     }
 
     /// Losses after which no record came to tell of them: their date is that of the ring's last record.
     fn report_silent_losses(&mut self, lost: &[u64]) {
-        for (cpu, lost) in self.cpus.iter().zip(lost) {
+        for (place, (cpu, lost)) in self.cpus.iter().zip(lost).enumerate() {
             let count = lost.saturating_sub(cpu.lost);
             if count > 0 {
                 let (at, tid) = (cpu.last.max(self.watermark), self.pid.main_thread());
                 let record = Record { at, pid: self.pid, tid, body: Body::Lost { count }, probe: None };
-                self.pending.push(Pending { record, from: None });
+                self.pending.push(Pending { record, place, from: None });
             }
         }
     }
@@ -407,7 +433,7 @@ impl PerfStream {
         self.watermark = self.watermark.max(before);
         self.pending.sort_by_key(|pending| pending.record.at);
         let count = self.pending.partition_point(|pending| pending.record.at < self.watermark);
-        for Pending { record, from } in self.pending.drain(..count) {
+        for Pending { record, place, from } in self.pending.drain(..count) {
             let believed = from.is_none_or(|(family, root)| self.families[family].lineage.believes(root, record.tid));
             if is_exec(&record) && !believed {
                 self.families.iter_mut().for_each(|family| family.lineage.on_renumbered());
@@ -417,6 +443,8 @@ impl PerfStream {
             follow(&mut self.families, &record);
             // To whoever reads this, such a thread was there when watching began.
             if record.at >= self.complete || !is_birth(&record) {
+                let migrated = has_migrated(&mut self.places, &record, place);
+                self.ready.extend(migrated.then(|| Record { body: Body::Migrated, probe: None, ..record.clone() }));
                 self.ready.push(record);
             }
         }
@@ -425,6 +453,22 @@ impl PerfStream {
 
 fn is_birth(record: &Record) -> bool {
     matches!(record.body, Body::Forked { .. })
+}
+
+/// Whether the record is that of a thread which goes on on another CPU, the one at this place.
+fn has_migrated(places: &mut FxHashMap<Tid, usize>, record: &Record, place: usize) -> bool {
+    match record.body {
+        Body::SwitchedIn => places.insert(record.tid, place).is_some_and(|before| before != place),
+        Body::SwitchedOut(_) => {
+            places.insert(record.tid, place);
+            false
+        }
+        Body::Exited => {
+            places.remove(&record.tid);
+            false
+        }
+        _ => false,
+    }
 }
 
 /// Whether the record tells of a new program. It is believed whoever wrote it: a thread other than the first that
@@ -447,7 +491,7 @@ fn follow(families: &mut [Family], record: &Record) {
 /// A record of the target as it is kept; `None` for one about another process or from an event that is not ours.
 /// A loss is dated `since`, the last moment before it that is accounted for.
 fn pending(
-    raw: RawRecord,
+    (raw, place): (RawRecord, usize),
     since: MonoNanos,
     (pid, kin): (Pid, Kin),
     roles: &FxHashMap<EventId, Role>,
@@ -455,11 +499,12 @@ fn pending(
     let RawRecord { event, at, pid: of, tid, body } = raw;
     if let Body::Lost { .. } = body {
         let record = Record { at: since, pid, tid: pid.main_thread(), body, probe: None };
-        return Some(Pending { record, from: None });
+        return Some(Pending { record, place, from: None });
     }
     let (role, of) = (roles.get(&event)?, watched(of, (pid, kin))?);
+    let body = if body == Body::Counted { Body::Faulted(role.fault?) } else { body };
     let record = Record { at, pid: of, tid: tid?, body, probe: role.probe };
-    Some(Pending { record, from: Some((role.family, role.root)) })
+    Some(Pending { record, place, from: Some((role.family, role.root)) })
 }
 
 /// The process of a record, if it is to be watched.

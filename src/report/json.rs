@@ -7,6 +7,7 @@ use std::io;
 
 use crate::{
     model::{
+        counts::{ClassCounts, Counter, Counters},
         estimate::{Estimates, Method},
         family::{Family, Reach, Record, Relative},
         ids::{Pid, Tid},
@@ -115,11 +116,12 @@ fn document(profile: &Profile) -> schema::Document<'_> {
         exact: profile.exact,
         exactness: exactness(profile),
         native: profile.native,
+        counters: profile.counters.iter().map(Counter::name).collect(),
         locks: profile.locks.iter().map(|part| lock(part, counting)).collect(),
         threads: profile
             .threads
             .iter()
-            .map(|part| thread((part, counting), (profile.start, &profile.target.surroundings)))
+            .map(|part| thread((part, counting, profile.counters), (profile.start, &profile.target.surroundings)))
             .collect(),
         blame: profile.blame.iter().map(|part| blame(part, &profile.stacks)).collect(),
         matrix: profile.locks.iter().map(|lock| matrix(&Matrix::of(profile, lock.id, MOST_IN_MATRIX))).collect(),
@@ -184,7 +186,7 @@ fn spread(count: u64, spread: Spread) -> schema::Spread {
 }
 
 fn thread<'a>(
-    (thread, counting): (&'a ThreadProfile, Counting),
+    (thread, counting, counters): (&'a ThreadProfile, Counting, Counters),
     (start, surroundings): (MonoNanos, &Surroundings),
 ) -> schema::Thread<'a> {
     let class = |class: StateClass| (class.name(), thread.class(class).as_nanos());
@@ -199,8 +201,17 @@ fn thread<'a>(
         forced_releases: counting.of(thread.forced_releases),
         states_ns: schema::StatesNs(thread.states),
         classes_ns: schema::Named(StateClass::ALL.map(class).to_vec()),
-        counters: None,
+        counters: thread.counts.filter(|_| !counters.is_empty()).map(|counts| by_class(&counts, counters)),
     }
+}
+
+/// What was counted, in each class of states.
+fn by_class(counts: &ClassCounts, counters: Counters) -> schema::Named<schema::Named<u64>> {
+    let of_class = |class: StateClass| {
+        let counts = counts.class(class);
+        (class.name(), schema::Named(counters.iter().map(|counter| (counter.name(), counts.get(counter))).collect()))
+    };
+    schema::Named(StateClass::ALL.into_iter().map(of_class).collect())
 }
 
 fn blame<'a>(blame: &Blame, stacks: &'a StackTable) -> schema::Blame<'a> {

@@ -19,6 +19,7 @@ pub(super) struct Document<'a> {
     pub(super) exact: bool,
     pub(super) exactness: Exactness,
     pub(super) native: bool,
+    pub(super) counters: Vec<&'static str>,
     pub(super) locks: Vec<Lock<'a>>,
     pub(super) threads: Vec<Thread<'a>>,
     pub(super) blame: Vec<Blame<'a>>,
@@ -134,12 +135,8 @@ pub(super) struct Thread<'a> {
     pub(super) forced_releases: Option<u64>,
     pub(super) states_ns: StatesNs,
     pub(super) classes_ns: Named<u64>,
-    pub(super) counters: Option<Counters>,
+    pub(super) counters: Option<Named<Named<u64>>>,
 }
-
-/// Hardware counters by class of state. No source reads any yet, so no value of this type exists.
-#[derive(Debug, Serialize)]
-pub(super) enum Counters {}
 
 #[derive(Debug, Serialize)]
 pub(super) struct Blame<'a> {

@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 use crate::{
     ledger::{Attribution, GivingWayLimits, Ledger, LedgerOptions, LockStart},
     model::{
+        counts::Counters,
         event::{Event, What},
         ids::{LockId, Tid},
         stack::StackTable,
@@ -67,6 +68,8 @@ pub(super) struct Recorded {
     pub(super) late: u64,
     /// Whether any of them tells of sleeps that have to do with no global lock.
     pub(super) tells_of_parks: bool,
+    /// What they count of each thread beside time.
+    pub(super) counters: Counters,
     /// From the start of the window to the moment at which the process executed another program, which ended it.
     pub(super) replaced: Option<Nanos>,
     /// Start of the window.
@@ -230,10 +233,10 @@ impl Engine {
         let (ledger, stacks) = (self.ledger.clone(), self.stacks.borrow().clone());
         let (tally, late, end) = (self.tally(), self.merger.late(), self.ledger.now());
         let (remarks, start) = (self.remarks(), self.started);
-        let (replaced, tells_of_parks) = (self.replaced(), self.tells_of_parks());
+        let (replaced, tells_of_parks, counters) = (self.replaced(), self.tells_of_parks(), self.counters());
         move || {
             let attribution = ledger.finish(end);
-            Recorded { attribution, stacks, tally, remarks, late, tells_of_parks, replaced, start }
+            Recorded { attribution, stacks, tally, remarks, late, tells_of_parks, counters, replaced, start }
         }
     }
 
@@ -247,7 +250,7 @@ impl Engine {
         let tally = self.tally();
         let late = self.merger.late();
         let remarks = self.remarks();
-        let (replaced, tells_of_parks) = (self.replaced(), self.tells_of_parks());
+        let (replaced, tells_of_parks, counters) = (self.replaced(), self.tells_of_parks(), self.counters());
         Recorded {
             attribution: self.ledger.finish(end),
             stacks: self.stacks.take(),
@@ -255,6 +258,7 @@ impl Engine {
             remarks,
             late,
             tells_of_parks,
+            counters,
             replaced,
             start: self.started,
         }
@@ -266,6 +270,10 @@ impl Engine {
 
     fn tells_of_parks(&self) -> bool {
         self.sources.iter().any(|source| source.tells_of_parks())
+    }
+
+    fn counters(&self) -> Counters {
+        self.sources.iter().map(|source| source.counters()).fold(Counters::default(), Counters::with)
     }
 
     fn remarks(&self) -> Vec<String> {

@@ -22,7 +22,7 @@ pub(super) fn profile(
     (backend, frames): (Backend, FrameDetail),
     (overhead, mut notes): (Overhead, Vec<String>),
 ) -> Profile {
-    let Recorded { attribution, stacks, tally, remarks, late, tells_of_parks, replaced, start } = recorded;
+    let Recorded { attribution, stacks, tally, remarks, late, tells_of_parks, counters, replaced, start } = recorded;
     notes.extend(remarks);
     notes.extend(shortfalls(&attribution, late, replaced));
     let summary = target.summary();
@@ -50,6 +50,7 @@ pub(super) fn profile(
         exact: backend.counts_events() && attribution.estimates.is_none(),
         counted: if backend.counts_events() { Counted::Everything } else { Counted::Nothing },
         native: frames == FrameDetail::ScriptAndNative,
+        counters,
         locks: attribution.locks,
         threads: attribution.threads,
         blame: attribution.blame,

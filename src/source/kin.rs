@@ -18,6 +18,7 @@ use crate::{
         clock,
         error::PerfError,
         limits::RingSize,
+        open::CodeSampled,
         record::{Body, Naming},
         stream::{PerfStream, Record, threads_of},
     },
@@ -186,6 +187,11 @@ impl KinStream {
     /// Files that become readable when a sample has been taken.
     pub fn alarms(&self) -> Vec<RawFd> {
         if self.is_sampled { self.stream.alarms() } else { Vec::new() }
+    }
+
+    /// In whose code page faults are seen; `None`: they are not.
+    pub fn faults(&self) -> Option<CodeSampled> {
+        self.stream.faults()
     }
 
     /// Records that could not be decoded.

@@ -19,6 +19,7 @@ pub mod watchpoint;
 use std::{fmt, io, os::fd::RawFd};
 
 use crate::model::{
+    counts::Counters,
     event::Event,
     ids::Tid,
     recorded::RecordedStack,
@@ -62,6 +63,11 @@ pub trait Source: fmt::Debug {
     /// Whether it tells of sleeps that have to do with no global lock.
     fn tells_of_parks(&self) -> bool {
         false
+    }
+
+    /// What it counts of each thread beside time.
+    fn counters(&self) -> Counters {
+        Counters::default()
     }
 
     /// What a reader of the numbers should know beside that, in sentences.

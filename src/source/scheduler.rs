@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     model::{
+        counts::{Counter, Counters},
         event::{Event, LostEvents, OffCpu, SampleCause, StackSample, What},
         ids::{Pid, Tid},
         machine::MachineSample,
@@ -20,6 +21,7 @@ use crate::{
         clock,
         error::PerfError,
         limits::RingSize,
+        open::{CodeSampled, FaultKind},
         record::{Body, Naming},
         stream::{PerfStream, Record, Watchpoint, threads_of},
     },
@@ -170,6 +172,14 @@ impl SchedulerSource {
         self.threads.executed()
     }
 
+    /// In whose code page faults are seen; `None`: they are not.
+    fn faults(&self) -> Option<CodeSampled> {
+        match &self.feed {
+            Feed::Own(stream) => stream.faults(),
+            Feed::Shared(kin, ..) => kin.borrow().faults(),
+        }
+    }
+
     /// Before all else: what goes with a sample is to be read at once.
     fn deliver_samples(&mut self, out: &mut Vec<Event>) {
         let samples: Vec<MachineSample> = match &mut self.feed {
@@ -188,7 +198,9 @@ impl SchedulerSource {
         let since = self.since;
         for record in self.records.drain(..).filter(|record| record.at >= since) {
             match record.body {
-                Body::SwitchedIn | Body::SwitchedOut(_) => self.threads.on_record(record, out),
+                Body::SwitchedIn | Body::SwitchedOut(_) | Body::Migrated | Body::Faulted(_) => {
+                    self.threads.on_record(record, out);
+                }
                 _ => {
                     self.threads.on_record(record.clone(), out);
                     on_record(&record, out);
@@ -233,6 +245,33 @@ impl Source for SchedulerSource {
             Feed::Shared(kin, ..) => kin.borrow().malformed(),
         };
         Tally { unmatched, ..Tally::default() }
+    }
+
+    fn counters(&self) -> Counters {
+        counters(self.faults())
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        remark(self.faults()).into_iter().collect()
+    }
+}
+
+/// What the records of a stream count that sees page faults in this code.
+pub(in crate::source) fn counters(faults: Option<CodeSampled>) -> Counters {
+    let faults = faults.map_or(Counters::default(), |_| Counters::these(&[Counter::MinorFaults, Counter::MajorFaults]));
+    faults.with(Counters::these(&[Counter::TaskClock, Counter::ContextSwitches, Counter::Migrations]))
+}
+
+/// What is missing of the counts.
+pub(in crate::source) fn remark(faults: Option<CodeSampled>) -> Option<String> {
+    match faults {
+        Some(CodeSampled::ProgramAndKernel) => None,
+        Some(CodeSampled::Program) => Some(
+            "page faults are counted where the program's own code makes them, not in system calls: for all of them it takes \
+             CAP_PERFMON, or kernel.perf_event_paranoid at 1 or less"
+                .to_owned(),
+        ),
+        None => Some("page faults are not counted: the kernel offers no more events".to_owned()),
     }
 }
 
@@ -318,7 +357,15 @@ impl ThreadWatch {
             Body::Forked { child_pid, child } if child_pid == self.pid => self.on_created(at, tid, child, out),
             Body::Exited => self.on_exited(at, tid, out),
             Body::Lost { count } => self.on_lost(at, count, out),
-            Body::Named { .. } | Body::Forked { .. } | Body::Hit { .. } | Body::Wrote(_) | Body::Sampled(_) => {}
+            Body::Migrated => out.push(Event { at, tid, what: What::Happened(Counter::Migrations) }),
+            Body::Faulted(FaultKind::Minor) => out.push(Event { at, tid, what: What::Happened(Counter::MinorFaults) }),
+            Body::Faulted(FaultKind::Major) => out.push(Event { at, tid, what: What::Happened(Counter::MajorFaults) }),
+            Body::Named { .. }
+            | Body::Forked { .. }
+            | Body::Hit { .. }
+            | Body::Wrote(_)
+            | Body::Sampled(_)
+            | Body::Counted => {}
         }
     }
 

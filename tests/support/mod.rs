@@ -66,6 +66,7 @@ fn thread(raw: i32, name: &str, counts: (u64, u64, u64), parts: &[(State, StackI
         forced_releases: counts.2,
         states,
         undivided: Default::default(),
+        counts: None,
         stacks: parts,
     }
 }
@@ -101,6 +102,7 @@ pub fn shop() -> Profile {
         exact: true,
         counted: Counted::Everything,
         native: false,
+        counters: Default::default(),
         locks: vec![lock],
         threads,
         blame,

@@ -4,6 +4,7 @@
 
 pub(super) mod words;
 
+mod counters;
 mod estimates;
 mod findings;
 mod functions;
@@ -71,6 +72,7 @@ impl Report for Text {
             locks::section(profile, self.width),
             threads::section(profile, self.width),
             estimates::section(profile, &names, self.width),
+            counters::section(profile, self.width),
             kinds::section(profile, self.width),
             functions::costs_section(profile, self.width),
             functions::victims_section(profile, self.width),

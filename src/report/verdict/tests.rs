@@ -49,6 +49,7 @@ impl Scene {
             exact: true,
             counted: Counted::Everything,
             native: false,
+            counters: Default::default(),
             locks: vec![lock()],
             threads: Vec::new(),
             blame: Vec::new(),
@@ -81,6 +82,7 @@ impl Scene {
             forced_releases: life.forced,
             states,
             undivided: Default::default(),
+            counts: None,
             stacks: spread.collect(),
         });
         self.profile.locks[0].waits += life.waits;

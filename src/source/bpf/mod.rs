@@ -19,6 +19,7 @@ use crate::{
     bpf::ring::{Reading, Ring},
     model::{
         address::LiveAddress,
+        counts::Counters,
         event::{Event, LostEvents, ParkStep, SampleCause, StackSample, What},
         ids::{Pid, Tid},
         machine::MachineState,
@@ -404,6 +405,10 @@ impl Source for BpfSource {
 
     fn remarks(&self) -> Vec<String> {
         self.scheduler.remarks()
+    }
+
+    fn counters(&self) -> Counters {
+        self.scheduler.counters()
     }
 }
 

@@ -15,6 +15,7 @@ use std::{fmt, io};
 
 use crate::{
     model::{
+        counts::Counters,
         event::Event,
         ids::{Pid, Tid},
         time::{MonoNanos, Nanos},
@@ -26,7 +27,7 @@ use crate::{
     source::{
         Pausing, Source, Tally,
         calls::{Call, StepReport, Verdict},
-        scheduler::{RingContent, Scope, ThreadWatch},
+        scheduler::{self, RingContent, Scope, ThreadWatch},
         uprobe::{error::UprobeError, group::ProbeGroup, sweep::Sweeper, tracefs::Tracefs},
     },
     target::site::{Site, SiteMeaning},
@@ -139,6 +140,14 @@ impl Source for UprobeSource {
     fn tally(&self) -> Tally {
         let Tally { unmatched, .. } = self.hits.tally;
         Tally { unmatched: unmatched + self.stream.malformed(), ..self.hits.tally }
+    }
+
+    fn counters(&self) -> Counters {
+        scheduler::counters(self.stream.faults())
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        scheduler::remark(self.stream.faults()).into_iter().collect()
     }
 }
 

@@ -16,6 +16,7 @@ use std::{io, os::fd::RawFd};
 
 use crate::{
     model::{
+        counts::Counters,
         event::Event,
         ids::{LockId, Pid, Tid},
         time::{MonoNanos, Nanos},
@@ -127,7 +128,12 @@ impl Source for WatchpointSource {
                  runs slower than it does alone"
             )
         });
-        dear.into_iter().chain(self.watch.iter().flat_map(Watch::remarks)).collect()
+        let beside = self.scheduler.remarks().into_iter().chain(self.watch.iter().flat_map(Watch::remarks));
+        dear.into_iter().chain(beside).collect()
+    }
+
+    fn counters(&self) -> Counters {
+        self.scheduler.counters()
     }
 }
 

@@ -1,0 +1,78 @@
+//! What is counted of a thread, by class of states.
+//!
+//! Invariant: whatever is counted is in exactly one class. What came after a release that may turn out to have been forced is
+//! outside like the time since then, and moves with it when a wait is made of that.
+
+use crate::{
+    ledger::thread::Relation,
+    model::{
+        counts::{ClassCounts, Counter, Counts},
+        state::{State, StateClass, StateTimes},
+        time::Nanos,
+    },
+};
+
+/// The counts of one thread.
+#[derive(Debug, Clone, Default)]
+pub(super) struct CountAccount {
+    by_class: ClassCounts,
+    /// The part of class outside that came after the last release.
+    since_release: Counts,
+    /// Some are missing.
+    is_incomplete: bool,
+}
+
+impl Relation {
+    const fn class(self) -> StateClass {
+        match self {
+            Self::Inside(_) => StateClass::Inside,
+            Self::Waiting(_) => StateClass::Waiting,
+            Self::Outside => StateClass::Outside,
+            Self::Unknown => StateClass::Unknown,
+        }
+    }
+}
+
+impl CountAccount {
+    /// Once more, to a thread with this relation to the locks.
+    pub(super) fn add_one(&mut self, counter: Counter, relation: Relation) {
+        self.by_class.class_mut(relation.class()).add(counter, 1);
+        if relation == Relation::Outside {
+            self.since_release.add(counter, 1);
+        }
+    }
+
+    /// The thread was on a CPU for so long. Time inside and outside is in the states.
+    pub(super) fn run(&mut self, time: Nanos, relation: Relation) {
+        if matches!(relation, Relation::Waiting(_) | Relation::Unknown) {
+            self.by_class.class_mut(relation.class()).add(Counter::TaskClock, time.as_nanos());
+        }
+    }
+
+    /// The thread has released a lock.
+    pub(super) fn on_released(&mut self) {
+        self.since_release = Counts::default();
+    }
+
+    /// The last release was forced, and the thread has run for `ran` since: all of that belongs to a wait.
+    pub(super) fn on_forced(&mut self, ran: Nanos) {
+        let moved = std::mem::take(&mut self.since_release);
+        self.by_class.class_mut(StateClass::Outside).take_all(&moved);
+        let waiting = self.by_class.class_mut(StateClass::Waiting);
+        waiting.add_all(&moved);
+        waiting.add(Counter::TaskClock, ran.as_nanos());
+    }
+
+    /// Some were lost.
+    pub(super) fn on_lost(&mut self) {
+        self.is_incomplete = true;
+    }
+
+    /// All of them, of a thread that was in its states for so long; `None` when some are missing.
+    pub(super) fn close(mut self, states: &StateTimes) -> Option<ClassCounts> {
+        for (class, state) in [(StateClass::Inside, State::HeldRunning), (StateClass::Outside, State::OutsideRunning)] {
+            self.by_class.class_mut(class).add(Counter::TaskClock, states.get(state).as_nanos());
+        }
+        (!self.is_incomplete).then_some(self.by_class)
+    }
+}

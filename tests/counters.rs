@@ -1,0 +1,150 @@
+//! What is counted beside time against the kernel's own counts: a thread that faults, computes and sleeps with the GIL and without
+//! it, under every source.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and prints what it measured")]
+
+use std::{
+    fs,
+    io::{Read, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread::sleep,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+#[path = "support/live.rs"]
+mod live;
+
+use live::{
+    attached::attached_with,
+    interpreters::{Interpreter, interpreters, usual},
+    privilege::{may_use_uprobes, without_programs},
+};
+
+/// In the order in which the program tells them.
+const COUNTERS: [&str; 3] = ["minor-faults", "context-switches", "task-clock"];
+/// What may come between the program's last look at its own counts and the end of its thread, or before its first.
+const LATER: [u64; 3] = [24, 4, 1_500_000];
+const CLASSES: [&str; 4] = ["inside", "waiting", "outside", "unknown"];
+
+/// How gilscope meets the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Launch(&'static str),
+    Tracepoints,
+    Attach(&'static str),
+}
+
+/// What is needed for runs.
+struct Stage {
+    folder: tempfile::TempDir,
+    files: [PathBuf; 2],
+}
+
+#[test]
+fn the_probe_counts_what_the_kernel_counts() {
+    judge(Way::Launch("preload"), &interpreters());
+}
+
+#[test]
+fn programs_in_the_kernel_count_the_same() {
+    if may_use_uprobes() {
+        judge(Way::Launch("uprobe"), &interpreters());
+    }
+}
+
+#[test]
+fn so_do_all_other_ways() {
+    judge(Way::Launch("watchpoint"), &[usual()]);
+    judge(Way::Attach("watchpoint"), &[usual()]);
+    if may_use_uprobes() {
+        judge(Way::Attach("uprobe"), &[usual()]);
+        judge(Way::Tracepoints, &[usual()]);
+    }
+}
+
+fn judge(way: Way, interpreters: &[Interpreter]) {
+    let stage = Stage::new();
+    for interpreter in interpreters {
+        let (profile, said) = stage.run(way, interpreter);
+        compare(&format!("{} {way:?}", interpreter.name), &profile, &said);
+    }
+}
+
+/// What the thread did beside its work is in either class; it knows how much that was, and that is little.
+fn compare(what: &str, profile: &Value, said: &Value) {
+    assert_eq!(profile["quality"]["lost_events"], 0, "{what}");
+    let threads = profile["threads"].as_array().unwrap();
+    let thread =
+        threads.iter().find(|thread| thread["tid"] == said["tid"] || thread["inner_tid"] == said["tid"]).unwrap();
+    for (index, counter) in COUNTERS.iter().enumerate() {
+        let of = |class: &str| thread["counters"][class][counter].as_u64().unwrap();
+        let kernel = |part: &str| said[part][index].as_u64().unwrap();
+        let [inside, outside, life] = ["inside", "outside", "life"].map(kernel);
+        let total: u64 = CLASSES.iter().map(|class| of(class)).sum();
+        let (rest, later) = (life - inside - outside, LATER[index]);
+        println!(
+            "{what}: {counter}: inside {} ({inside}), outside {} ({outside}), all {total} ({life})",
+            of("inside"),
+            of("outside")
+        );
+        for (class, expected) in [("inside", inside), ("outside", outside)] {
+            // A moment of the calls themselves lies on the other side of the step with the lock.
+            let least = if *counter == "task-clock" { expected - expected / 100 } else { expected };
+            assert!((least..=expected + rest + later).contains(&of(class)), "{what}: {counter} {class}: {thread}");
+        }
+        assert!((life - life / 100..=life + later).contains(&total), "{what}: {counter}: {thread}");
+    }
+}
+
+impl Stage {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/counters");
+        let library = folder.path().join("libcounters.so");
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(fixtures.join("counters.c"));
+        assert!(gcc.status().unwrap().success());
+        Self { folder, files: [fixtures.join("counters.py"), library] }
+    }
+
+    fn run(&self, way: Way, interpreter: &Interpreter) -> (Value, Value) {
+        let report = self.folder.path().join("profile.json");
+        let mut program = interpreter.command();
+        program.args(self.files.iter().map(|file| interpreter.give(self.folder.path(), file)));
+        let gilscope = || Command::new(env!("CARGO_BIN_EXE_gilscope"));
+        let said = match way {
+            Way::Launch(backend) => launch(gilscope(), backend, &program, &report),
+            Way::Tracepoints => {
+                let mut without = without_programs();
+                without.arg(env!("CARGO_BIN_EXE_gilscope"));
+                launch(without, "uprobe", &program, &report)
+            }
+            Way::Attach(backend) => attach(&mut program, backend, &report),
+        };
+        let profile = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+        (profile, serde_json::from_str(said.trim()).unwrap())
+    }
+}
+
+fn launch(mut gilscope: Command, backend: &str, program: &Command, report: &Path) -> String {
+    gilscope.args(["run", "-q", "--max-overhead", "none", "--backend", backend, "-o"]).arg(report).arg("--");
+    gilscope.arg(program.get_program()).args(program.get_args()).stdin(Stdio::null());
+    let output = gilscope.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn attach(program: &mut Command, backend: &str, report: &Path) -> String {
+    let mut program = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // It must have begun before it can be found.
+    sleep(Duration::from_millis(500));
+    let mut gilscope = attached_with(program.id(), report, &["--backend", backend]);
+    writeln!(program.stdin.take().unwrap()).unwrap();
+    let mut said = String::new();
+    program.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(program.wait().unwrap().success() && gilscope.wait().unwrap().success());
+    said
+}
