@@ -8,6 +8,7 @@ use std::{collections::HashMap, fs, path::Path};
 
 use gilscope::{
     model::{
+        counts::{ClassCounts, Counter, Counters},
         profile::{Blame, Profile, StackTime, ThreadProfile},
         stack::{Frame, FrameKind, StackTable},
         state::{State, StateClass, StateTimes},
@@ -218,7 +219,7 @@ fn the_json_profile_has_exactly_the_documented_fields() {
     let expected = [
         (
             "",
-            "backend blame counters estimates exact exactness findings functions hold_sites holds_by_kind locks long_hold_threshold_ns long_holds matrix native parking processes quality schema subprocesses target threads window_ns",
+            "backend blame counters estimates exact exactness fault_ns findings functions hold_sites holds_by_kind locks long_hold_threshold_ns long_holds matrix native parking processes quality schema subprocesses target threads window_ns",
         ),
         ("/target", "command free_threaded inner_pid namespaces pid root runtime runtime_version"),
         (
@@ -237,8 +238,8 @@ fn the_json_profile_has_exactly_the_documented_fields() {
         ("/blame/0/stack/0", "file function kind line"),
         ("/matrix/0", "holders lock wait_ns waiters"),
         ("/hold_sites/0", "lock stack tally"),
-        ("/hold_sites/0/tally", "contended_ns forced held_ns holds longest_ns"),
-        ("/locks/0/unseen", "contended_ns forced held_ns holds longest_ns"),
+        ("/hold_sites/0/tally", "contended_ns counters forced held_ns holds longest_ns"),
+        ("/locks/0/unseen", "contended_ns counters forced held_ns holds longest_ns"),
         (
             "/long_holds/0",
             "detail duration_ns function kind lock object stack start_ns states_ns tid waited_ns waiters",
@@ -406,4 +407,30 @@ fn a_broken_invariant_is_said_loudly() {
     assert!(text.contains("!! THESE NUMBERS CONTRADICT EACH OTHER"), "{text}");
     assert!(text.contains("!! broken: thread 4243: states sum to 9 s of 10 s"), "{text}");
     assert!(text.contains("cost of the probe  unknown"), "{text}");
+}
+
+#[test]
+fn counters_are_told_by_class_and_unknown_ones_are_not() {
+    let mut profile = support::shop();
+    assert!(!render_only(&profile, Format::Text, View::All).contains("minor-faults"));
+    profile.counters = Counters::these(&[Counter::TaskClock, Counter::MinorFaults]);
+    let mut counts = ClassCounts::default();
+    counts.class_mut(StateClass::Inside).add(Counter::MinorFaults, 1_234);
+    counts.class_mut(StateClass::Waiting).add(Counter::TaskClock, 5_000_000);
+    profile.threads.iter_mut().for_each(|thread| thread.counts = Some(counts));
+    let all = profile.threads.len() as u64;
+    let text = render_only(&profile, Format::Text, View::All);
+    let row = text.lines().find(|line| line.contains("minor-faults")).unwrap();
+    let inside: String = row.split('│').nth(2).unwrap().split_whitespace().collect();
+    assert_eq!(inside, (1_234 * all).to_string());
+    assert!(!text.contains("context-switches"), "{text}");
+    let json: Value = serde_json::from_str(&render_only(&profile, Format::Json, View::All)).unwrap();
+    assert_eq!(json["counters"], serde_json::json!(["task-clock", "minor-faults"]));
+    let expected = serde_json::json!({"task-clock": 5_000_000, "minor-faults": 0});
+    assert_eq!(json["threads"][0]["counters"]["waiting"], expected);
+    profile.threads[1].counts = None;
+    let json: Value = serde_json::from_str(&render_only(&profile, Format::Json, View::All)).unwrap();
+    assert_eq!(json["threads"][1]["counters"], Value::Null);
+    assert_eq!(json["hold_sites"][0]["tally"]["counters"], Value::Null);
+    assert!(render_only(&profile, Format::Text, View::All).contains("Counters: unknown"));
 }

@@ -2,13 +2,14 @@
 //! and an entry of its own if it was long.
 //!
 //! Invariant: the tallies of all stacks and that of the holds which nobody saw sum to the lock's holds, held time,
-//! contended time and forced releases.
+//! contended time, forced releases, and what was counted of its owners.
 
 use rustc_hash::FxHashMap;
 
 use crate::{
     ledger::{giving_way::Request, windows::Extent},
     model::{
+        counts::Counts,
         ids::{LockId, Tid},
         profile::{HoldSite, HoldTally, LongHold},
         stack::StackId,
@@ -30,6 +31,8 @@ pub(super) struct Hold {
     pub(super) contended: Nanos,
     /// Threads that waited at some time during it.
     pub(super) waiters: u32,
+    /// What was counted of its owner so far.
+    pub(super) counts: Counts,
     /// Stacks seen during it.
     pub(super) seen: Sightings,
     /// The stack that a waiter read last.
@@ -51,6 +54,7 @@ impl Hold {
             waited: Nanos::ZERO,
             contended: Nanos::ZERO,
             waiters: u32::try_from(waiters).unwrap_or(u32::MAX),
+            counts: Counts::default(),
             seen: Sightings::default(),
             last_read: None,
             read_at: Nanos::ZERO,
@@ -112,6 +116,7 @@ impl HoldBook {
         tally.held += length;
         tally.contended += hold.contended;
         tally.longest = tally.longest.max(length);
+        tally.counts.add_all(&hold.counts);
         stack
     }
 

@@ -35,6 +35,7 @@ mod windows;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{
+    counts::Counter,
     event::{CountedSteps, Event, LostEvents, OffCpu, SeenCpu, SeenRelation, Sighting, What},
     ids::{LockId, Tid},
     stack::StackId,
@@ -173,7 +174,7 @@ impl Ledger {
             What::CpuSeen(sight) => self.on_cpu_seen(tid, *sight),
             What::RelationSeen(relation) => self.on_relation_seen(tid, *relation),
             What::OwnerSeen(lock, owner) => self.on_owner_seen(*lock, *owner),
-            What::Happened(counter) => self.with_thread(tid, |thread| thread.counts.add_one(*counter, thread.relation)),
+            What::Happened(counter) => self.on_happened(tid, *counter),
             What::Exited => self.on_exited(tid),
             What::Executed => self.on_executed(tid),
             What::Named(name) => self.with_thread(tid, |thread| thread.name.clone_from(name)),
@@ -346,7 +347,20 @@ impl Ledger {
 
     fn on_switched_out(&mut self, tid: Tid, why: OffCpu) {
         let contention = self.contention(tid);
+        self.on_happened(tid, Counter::ContextSwitches);
         self.with_thread(tid, |thread| thread.on_switched_out(why, contention));
+    }
+
+    /// Once more, to a thread and to the hold in which it is.
+    fn on_happened(&mut self, tid: Tid, counter: Counter) {
+        self.charge_thread(tid);
+        let Some(thread) = self.threads.get_mut(&tid) else { return };
+        thread.counts.add_one(counter, thread.relation);
+        if let Relation::Inside(id) = thread.relation
+            && let Owner::Held(hold) = &mut self.lock(id).owner
+        {
+            hold.counts.add(counter, 1);
+        }
     }
 
     /// Who may keep the mutexes locked of the lock that the thread has released last.

@@ -15,7 +15,6 @@ use crate::{
         windows::Extent,
     },
     model::{
-        counts::Counter,
         event::{OffCpu, SeenCpu},
         ids::{LockId, Tid},
         profile::Undivided,
@@ -349,7 +348,6 @@ impl ThreadAccount {
         if !self.giving_way.as_mut().is_none_or(goes_on) {
             self.rule_out_giving_way();
         }
-        self.counts.add_one(Counter::ContextSwitches, self.relation);
         self.cpu = Cpu::Off(why);
         self.run_delay.leave_cpu();
     }

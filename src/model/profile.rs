@@ -1,7 +1,7 @@
 //! The result of a recording: what the ledger computes and every report reads.
 
 use crate::model::{
-    counts::{ClassCounts, Counters},
+    counts::{ClassCounts, Counters, Counts},
     estimate::Estimates,
     ids::{LockId, Pid, Tid},
     parking::Parking,
@@ -30,6 +30,8 @@ pub struct Profile {
     pub native: bool,
     /// What was counted of each thread beside time.
     pub counters: Counters,
+    /// What a page fault costs at the least on this machine; `None` when page faults were not counted, or it was not measured.
+    pub fault_cost: Option<Nanos>,
     /// One entry a lock, in order of discovery.
     pub locks: Vec<LockProfile>,
     /// One entry a thread, in order of first sight.
@@ -298,6 +300,8 @@ pub struct HoldTally {
     pub contended: Nanos,
     /// How many ended in a forced release.
     pub forced: u64,
+    /// What was counted of the owner meanwhile, but for its time on a CPU.
+    pub counts: Counts,
 }
 
 impl HoldTally {
@@ -308,6 +312,7 @@ impl HoldTally {
         self.longest = self.longest.max(other.longest);
         self.contended += other.contended;
         self.forced += other.forced;
+        self.counts.add_all(&other.counts);
     }
 }
 

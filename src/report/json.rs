@@ -7,7 +7,7 @@ use std::io;
 
 use crate::{
     model::{
-        counts::{ClassCounts, Counter, Counters},
+        counts::{ClassCounts, Counter, Counters, Counts},
         estimate::{Estimates, Method},
         family::{Family, Reach, Record, Relative},
         ids::{Pid, Tid},
@@ -87,16 +87,31 @@ fn process(relative: &Relative) -> schema::Process<'_> {
 
 /// Which events the source sees one by one: else a number of them is null.
 #[derive(Debug, Clone, Copy)]
-struct Counting(Counted);
+struct Counting {
+    steps: Counted,
+    /// What was counted of holds; `None`: nothing, or some was lost.
+    counters: Option<Counters>,
+}
 
 impl Counting {
+    fn of_profile(profile: &Profile) -> Self {
+        let is_whole = !profile.counters.is_empty() && profile.threads.iter().all(|thread| thread.counts.is_some());
+        Self { steps: profile.counted, counters: is_whole.then_some(profile.counters) }
+    }
+
+    /// What was counted during holds; their time on a CPU is not told apart.
+    fn of_holds(self, counts: &Counts) -> Option<schema::Named<u64>> {
+        let counters = self.counters?.iter().filter(|counter| *counter != Counter::TaskClock);
+        Some(schema::Named(counters.map(|counter| (counter.name(), counts.get(counter))).collect()))
+    }
+
     /// Something about the number of holds.
     fn of<T>(self, number: T) -> Option<T> {
-        self.0.holds().then_some(number)
+        self.steps.holds().then_some(number)
     }
 
     fn of_waits(self, number: u64) -> Option<u64> {
-        self.0.waits().then_some(number)
+        self.steps.waits().then_some(number)
     }
 }
 
@@ -107,7 +122,7 @@ fn exactness(profile: &Profile) -> schema::Exactness {
 }
 
 fn document(profile: &Profile) -> schema::Document<'_> {
-    let (kinds, counting) = (Kinds::of(profile), Counting(profile.counted));
+    let (kinds, counting) = (Kinds::of(profile), Counting::of_profile(profile));
     schema::Document {
         schema: schema::SCHEMA,
         target: target(&profile.target),
@@ -117,6 +132,7 @@ fn document(profile: &Profile) -> schema::Document<'_> {
         exactness: exactness(profile),
         native: profile.native,
         counters: profile.counters.iter().map(Counter::name).collect(),
+        fault_ns: profile.fault_cost.map(Nanos::as_nanos),
         locks: profile.locks.iter().map(|part| lock(part, counting)).collect(),
         threads: profile
             .threads
@@ -245,6 +261,7 @@ fn tally(tally: HoldTally, counting: Counting) -> schema::HoldTally {
         longest_ns: (tally.holds > 0).then_some(tally.longest.as_nanos()),
         contended_ns: tally.contended.as_nanos(),
         forced: counting.of(tally.forced),
+        counters: counting.of_holds(&tally.counts),
     }
 }
 

@@ -20,6 +20,7 @@ pub(super) struct Document<'a> {
     pub(super) exactness: Exactness,
     pub(super) native: bool,
     pub(super) counters: Vec<&'static str>,
+    pub(super) fault_ns: Option<u64>,
     pub(super) locks: Vec<Lock<'a>>,
     pub(super) threads: Vec<Thread<'a>>,
     pub(super) blame: Vec<Blame<'a>>,
@@ -169,6 +170,7 @@ pub(super) struct HoldTally {
     pub(super) longest_ns: Option<u64>,
     pub(super) contended_ns: u64,
     pub(super) forced: Option<u64>,
+    pub(super) counters: Option<Named<u64>>,
 }
 
 #[derive(Debug, Serialize)]

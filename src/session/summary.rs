@@ -3,10 +3,12 @@
 use crate::{
     ledger::Attribution,
     model::{
+        counts::Counter,
         parking::Parking,
         profile::{Backend, Counted, LockProfile, Overhead, Profile, Quality, SchedulerRung},
         time::Nanos,
     },
+    perf::fault_cost::fault_cost,
     session::{
         detail::{self, Collections},
         engine::Recorded,
@@ -51,6 +53,7 @@ pub(super) fn profile(
         counted: if backend.counts_events() { Counted::Everything } else { Counted::Nothing },
         native: frames == FrameDetail::ScriptAndNative,
         counters,
+        fault_cost: if counters.has(Counter::MinorFaults) { fault_cost() } else { None },
         locks: attribution.locks,
         threads: attribution.threads,
         blame: attribution.blame,

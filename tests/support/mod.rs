@@ -103,6 +103,7 @@ pub fn shop() -> Profile {
         counted: Counted::Everything,
         native: false,
         counters: Default::default(),
+        fault_cost: None,
         locks: vec![lock],
         threads,
         blame,
@@ -260,6 +261,7 @@ fn lock(threads: &[ThreadProfile], blame: &[Blame], sites: &[HoldSite]) -> LockP
             longest: micros(4_990),
             contended: contended.checked_sub(seen.contended).unwrap(),
             forced: threads.iter().map(|thread| thread.forced_releases).sum::<u64>() - seen.forced,
+            counts: Default::default(),
         },
         hold_spread: Spread { p50: micros(62), p90: micros(340), p99: micros(5_080), max: micros(48_700) },
         counted: None,
@@ -278,6 +280,7 @@ fn hold_sites(stacks: &mut Stacks) -> Vec<HoldSite> {
             longest: micros(longest),
             contended: micros(contended),
             forced: counts.1,
+            counts: Default::default(),
         },
     };
     vec![

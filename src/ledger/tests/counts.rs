@@ -47,7 +47,10 @@ fn what_happens_belongs_to_the_class_of_its_moment() {
     apply(&mut ledger, 60, 1, What::Happened(Counter::Migrations));
     apply(&mut ledger, 60, 1, What::SwitchedIn);
     step(&mut ledger, 60, 1, LockStep::Acquired);
-    let counts = counts(&ledger.finish(at(70)), 1).unwrap();
+    let result = ledger.finish(at(70));
+    // Nobody saw the stack of that hold.
+    assert_eq!(result.locks[0].unseen.counts.get(Counter::MinorFaults), 2);
+    let counts = counts(&result, 1).unwrap();
     assert_eq!(by_class(&counts, Counter::MinorFaults), [2, 1, 2]);
     assert_eq!(by_class(&counts, Counter::ContextSwitches), [0, 1, 0]);
     assert_eq!(by_class(&counts, Counter::Migrations), [0, 1, 0]);

@@ -1,5 +1,7 @@
 //! What was counted beside time, by class of states: page faults, context switches, migrations and time on the CPUs.
 
+use std::cmp::Reverse;
+
 use crate::{
     model::{
         counts::{ClassCounts, Counter},
@@ -7,9 +9,12 @@ use crate::{
         state::StateClass,
         time::Nanos,
     },
-    report::text::{
-        table::{Lean, titled},
-        words::count,
+    report::{
+        functions::{FunctionCost, function_costs},
+        text::{
+            table::{Lean, omitted, titled},
+            words::{count, holds_of, place},
+        },
     },
 };
 
@@ -22,6 +27,13 @@ const COLUMNS: [(&str, Lean); 6] = [
     ("inside, in\n1 000 holds", Lean::Right),
 ];
 
+const FAULT_COLUMNS: [(&str, Lean); 4] =
+    [("page faults", Lean::Right), ("major", Lean::Right), ("holds", Lean::Right), ("function", Lean::Left)];
+/// Rows of that table.
+const MOST: usize = 8;
+/// Fewer page faults than that take no time worth a line.
+const WORTH_SHOWING: u64 = 1_000;
+
 /// The section; empty when nothing was counted.
 pub(super) fn section(profile: &Profile, width: u16) -> String {
     if profile.counters.is_empty() {
@@ -33,7 +45,30 @@ pub(super) fn section(profile: &Profile, width: u16) -> String {
     let holds: u64 = profile.threads.iter().map(|thread| thread.holds).sum();
     let holds = Some(holds).filter(|holds| *holds > 0 && profile.counted.holds());
     let rows = profile.counters.iter().map(|counter| row(&counts, counter, holds)).collect();
-    titled("Counters", &COLUMNS, rows, width)
+    let table = titled("Counters", &COLUMNS, rows, width);
+    let faults = faults_section(profile, width);
+    if faults.is_empty() { table } else { format!("{table}\n\n{faults}") }
+}
+
+/// The functions in whose holds most page faults came; empty when they are too few to matter.
+fn faults_section(profile: &Profile, width: u16) -> String {
+    let mut costs = function_costs(profile);
+    costs.retain(|cost| faults(cost) >= WORTH_SHOWING);
+    costs.sort_by_key(|cost| Reverse(faults(cost)));
+    if costs.is_empty() {
+        return String::new();
+    }
+    let row = |cost: &FunctionCost<'_>| {
+        let major = cost.seen.counts.get(Counter::MajorFaults);
+        vec![count(faults(cost)), count(major), holds_of(profile, cost.seen.holds), place(cost.function, cost.file)]
+    };
+    let rows = costs.iter().take(MOST).map(row).collect();
+    let heading = "Functions by page faults inside, in the holds they were seen in";
+    titled(heading, &FAULT_COLUMNS, rows, width) + &omitted(costs.len(), MOST, "function")
+}
+
+fn faults(cost: &FunctionCost<'_>) -> u64 {
+    cost.seen.counts.get(Counter::MinorFaults) + cost.seen.counts.get(Counter::MajorFaults)
 }
 
 fn row(counts: &ClassCounts, counter: Counter, holds: Option<u64>) -> Vec<String> {

@@ -5,6 +5,7 @@
 
 mod convoy;
 mod evidence;
+mod faults;
 mod function;
 mod handoff;
 mod held_for;
@@ -106,7 +107,12 @@ pub(super) fn findings(profile: &Profile) -> Vec<Finding> {
     if let Some(quiet) = quiet::finding(&evidence) {
         return doubt.into_iter().chain([quiet]).collect();
     }
-    let patterns = [turns::finding(&evidence), convoy::finding(&evidence), handoff::finding(&evidence)];
+    let patterns = [
+        turns::finding(&evidence),
+        convoy::finding(&evidence),
+        handoff::finding(&evidence),
+        faults::finding(&evidence),
+    ];
     let kinds = held_for::findings(&evidence);
     let mut found: Vec<Finding> =
         patterns.into_iter().flatten().chain(kinds).chain(function::finding(&evidence)).collect();
