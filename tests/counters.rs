@@ -20,6 +20,7 @@ mod live;
 use live::{
     attached::attached_with,
     interpreters::{Interpreter, interpreters, usual},
+    outcome,
     privilege::{may_use_uprobes, without_programs},
 };
 
@@ -62,6 +63,45 @@ fn so_do_all_other_ways() {
     if may_use_uprobes() {
         judge(Way::Attach("uprobe"), &[usual()]);
         judge(Way::Tracepoints, &[usual()]);
+    }
+}
+
+/// `perf` counts the same process at the same time.
+#[test]
+fn perf_counts_the_same() {
+    if Command::new("perf").arg("--version").output().is_err() {
+        outcome::skipped("comparing with perf: it is absent");
+        return;
+    }
+    let (stage, interpreter) = (Stage::new(), usual());
+    let [report, told] = ["profile.json", "perf.csv"].map(|name| stage.folder.path().join(name));
+    let mut program = interpreter.command();
+    program.args(&stage.files).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut program = program.spawn().unwrap();
+    sleep(Duration::from_millis(500));
+    let mut gilscope = attached_with(program.id(), &report, &[]);
+    let mut perf = Command::new("perf");
+    perf.args(["stat", "-x,", "-e", "minor-faults,context-switches,task-clock,cpu-migrations", "-o"]).arg(&told);
+    let mut perf = perf.arg("-p").arg(program.id().to_string()).spawn().unwrap();
+    // It says nothing when it has begun.
+    sleep(Duration::from_secs(1));
+    writeln!(program.stdin.take().unwrap()).unwrap();
+    for child in [&mut program, &mut gilscope, &mut perf] {
+        assert!(child.wait().unwrap().success());
+    }
+    let profile: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    for line in fs::read_to_string(&told).unwrap().lines().filter(|line| line.contains(',')) {
+        let fields: Vec<&str> = line.split(',').collect();
+        let (counted, counter): (f64, &str) = (fields[0].parse().unwrap(), fields[2].trim_end_matches(":u"));
+        let threads = profile["threads"].as_array().unwrap();
+        let of = |class: &str| {
+            threads.iter().map(|thread| thread["counters"][class][counter].as_f64().unwrap()).sum::<f64>()
+        };
+        let ours: f64 = CLASSES.map(of).iter().sum();
+        // `perf` tells this one in milliseconds.
+        let ours = if counter == "task-clock" { ours / 1e6 } else { ours };
+        println!("{counter}: {ours} (perf: {counted})");
+        assert!((ours - counted).abs() <= counted * 0.02 + 3.0, "{counter}: {ours} {counted}");
     }
 }
 

@@ -9,10 +9,10 @@ use clap::{
 
 use crate::{
     cli::{
-        budget, duration,
+        budget, counters, duration,
         plan::{BackendChoice, Budget},
     },
-    model::ids::Pid,
+    model::{counts::Counters, ids::Pid},
     report::{Format, view::View},
 };
 
@@ -186,6 +186,10 @@ pub struct RecordArgs {
     /// windows at random moments and totals are estimated; `none`: take all events, whatever it costs
     #[arg(long, value_name = "PERCENT", default_value = "3%", value_parser = budget::parse)]
     pub max_overhead: Budget,
+    /// What to count of each thread inside, waiting and outside the lock: all, none, or some of task-clock, minor-faults,
+    /// major-faults, page-faults (both kinds), context-switches (cs), cpu-migrations, separated by commas
+    #[arg(long, value_name = "LIST", default_value = "all", value_parser = counters::parse)]
+    pub counters: Counters,
     /// Record the processes that the program starts as well, each by itself
     #[arg(short, long)]
     pub subprocesses: bool,

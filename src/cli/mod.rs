@@ -4,6 +4,7 @@
 
 pub mod args;
 pub mod budget;
+pub mod counters;
 mod duration;
 pub mod execute;
 pub mod exit;

@@ -15,7 +15,7 @@ use crate::{
         messages::Verbosity,
         program,
     },
-    model::{family::Reach, ids::Pid, profile::Backend},
+    model::{counts::Counters, family::Reach, ids::Pid, profile::Backend},
     report::{Format, Report, outlet::Destination, view::View},
 };
 
@@ -121,6 +121,8 @@ pub struct RecordPlan {
     pub long_hold: Duration,
     /// What observing may cost the program.
     pub budget: Budget,
+    /// What is counted beside time.
+    pub counters: Counters,
     /// Which frames stacks have.
     pub frames: FrameDetail,
     /// Which processes are recorded.
@@ -234,6 +236,7 @@ fn record_plan(record: &RecordArgs) -> Result<RecordPlan, PlanError> {
         rate: NonZeroU32::new(record.rate),
         long_hold: record.long_hold,
         budget: record.max_overhead,
+        counters: record.counters,
         frames: frames_of(record)?,
         reach: if record.subprocesses { Reach::Descendants } else { Reach::Root },
         backend: record.backend,

@@ -119,6 +119,22 @@ impl Counters {
         all
     }
 
+    /// Those that `others` has as well.
+    #[must_use]
+    pub fn among(self, others: Self) -> Self {
+        let mut both = self;
+        both.0.iter_mut().zip(others.0).for_each(|(own, other)| *own &= other);
+        both
+    }
+
+    /// Those that `others` has not.
+    #[must_use]
+    pub fn without(self, others: Self) -> Self {
+        let mut rest = self;
+        rest.0.iter_mut().zip(others.0).for_each(|(own, other)| *own &= !other);
+        rest
+    }
+
     /// Whether it has none.
     pub fn is_empty(self) -> bool {
         !self.0.contains(&true)
@@ -160,5 +176,8 @@ mod tests {
     fn only_what_is_counted_is_had() {
         let counted = Counters::these(&[Counter::MinorFaults]);
         assert!(counted.has(Counter::MinorFaults) && !counted.has(Counter::MajorFaults));
+        let all = Counters::these(&Counter::ALL);
+        assert_eq!((all.among(counted), counted.with(all.without(counted))), (counted, all));
+        assert!(counted.without(all).is_empty() && !all.is_empty());
     }
 }

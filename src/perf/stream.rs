@@ -207,6 +207,12 @@ impl PerfStream {
         });
     }
 
+    /// Watches for page faults no more, so that they cost nothing.
+    pub fn drop_faults(&mut self) {
+        self.faults = None;
+        self.drop_family(|subject| matches!(subject, Subject::Faults(..)));
+    }
+
     /// In whose code page faults are seen; `None`: they are not.
     pub fn faults(&self) -> Option<CodeSampled> {
         self.faults
@@ -249,10 +255,14 @@ impl PerfStream {
 
     /// Watches no more words; writes that have been told of already still come.
     pub fn drop_watchpoints(&mut self) {
-        let is_watching = |family: &Family| {
-            family.closed.is_none() && matches!(family.subjects.first(), Some((Subject::Watchpoint { .. }, _)))
+        self.drop_family(|subject| matches!(subject, Subject::Watchpoint { .. }));
+    }
+
+    fn drop_family(&mut self, of: impl Fn(Subject) -> bool) {
+        let is_meant = |family: &Family| {
+            family.closed.is_none() && family.subjects.first().is_some_and(|(subject, _)| of(*subject))
         };
-        for family in self.families.iter_mut().filter(|family| is_watching(family)) {
+        for family in self.families.iter_mut().filter(|family| is_meant(family)) {
             for (place, mut event) in family.events.drain(..) {
                 // What it counts as lost will not be counted again at the end.
                 let told = &mut self.cpus[place].lost;

@@ -54,6 +54,8 @@ pub(super) struct Engine {
     quiet: u32,
     /// Steps with a lock that sources have told.
     steps: usize,
+    /// What is to be counted of each thread beside time.
+    counters: Counters,
 }
 
 /// What a recording gave.
@@ -68,8 +70,8 @@ pub(super) struct Recorded {
     pub(super) late: u64,
     /// Whether any of them tells of sleeps that have to do with no global lock.
     pub(super) tells_of_parks: bool,
-    /// What they count of each thread beside time.
-    pub(super) counters: Counters,
+    /// What they count of each thread beside time, of what was wanted, and what they cannot.
+    pub(super) counters: (Counters, Counters),
     /// From the start of the window to the moment at which the process executed another program, which ended it.
     pub(super) replaced: Option<Nanos>,
     /// Start of the window.
@@ -89,6 +91,8 @@ pub(super) struct Parts {
     pub(super) start: MonoNanos,
     /// Holds at least this long are listed one by one.
     pub(super) long_hold: Nanos,
+    /// What is to be counted of each thread beside time.
+    pub(super) counters: Counters,
 }
 
 impl Engine {
@@ -108,7 +112,9 @@ impl Engine {
             started: parts.start,
             quiet: 0,
             steps: 0,
+            counters: parts.counters,
         };
+        engine.sources.iter_mut().for_each(|source| source.count(parts.counters));
         engine.declare_locks(parts.lock_start);
         engine
     }
@@ -272,8 +278,9 @@ impl Engine {
         self.sources.iter().any(|source| source.tells_of_parks())
     }
 
-    fn counters(&self) -> Counters {
-        self.sources.iter().map(|source| source.counters()).fold(Counters::default(), Counters::with)
+    fn counters(&self) -> (Counters, Counters) {
+        let can = self.sources.iter().map(|source| source.counters()).fold(Counters::default(), Counters::with);
+        (self.counters.among(can), self.counters.without(can))
     }
 
     fn remarks(&self) -> Vec<String> {

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use crate::{
-    model::{family::Reach, profile::Backend},
+    model::{counts::Counters, family::Reach, profile::Backend},
     session::ladder::Rung,
 };
 
@@ -18,6 +18,8 @@ pub struct RecordOptions {
     pub long_hold: Duration,
     /// What observing may cost the target.
     pub budget: Budget,
+    /// What is counted of each thread beside time, where it can be.
+    pub counters: Counters,
     /// Which frames stacks have.
     pub frames: FrameDetail,
     /// Where to take lock events from.

@@ -3,7 +3,7 @@
 use crate::{
     ledger::Attribution,
     model::{
-        counts::Counter,
+        counts::{Counter, Counters},
         parking::Parking,
         profile::{Backend, Counted, LockProfile, Overhead, Profile, Quality, SchedulerRung},
         time::Nanos,
@@ -24,9 +24,20 @@ pub(super) fn profile(
     (backend, frames): (Backend, FrameDetail),
     (overhead, mut notes): (Overhead, Vec<String>),
 ) -> Profile {
-    let Recorded { attribution, stacks, tally, remarks, late, tells_of_parks, counters, replaced, start } = recorded;
+    let Recorded {
+        attribution,
+        stacks,
+        tally,
+        remarks,
+        late,
+        tells_of_parks,
+        counters: (counters, missing),
+        replaced,
+        start,
+    } = recorded;
     notes.extend(remarks);
     notes.extend(shortfalls(&attribution, late, replaced));
+    notes.extend(uncounted(counters, missing));
     let summary = target.summary();
     let parking = Some(attribution.parking).filter(|_| summary.free_threaded && tells_of_parks);
     if summary.free_threaded {
@@ -83,6 +94,15 @@ fn shortfalls(attribution: &Attribution, late: u64, replaced: Option<Nanos>) -> 
         format!("after {after} the process executed another program: this is about the one before, and ends there")
     });
     [late, few, replaced].into_iter().flatten()
+}
+
+/// What was to be counted, and is not.
+fn uncounted(counters: Counters, missing: Counters) -> Option<String> {
+    if counters.is_empty() {
+        return (!missing.is_empty()).then(|| "no counters: they take records of the scheduler's".to_owned());
+    }
+    let names: Vec<&str> = missing.iter().map(Counter::name).collect();
+    (!names.is_empty()).then(|| format!("not counted, for want of perf events: {}", names.join(", ")))
 }
 
 /// What can be said of a build that mostly does without its lock.

@@ -189,6 +189,11 @@ impl KinStream {
         if self.is_sampled { self.stream.alarms() } else { Vec::new() }
     }
 
+    /// Sees no page faults any more.
+    pub fn drop_faults(&mut self) {
+        self.stream.drop_faults();
+    }
+
     /// In whose code page faults are seen; `None`: they are not.
     pub fn faults(&self) -> Option<CodeSampled> {
         self.stream.faults()

@@ -65,6 +65,9 @@ pub trait Source: fmt::Debug {
         false
     }
 
+    /// Counts no more than this from now on, to cost the target no more than that.
+    fn count(&mut self, _wanted: Counters) {}
+
     /// What it counts of each thread beside time.
     fn counters(&self) -> Counters {
         Counters::default()

@@ -247,6 +247,15 @@ impl Source for SchedulerSource {
         Tally { unmatched, ..Tally::default() }
     }
 
+    fn count(&mut self, wanted: Counters) {
+        if !sees_faults(wanted) {
+            match &mut self.feed {
+                Feed::Own(stream) => stream.drop_faults(),
+                Feed::Shared(kin, ..) => kin.borrow_mut().drop_faults(),
+            }
+        }
+    }
+
     fn counters(&self) -> Counters {
         counters(self.faults())
     }
@@ -254,6 +263,11 @@ impl Source for SchedulerSource {
     fn remarks(&self) -> Vec<String> {
         remark(self.faults()).into_iter().collect()
     }
+}
+
+/// Whether page faults are to be seen for these counters.
+pub(in crate::source) fn sees_faults(wanted: Counters) -> bool {
+    wanted.has(Counter::MinorFaults) || wanted.has(Counter::MajorFaults)
 }
 
 /// What the records of a stream count that sees page faults in this code.
@@ -265,13 +279,12 @@ pub(in crate::source) fn counters(faults: Option<CodeSampled>) -> Counters {
 /// What is missing of the counts.
 pub(in crate::source) fn remark(faults: Option<CodeSampled>) -> Option<String> {
     match faults {
-        Some(CodeSampled::ProgramAndKernel) => None,
+        Some(CodeSampled::ProgramAndKernel) | None => None,
         Some(CodeSampled::Program) => Some(
             "page faults are counted where the program's own code makes them, not in system calls: for all of them it takes \
              CAP_PERFMON, or kernel.perf_event_paranoid at 1 or less"
                 .to_owned(),
         ),
-        None => Some("page faults are not counted: the kernel offers no more events".to_owned()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    model::{family::Reach, time::Nanos},
+    model::{counts::Counters, family::Reach, time::Nanos},
     session::{
         doctor::toy::{ToyPatient, ToyProgram, await_target},
         error::SessionError,
@@ -101,6 +101,7 @@ fn options(rung: Rung) -> RecordOptions {
         rate: Some(STACKS_A_SECOND),
         long_hold: Duration::from_secs(1),
         budget: Budget::Unlimited,
+        counters: Counters::default(),
         frames: FrameDetail::Script,
         backend: BackendChoice::Exactly(rung),
         progress: ProgressLine::Hidden,

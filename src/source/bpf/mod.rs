@@ -407,6 +407,10 @@ impl Source for BpfSource {
         self.scheduler.remarks()
     }
 
+    fn count(&mut self, wanted: Counters) {
+        self.scheduler.count(wanted);
+    }
+
     fn counters(&self) -> Counters {
         self.scheduler.counters()
     }

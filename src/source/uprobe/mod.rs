@@ -142,6 +142,12 @@ impl Source for UprobeSource {
         Tally { unmatched: unmatched + self.stream.malformed(), ..self.hits.tally }
     }
 
+    fn count(&mut self, wanted: Counters) {
+        if !scheduler::sees_faults(wanted) {
+            self.stream.drop_faults();
+        }
+    }
+
     fn counters(&self) -> Counters {
         scheduler::counters(self.stream.faults())
     }

@@ -132,6 +132,10 @@ impl Source for WatchpointSource {
         dear.into_iter().chain(beside).collect()
     }
 
+    fn count(&mut self, wanted: Counters) {
+        self.scheduler.count(wanted);
+    }
+
     fn counters(&self) -> Counters {
         self.scheduler.counters()
     }
