@@ -22,12 +22,15 @@ use live::{
     interpreters::{Interpreter, interpreters, usual},
     outcome,
     privilege::{may_use_uprobes, without_programs},
+    stolen::stolen,
 };
 
 /// In the order in which the program tells them.
 const COUNTERS: [&str; 3] = ["minor-faults", "context-switches", "task-clock"];
 /// What may come between the program's last look at its own counts and the end of its thread, or before its first.
 const LATER: [u64; 3] = [24, 4, 1_500_000];
+/// While the hypervisor gives the CPU to others, a thread runs in our eyes and not by its own clock.
+const ATTEMPTS: u32 = 5;
 const CLASSES: [&str; 4] = ["inside", "waiting", "outside", "unknown"];
 
 /// How gilscope meets the program.
@@ -79,6 +82,7 @@ fn perf_counts_the_same() {
     program.args(&stage.files).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut program = program.spawn().unwrap();
     sleep(Duration::from_millis(500));
+    let before = stolen();
     let mut gilscope = attached_with(program.id(), &report, &[]);
     let mut perf = Command::new("perf");
     perf.args(["stat", "-x,", "-e", "minor-faults,context-switches,task-clock,cpu-migrations", "-o"]).arg(&told);
@@ -89,6 +93,7 @@ fn perf_counts_the_same() {
     for child in [&mut program, &mut gilscope, &mut perf] {
         assert!(child.wait().unwrap().success());
     }
+    let stolen = stolen().saturating_sub(before);
     let profile: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
     for line in fs::read_to_string(&told).unwrap().lines().filter(|line| line.contains(',')) {
         let fields: Vec<&str> = line.split(',').collect();
@@ -99,44 +104,81 @@ fn perf_counts_the_same() {
         };
         let ours: f64 = CLASSES.map(of).iter().sum();
         // `perf` tells this one in milliseconds.
-        let ours = if counter == "task-clock" { ours / 1e6 } else { ours };
+        let (ours, slack) =
+            if counter == "task-clock" { (ours / 1e6, stolen.as_secs_f64() * 1e3) } else { (ours, 0.0) };
         println!("{counter}: {ours} (perf: {counted})");
-        assert!((ours - counted).abs() <= counted * 0.02 + 3.0, "{counter}: {ours} {counted}");
+        assert!((ours - counted).abs() <= counted * 0.02 + 3.0 + slack, "{counter}: {ours} {counted}");
     }
+}
+
+/// Memory that malloc gives back and takes anew: some 600,000 page faults, of which telling one by one would cost too much.
+#[test]
+fn storms_of_page_faults_are_told_in_groups() {
+    const STORM: &str = "import resource\nfor _ in range(900): kept = [bytes(300000) for _ in range(40)]\n\
+                         print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)";
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("profile.json");
+    let mut program = usual().command();
+    program.args(["-c", STORM]);
+    let mut gilscope = Command::new(env!("CARGO_BIN_EXE_gilscope"));
+    gilscope.args(["run", "-q", "--max-overhead", "3%", "-o"]).arg(&report).arg("--").arg(program.get_program());
+    let output = gilscope.args(program.get_args()).output().unwrap();
+    let kernel: f64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    let profile: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    let counters = &profile["threads"][0]["counters"];
+    let ours: f64 = CLASSES.map(|class| counters[class]["minor-faults"].as_f64().unwrap()).iter().sum();
+    let (share, notes) = (&profile["quality"]["overhead"]["share"], profile["quality"]["notes"].to_string());
+    println!("{ours} page faults ({kernel}), at a cost of {share}: {notes}");
+    assert!(kernel > 100_000.0 && (ours - kernel).abs() < kernel * 0.01 + 300.0, "{ours} {kernel}");
+    assert!(notes.contains("page faults came so fast") && share.as_f64().unwrap() < 0.03, "{share}: {notes}");
 }
 
 fn judge(way: Way, interpreters: &[Interpreter]) {
     let stage = Stage::new();
     for interpreter in interpreters {
-        let (profile, said) = stage.run(way, interpreter);
-        compare(&format!("{} {way:?}", interpreter.name), &profile, &said);
+        let mut misfit = None;
+        for _ in 0..ATTEMPTS {
+            let before = stolen();
+            let (profile, said) = stage.run(way, interpreter);
+            misfit = compare(&format!("{} {way:?}", interpreter.name), &profile, &said);
+            if misfit.is_none() {
+                break;
+            }
+            println!("the hypervisor gave {:?} to others", stolen().saturating_sub(before));
+        }
+        assert_eq!(misfit, None);
     }
 }
 
-/// What the thread did beside its work is in either class; it knows how much that was, and that is little.
-fn compare(what: &str, profile: &Value, said: &Value) {
+/// What the thread did beside its work is in either class; it knows how much that was, and that is little. Says what is wrong with
+/// its time on a CPU, which can be the hypervisor's fault; nothing else may be wrong.
+fn compare(what: &str, profile: &Value, said: &Value) -> Option<String> {
     assert_eq!(profile["quality"]["lost_events"], 0, "{what}");
     let threads = profile["threads"].as_array().unwrap();
     let thread =
         threads.iter().find(|thread| thread["tid"] == said["tid"] || thread["inner_tid"] == said["tid"]).unwrap();
+    let mut misfit = None;
     for (index, counter) in COUNTERS.iter().enumerate() {
         let of = |class: &str| thread["counters"][class][counter].as_u64().unwrap();
         let kernel = |part: &str| said[part][index].as_u64().unwrap();
         let [inside, outside, life] = ["inside", "outside", "life"].map(kernel);
         let total: u64 = CLASSES.iter().map(|class| of(class)).sum();
-        let (rest, later) = (life - inside - outside, LATER[index]);
-        println!(
+        let most = life - inside - outside + LATER[index];
+        // A moment of the calls themselves lies on the other side of the step with the lock.
+        let slack = |expected: u64| if *counter == "task-clock" { expected / 100 } else { 0 };
+        let fits = |ours: u64, expected: u64, most: u64| (expected - slack(expected)..=expected + most).contains(&ours);
+        let words = format!(
             "{what}: {counter}: inside {} ({inside}), outside {} ({outside}), all {total} ({life})",
             of("inside"),
             of("outside")
         );
-        for (class, expected) in [("inside", inside), ("outside", outside)] {
-            // A moment of the calls themselves lies on the other side of the step with the lock.
-            let least = if *counter == "task-clock" { expected - expected / 100 } else { expected };
-            assert!((least..=expected + rest + later).contains(&of(class)), "{what}: {counter} {class}: {thread}");
-        }
-        assert!((life - life / 100..=life + later).contains(&total), "{what}: {counter}: {thread}");
+        println!("{words}");
+        let all_fit =
+            fits(of("inside"), inside, most) && fits(of("outside"), outside, most) && fits(total, life, LATER[index]);
+        assert!(all_fit || *counter == "task-clock", "{words}");
+        misfit = misfit.or((!all_fit).then_some(words));
     }
+    misfit
 }
 
 impl Stage {

@@ -34,11 +34,11 @@ impl Relation {
 }
 
 impl CountAccount {
-    /// Once more, to a thread with this relation to the locks.
-    pub(super) fn add_one(&mut self, counter: Counter, relation: Relation) {
-        self.by_class.class_mut(relation.class()).add(counter, 1);
+    /// So many more, of a thread with this relation to the locks.
+    pub(super) fn add(&mut self, counter: Counter, times: u32, relation: Relation) {
+        self.by_class.class_mut(relation.class()).add(counter, u64::from(times));
         if relation == Relation::Outside {
-            self.since_release.add(counter, 1);
+            self.since_release.add(counter, u64::from(times));
         }
     }
 

@@ -174,7 +174,7 @@ impl Ledger {
             What::CpuSeen(sight) => self.on_cpu_seen(tid, *sight),
             What::RelationSeen(relation) => self.on_relation_seen(tid, *relation),
             What::OwnerSeen(lock, owner) => self.on_owner_seen(*lock, *owner),
-            What::Happened(counter) => self.on_happened(tid, *counter),
+            What::Happened(counter, times) => self.on_happened(tid, *counter, *times),
             What::Exited => self.on_exited(tid),
             What::Executed => self.on_executed(tid),
             What::Named(name) => self.with_thread(tid, |thread| thread.name.clone_from(name)),
@@ -347,19 +347,19 @@ impl Ledger {
 
     fn on_switched_out(&mut self, tid: Tid, why: OffCpu) {
         let contention = self.contention(tid);
-        self.on_happened(tid, Counter::ContextSwitches);
+        self.on_happened(tid, Counter::ContextSwitches, 1);
         self.with_thread(tid, |thread| thread.on_switched_out(why, contention));
     }
 
-    /// Once more, to a thread and to the hold in which it is.
-    fn on_happened(&mut self, tid: Tid, counter: Counter) {
+    /// So often, to a thread and to the hold in which it is.
+    fn on_happened(&mut self, tid: Tid, counter: Counter, times: u32) {
         self.charge_thread(tid);
         let Some(thread) = self.threads.get_mut(&tid) else { return };
-        thread.counts.add_one(counter, thread.relation);
+        thread.counts.add(counter, times, thread.relation);
         if let Relation::Inside(id) = thread.relation
             && let Owner::Held(hold) = &mut self.lock(id).owner
         {
-            hold.counts.add(counter, 1);
+            hold.counts.add(counter, u64::from(times));
         }
     }
 

@@ -42,8 +42,8 @@ pub enum What {
     RelationSeen(Option<SeenRelation>),
     /// Looks tell that from about this moment on no thread that they know owns this lock; whose event it is means nothing.
     OwnerSeen(LockId, SeenOwner),
-    /// This happened to the thread, once.
-    Happened(Counter),
+    /// This has happened to the thread so often, the last time now.
+    Happened(Counter, u32),
     /// The thread ended.
     Exited,
     /// The thread executed another program: the interpreter and its locks are gone, and so are all other threads.

@@ -39,8 +39,8 @@ pub enum Subject {
         /// 1, 2, 4 or 8 bytes.
         length: u64,
     },
-    /// Every page fault.
-    Faults(FaultKind, CodeSampled),
+    /// Page faults, so many at a time.
+    Faults(FaultKind, CodeSampled, u32),
     /// What the processor does for a thread, every so often of the time that it runs: registers and the innermost part of
     /// the stack.
     MachineState {
@@ -149,8 +149,8 @@ fn builder(subject: Subject, manner: Manner) -> Builder<'static> {
         Subject::Probe { tracepoint, .. } => Builder::new(Tracepoint::with_id(tracepoint)),
         Subject::Watchpoint { address, length } => Builder::new(Breakpoint::write(address.raw(), length)),
         Subject::MachineState { .. } => Builder::new(Software::CPU_CLOCK),
-        Subject::Faults(FaultKind::Minor, _) => Builder::new(Software::PAGE_FAULTS_MIN),
-        Subject::Faults(FaultKind::Major, _) => Builder::new(Software::PAGE_FAULTS_MAJ),
+        Subject::Faults(FaultKind::Minor, ..) => Builder::new(Software::PAGE_FAULTS_MIN),
+        Subject::Faults(FaultKind::Major, ..) => Builder::new(Software::PAGE_FAULTS_MAJ),
     };
     builder
         .sample(SampleFlag::TID | SampleFlag::TIME | SampleFlag::IDENTIFIER)
@@ -168,7 +168,9 @@ fn builder(subject: Subject, manner: Manner) -> Builder<'static> {
         Subject::Watchpoint { .. } => {
             builder.sample(SampleFlag::REGS_USER).sample_regs_user(WRITER_REGISTERS).sample_period(1)
         }
-        Subject::Faults(_, code) => builder.sample_period(1).exclude_kernel(code == CodeSampled::Program),
+        Subject::Faults(_, code, group) => {
+            builder.sample_period(u64::from(group.max(1))).exclude_kernel(code == CodeSampled::Program)
+        }
         Subject::MachineState { period, code } => builder
             .sample(SampleFlag::REGS_USER | SampleFlag::STACK_USER)
             .sample_regs_user(REGISTERS)

@@ -82,10 +82,10 @@ pub enum Body {
         /// The register asked for; `None` when the kernel had no user registers.
         register: Option<u64>,
     },
-    /// What the event counts happened once.
+    /// What the event counts has happened, as often as it was to be told of.
     Counted,
-    /// A page fault.
-    Faulted(FaultKind),
+    /// So many page faults since the record before, the last of them now.
+    Faulted(FaultKind, u32),
     /// The thread, which gets a CPU, had another one before. No record of the kernel's says so.
     Migrated,
     /// A watched word was written to.

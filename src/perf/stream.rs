@@ -138,7 +138,7 @@ struct Role {
     family: usize,
     root: RootId,
     probe: Option<usize>,
-    fault: Option<FaultKind>,
+    fault: Option<(FaultKind, u32)>,
 }
 
 #[derive(Debug)]
@@ -201,10 +201,17 @@ impl PerfStream {
     /// Watches for page faults: those in the kernel's code for a thread as well, which needs a privilege or a system that is
     /// lenient, or those in its own alone. Where there is no room for that, all else is seen none the less.
     fn watch_faults(&mut self) {
-        self.faults = [CodeSampled::ProgramAndKernel, CodeSampled::Program].into_iter().find(|code| {
-            let kinds = [FaultKind::Minor, FaultKind::Major];
-            self.watch_family(kinds.map(|kind| (Subject::Faults(kind, *code), None)).to_vec()).is_ok()
-        });
+        self.faults = [CodeSampled::ProgramAndKernel, CodeSampled::Program]
+            .into_iter()
+            .find(|code| self.watch_family(faults(*code, 1)).is_ok());
+    }
+
+    /// Watches for page faults so many at a time from now on, so that they cost less.
+    pub fn group_faults(&mut self, group: u32) {
+        if let Some(code) = self.faults {
+            self.drop_faults();
+            self.faults = self.watch_family(faults(code, group)).is_ok().then_some(code);
+        }
     }
 
     /// Watches for page faults no more, so that they cost nothing.
@@ -393,7 +400,7 @@ impl PerfStream {
         for (place, cpu) in self.cpus.iter().enumerate() {
             for (subject, probe) in &family.subjects {
                 let event = cpu.watch(*subject, tid, self.manner)?;
-                let fault = if let Subject::Faults(kind, _) = subject { Some(*kind) } else { None };
+                let fault = if let Subject::Faults(kind, _, group) = subject { Some((*kind, *group)) } else { None };
                 let role = Role { family: index, root, probe: *probe, fault };
                 self.roles.insert(event.id(), role);
                 family.events.push((place, event));
@@ -512,7 +519,10 @@ fn pending(
         return Some(Pending { record, place, from: None });
     }
     let (role, of) = (roles.get(&event)?, watched(of, (pid, kin))?);
-    let body = if body == Body::Counted { Body::Faulted(role.fault?) } else { body };
+    let body = match (body, role.fault) {
+        (Body::Counted, fault) => fault.map(|(kind, group)| Body::Faulted(kind, group))?,
+        (body, _) => body,
+    };
     let record = Record { at, pid: of, tid: tid?, body, probe: role.probe };
     Some(Pending { record, place, from: Some((role.family, role.root)) })
 }
@@ -536,6 +546,10 @@ fn sample(
         }
         _ => None,
     }
+}
+
+fn faults(code: CodeSampled, group: u32) -> Vec<(Subject, Option<usize>)> {
+    [FaultKind::Minor, FaultKind::Major].map(|kind| (Subject::Faults(kind, code, group), None)).to_vec()
 }
 
 fn subject(probe: &Probe) -> (Subject, Option<usize>) {

@@ -194,6 +194,16 @@ impl Engine {
         self.sources.iter_mut().try_for_each(|source| source.resume(&waited))
     }
 
+    /// What records of page faults have cost the target so far.
+    pub(super) fn cost_of_faults(&self) -> Nanos {
+        self.tally().cost_of_faults
+    }
+
+    /// Has page faults told of so many at a time.
+    pub(super) fn group_faults(&mut self, group: u32) {
+        self.sources.iter_mut().for_each(|source| source.group_faults(group));
+    }
+
     /// The time that the target has spent in probes so far; `None` when that is not measured.
     pub(super) fn spent(&self) -> Option<Nanos> {
         self.tally().cost()

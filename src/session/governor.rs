@@ -12,6 +12,7 @@ use crate::{
         budget::{Order, Pacer},
         delay::Delay,
         engine::Engine,
+        fault_groups::FaultGroups,
         options::Budget,
     },
     source::Pausing,
@@ -32,6 +33,7 @@ pub(super) struct Governor {
     /// Whether lock events are being taken.
     taking: Taking,
     delay: Delay,
+    faults: Option<FaultGroups>,
     /// Whether events have ever been left out.
     closed: bool,
     notes: Vec<String>,
@@ -53,11 +55,12 @@ enum Taking {
 impl Governor {
     /// Of a recording that takes everything since `start`.
     pub(super) fn new(budget: Budget, target: &Target, start: MonoNanos) -> Self {
-        let pacer = match budget {
+        let part = match budget {
             Budget::Unlimited => None,
-            // The time is as good as any number: it only must not be the same in every run.
-            Budget::Millionths(part) => Some(Pacer::new(f64::from(part) / 1e6, start, clock::now().as_nanos())),
+            Budget::Millionths(part) => Some(f64::from(part) / 1e6),
         };
+        // The time is as good as any number: it only must not be the same in every run.
+        let pacer = part.map(|part| Pacer::new(part, start, clock::now().as_nanos()));
         // A target without memory has just ended.
         let memory = ProcessMemory::open(target.pid).ok();
         Self {
@@ -67,6 +70,7 @@ impl Governor {
             memory,
             taking: Taking::All,
             delay: Delay::since(start),
+            faults: part.map(|part| FaultGroups::new(part, start)),
             closed: false,
             notes: Vec::new(),
         }
@@ -81,6 +85,8 @@ impl Governor {
 
     /// Does what is due.
     pub(super) fn look(&mut self, engine: &mut Engine) {
+        let size = self.faults.as_mut().and_then(|faults| faults.look(clock::now(), engine.cost_of_faults()));
+        size.into_iter().for_each(|size| engine.group_faults(size));
         let Some(spent) = engine.spent() else { return };
         let spent = self.delay.caused_by(spent, (clock::now(), engine.ran_and_delayed()));
         while self.taking != Taking::Fixed
@@ -112,6 +118,13 @@ impl Governor {
     /// What the reader should know.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = self.notes.clone();
+        notes.extend(self.faults.as_ref().map(FaultGroups::size).filter(|size| *size > 1).map(|size| {
+            format!(
+                "page faults came so fast that they were told of up to {size} at a time: a group counts where its last one fell, \
+                 and up to {} of each thread are missing; --max-overhead none tells each",
+                size - 1
+            )
+        }));
         if let (Some(pacer), true) = (&self.pacer, self.closed) {
             let dear = (pacer.dearest() * 100.0).min(100.0);
             notes.push(format!(

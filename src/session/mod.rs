@@ -13,6 +13,7 @@ pub mod doctor;
 mod engine;
 pub mod error;
 mod family;
+mod fault_groups;
 mod finder;
 mod governor;
 pub mod heir;

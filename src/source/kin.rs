@@ -189,6 +189,11 @@ impl KinStream {
         if self.is_sampled { self.stream.alarms() } else { Vec::new() }
     }
 
+    /// Sees page faults so many at a time from now on.
+    pub fn group_faults(&mut self, group: u32) {
+        self.stream.group_faults(group);
+    }
+
     /// Sees no page faults any more.
     pub fn drop_faults(&mut self) {
         self.stream.drop_faults();

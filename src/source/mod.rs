@@ -68,6 +68,9 @@ pub trait Source: fmt::Debug {
     /// Counts no more than this from now on, to cost the target no more than that.
     fn count(&mut self, _wanted: Counters) {}
 
+    /// Tells of page faults so many at a time from now on, to cost the target less.
+    fn group_faults(&mut self, _group: u32) {}
+
     /// What it counts of each thread beside time.
     fn counters(&self) -> Counters {
         Counters::default()
@@ -94,7 +97,7 @@ impl Tally {
         let times = |each: Nanos, count| Nanos::from_nanos(each.as_nanos().saturating_mul(count));
         // The target has paid for lost ones, too.
         let events = times(self.cost_per_event?, self.lock_events.saturating_add(self.lost));
-        Some(events + self.cost_of_counts + self.cost_of_stacks?)
+        Some(events + self.cost_of_counts + self.cost_of_faults + self.cost_of_stacks?)
     }
 }
 
@@ -111,6 +114,8 @@ pub struct Tally {
     pub cost_per_event: Option<Nanos>,
     /// The time that threads of the target have spent in counting events which were not taken.
     pub cost_of_counts: Nanos,
+    /// The time that records of page faults have taken from threads of the target.
+    pub cost_of_faults: Nanos,
     /// The time that threads of the target have spent reading stacks beside that; `None` when not measured.
     pub cost_of_stacks: Option<Nanos>,
 }
@@ -124,6 +129,7 @@ impl Tally {
             lost: self.lost.saturating_add(other.lost),
             unmatched: self.unmatched + other.unmatched,
             cost_of_counts: self.cost_of_counts + other.cost_of_counts,
+            cost_of_faults: self.cost_of_faults + other.cost_of_faults,
             cost_per_event: self.cost_per_event.or(other.cost_per_event),
             cost_of_stacks: costs.reduce(|one, other| one + other),
         }

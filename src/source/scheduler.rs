@@ -20,6 +20,7 @@ use crate::{
     perf::{
         clock,
         error::PerfError,
+        fault_cost::record_cost,
         limits::RingSize,
         open::{CodeSampled, FaultKind},
         record::{Body, Naming},
@@ -198,7 +199,7 @@ impl SchedulerSource {
         let since = self.since;
         for record in self.records.drain(..).filter(|record| record.at >= since) {
             match record.body {
-                Body::SwitchedIn | Body::SwitchedOut(_) | Body::Migrated | Body::Faulted(_) => {
+                Body::SwitchedIn | Body::SwitchedOut(_) | Body::Migrated | Body::Faulted(..) => {
                     self.threads.on_record(record, out);
                 }
                 _ => {
@@ -244,7 +245,14 @@ impl Source for SchedulerSource {
             Feed::Own(stream) => stream.malformed(),
             Feed::Shared(kin, ..) => kin.borrow().malformed(),
         };
-        Tally { unmatched, ..Tally::default() }
+        Tally { unmatched, cost_of_faults: self.threads.cost_of_faults(), ..Tally::default() }
+    }
+
+    fn group_faults(&mut self, group: u32) {
+        match &mut self.feed {
+            Feed::Own(stream) => stream.group_faults(group),
+            Feed::Shared(kin, ..) => kin.borrow_mut().group_faults(group),
+        }
     }
 
     fn count(&mut self, wanted: Counters) {
@@ -307,6 +315,8 @@ pub struct ThreadWatch {
     /// Known from the start, to be delivered first.
     first: Vec<Event>,
     executed: Option<MonoNanos>,
+    /// Records of page faults so far.
+    fault_records: u64,
 }
 
 #[derive(Debug, Default)]
@@ -345,12 +355,18 @@ impl ThreadWatch {
     /// No thread: the records will tell of the birth of each.
     pub fn expecting(pid: Pid, content: RingContent) -> Self {
         let (threads, delays) = (FxHashMap::default(), RunDelays::new(pid));
-        Self { pid, content, threads, delays, first: Vec::new(), executed: None }
+        Self { pid, content, threads, delays, first: Vec::new(), executed: None, fault_records: 0 }
     }
 
     /// When the process last executed a new program.
     pub fn executed(&self) -> Option<MonoNanos> {
         self.executed
+    }
+
+    /// What records of page faults have taken of the threads' time, if a record takes as long as one of ours.
+    pub fn cost_of_faults(&self) -> Nanos {
+        let records = self.fault_records;
+        if records == 0 { Nanos::ZERO } else { Nanos::from_nanos(record_cost().as_nanos().saturating_mul(records)) }
     }
 
     /// Turns a record about scheduling, or a loss, into events; hits of probes mean nothing here.
@@ -370,9 +386,15 @@ impl ThreadWatch {
             Body::Forked { child_pid, child } if child_pid == self.pid => self.on_created(at, tid, child, out),
             Body::Exited => self.on_exited(at, tid, out),
             Body::Lost { count } => self.on_lost(at, count, out),
-            Body::Migrated => out.push(Event { at, tid, what: What::Happened(Counter::Migrations) }),
-            Body::Faulted(FaultKind::Minor) => out.push(Event { at, tid, what: What::Happened(Counter::MinorFaults) }),
-            Body::Faulted(FaultKind::Major) => out.push(Event { at, tid, what: What::Happened(Counter::MajorFaults) }),
+            Body::Migrated => out.push(Event { at, tid, what: What::Happened(Counter::Migrations, 1) }),
+            Body::Faulted(kind, times) => {
+                self.fault_records += 1;
+                let counter = match kind {
+                    FaultKind::Minor => Counter::MinorFaults,
+                    FaultKind::Major => Counter::MajorFaults,
+                };
+                out.push(Event { at, tid, what: What::Happened(counter, times) });
+            }
             Body::Named { .. }
             | Body::Forked { .. }
             | Body::Hit { .. }

@@ -21,7 +21,7 @@ fn by_class(counts: &ClassCounts, counter: Counter) -> [u64; 3] {
     [StateClass::Inside, StateClass::Waiting, StateClass::Outside].map(|class| counts.class(class).get(counter))
 }
 
-const FAULT: What = What::Happened(Counter::MinorFaults);
+const FAULT: What = What::Happened(Counter::MinorFaults, 1);
 
 /// ```text
 /// t     0        10             30       40      45      60       70
@@ -44,7 +44,7 @@ fn what_happens_belongs_to_the_class_of_its_moment() {
     apply(&mut ledger, 41, 1, FAULT);
     apply(&mut ledger, 45, 1, What::SwitchedOut(OffCpu::Blocked));
     step(&mut ledger, 59, 2, LockStep::Released);
-    apply(&mut ledger, 60, 1, What::Happened(Counter::Migrations));
+    apply(&mut ledger, 60, 1, What::Happened(Counter::Migrations, 1));
     apply(&mut ledger, 60, 1, What::SwitchedIn);
     step(&mut ledger, 60, 1, LockStep::Acquired);
     let result = ledger.finish(at(70));
@@ -101,7 +101,7 @@ fn anything() -> impl Strategy<Value = What> {
         Just(What::SwitchedIn),
         any::<bool>().prop_map(|slept| What::SwitchedOut(if slept { OffCpu::Blocked } else { OffCpu::Preempted })),
         Just(FAULT),
-        Just(What::Happened(Counter::Migrations)),
+        Just(What::Happened(Counter::Migrations, 1)),
     ]
 }
 
@@ -117,8 +117,8 @@ proptest! {
             }
             now += gap;
             let kind = match what {
-                What::Happened(Counter::MinorFaults) => Some(0),
-                What::Happened(_) => Some(1),
+                What::Happened(Counter::MinorFaults, 1) => Some(0),
+                What::Happened(..) => Some(1),
                 What::SwitchedOut(_) => Some(2),
                 _ => None,
             };

@@ -398,6 +398,7 @@ impl Source for BpfSource {
         Tally {
             lock_events: self.tally.lock_events + beside.lock_events,
             unmatched: self.decoder.malformed() + beside.unmatched,
+            cost_of_faults: beside.cost_of_faults,
             cost_per_event: self.tally.cost_per_event.or(beside.cost_per_event),
             ..self.tally
         }
@@ -405,6 +406,10 @@ impl Source for BpfSource {
 
     fn remarks(&self) -> Vec<String> {
         self.scheduler.remarks()
+    }
+
+    fn group_faults(&mut self, group: u32) {
+        self.scheduler.group_faults(group);
     }
 
     fn count(&mut self, wanted: Counters) {

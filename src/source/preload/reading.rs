@@ -359,6 +359,7 @@ impl Source for PreloadSource {
             lost: self.lost.saturating_add(self.ring.header().lost_without_slot.load(Ordering::Relaxed).min(MOST_LOST)),
             cost_of_counts: self.timeline.duration(self.counting_ticks()).unwrap_or_default(),
             unmatched: 0,
+            cost_of_faults: Nanos::ZERO,
             cost_per_event: (ticks > 0).then(|| self.timeline.duration(ticks).map(each)).flatten(),
             cost_of_stacks: self.timeline.duration(spent),
         }

@@ -139,7 +139,12 @@ impl Source for UprobeSource {
 
     fn tally(&self) -> Tally {
         let Tally { unmatched, .. } = self.hits.tally;
-        Tally { unmatched: unmatched + self.stream.malformed(), ..self.hits.tally }
+        let cost_of_faults = self.threads.cost_of_faults();
+        Tally { unmatched: unmatched + self.stream.malformed(), cost_of_faults, ..self.hits.tally }
+    }
+
+    fn group_faults(&mut self, group: u32) {
+        self.stream.group_faults(group);
     }
 
     fn count(&mut self, wanted: Counters) {

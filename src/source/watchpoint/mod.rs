@@ -118,7 +118,8 @@ impl Source for WatchpointSource {
 
     fn tally(&self) -> Tally {
         let untold = self.watch.as_ref().map_or(0, Watch::unmatched);
-        Tally { unmatched: self.scheduler.tally().unmatched + untold, ..self.tally }
+        let beside = self.scheduler.tally();
+        Tally { unmatched: beside.unmatched + untold, cost_of_faults: beside.cost_of_faults, ..self.tally }
     }
 
     fn remarks(&self) -> Vec<String> {
@@ -130,6 +131,10 @@ impl Source for WatchpointSource {
         });
         let beside = self.scheduler.remarks().into_iter().chain(self.watch.iter().flat_map(Watch::remarks));
         dear.into_iter().chain(beside).collect()
+    }
+
+    fn group_faults(&mut self, group: u32) {
+        self.scheduler.group_faults(group);
     }
 
     fn count(&mut self, wanted: Counters) {
