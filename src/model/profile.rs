@@ -30,7 +30,7 @@ pub struct Profile {
     pub native: bool,
     /// What was counted of each thread beside time.
     pub counters: Counters,
-    /// What a page fault costs at the least on this machine; `None` when page faults were not counted, or it was not measured.
+    /// What a page fault costs on this machine, at its best; `None` when page faults were not counted, or it was not measured.
     pub fault_cost: Option<Nanos>,
     /// One entry a lock, in order of discovery.
     pub locks: Vec<LockProfile>,

@@ -29,8 +29,8 @@ use crate::{
 
 /// A record's time is taken a little before it can be read; a CPU taken away by a hypervisor in between makes it longer.
 const SLACK: Nanos = Nanos::from_millis(1);
-/// How long after a thread has appeared in `/proc` the record of its birth is certainly in the ring.
-const BIRTH_PUBLISHED: Duration = Duration::from_millis(1);
+/// How long after a thread has appeared in `/proc` the record of its birth is certainly in the ring, and is older than [`SLACK`].
+const SETTLED: Duration = Duration::from_millis(2);
 /// New threads found in that many successive listings; those after the last are watched by inheritance or not at all.
 const LISTINGS: usize = 16;
 
@@ -206,12 +206,14 @@ impl PerfStream {
             .find(|code| self.watch_family(faults(*code, 1)).is_ok());
     }
 
-    /// Watches for page faults so many at a time from now on, so that they cost less.
-    pub fn group_faults(&mut self, group: u32) {
+    /// Watches for minor page faults so many at a time from now on, so that they cost less; `false` when it watches for none any
+    /// more. For streams of one process.
+    pub fn group_faults(&mut self, group: u32) -> bool {
         if let Some(code) = self.faults {
             self.drop_faults();
             self.faults = self.watch_family(faults(code, group)).is_ok().then_some(code);
         }
+        self.faults.is_some()
     }
 
     /// Watches for page faults no more, so that they cost nothing.
@@ -271,9 +273,7 @@ impl PerfStream {
         };
         for family in self.families.iter_mut().filter(|family| is_meant(family)) {
             for (place, mut event) in family.events.drain(..) {
-                // What it counts as lost will not be counted again at the end.
-                let told = &mut self.cpus[place].lost;
-                *told = told.saturating_sub(event.stop());
+                self.lost[place] += event.stop();
             }
             family.closed = Some(clock::now());
         }
@@ -334,7 +334,19 @@ impl PerfStream {
         self.cpus.iter().map(CpuRing::capacity)
     }
 
+    /// Page faults make room for whatever else is to be watched.
     fn watch_family(&mut self, subjects: Vec<(Subject, Option<usize>)>) -> Result<(), PerfError> {
+        let again = self.faults.is_some().then(|| subjects.clone());
+        match (self.try_watching(subjects), again) {
+            (Err(PerfError::TooManyFiles { .. }), Some(subjects)) => {
+                self.drop_faults();
+                self.try_watching(subjects)
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    fn try_watching(&mut self, subjects: Vec<(Subject, Option<usize>)>) -> Result<(), PerfError> {
         let family = self.place_for(Family::of(subjects));
         self.open_all(family).inspect_err(|_| {
             self.families[family].events.clear();
@@ -346,9 +358,10 @@ impl PerfStream {
         for listing in 0..LISTINGS {
             let listed = self.listed()?;
             if listing > 0 {
-                thread::sleep(BIRTH_PUBLISHED);
+                thread::sleep(SETTLED);
+                let now = clock::now();
                 self.read_rings();
-                self.release(clock::now());
+                self.release(now.earlier_by(SLACK));
             }
             let lineage = &self.families[family].lineage;
             let new: Vec<Tid> = listed.into_iter().filter(|tid| !lineage.covers(*tid)).collect();
@@ -475,6 +488,11 @@ fn is_birth(record: &Record) -> bool {
 /// Whether the record is that of a thread which goes on on another CPU, the one at this place.
 fn has_migrated(places: &mut FxHashMap<Tid, usize>, record: &Record, place: usize) -> bool {
     match record.body {
+        // The number may be that of an earlier one, whose end was lost.
+        Body::Forked { child, .. } => {
+            places.remove(&child);
+            false
+        }
         Body::SwitchedIn => places.insert(record.tid, place).is_some_and(|before| before != place),
         Body::SwitchedOut(_) => {
             places.insert(record.tid, place);
@@ -549,7 +567,10 @@ fn sample(
 }
 
 fn faults(code: CodeSampled, group: u32) -> Vec<(Subject, Option<usize>)> {
-    [FaultKind::Minor, FaultKind::Major].map(|kind| (Subject::Faults(kind, code, group), None)).to_vec()
+    // A major one takes so long that being told of it does not matter.
+    [(FaultKind::Minor, group), (FaultKind::Major, 1)]
+        .map(|(kind, group)| (Subject::Faults(kind, code, group), None))
+        .to_vec()
 }
 
 fn subject(probe: &Probe) -> (Subject, Option<usize>) {

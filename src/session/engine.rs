@@ -16,7 +16,7 @@ use crate::{
         sampler::{Activity, Sampler, Scene},
         stacks::{SharedStacks, no_stack},
     },
-    source::{Pausing, Source, Tally, calls::SharedTranslator, order::Merger},
+    source::{Grouping, Pausing, Source, Tally, calls::SharedTranslator, order::Merger},
     target::lock::LockSeat,
 };
 
@@ -200,8 +200,9 @@ impl Engine {
     }
 
     /// Has page faults told of so many at a time.
-    pub(super) fn group_faults(&mut self, group: u32) {
-        self.sources.iter_mut().for_each(|source| source.group_faults(group));
+    pub(super) fn group_faults(&mut self, group: u32) -> Grouping {
+        let became: Vec<Grouping> = self.sources.iter_mut().map(|source| source.group_faults(group)).collect();
+        [Grouping::Dropped, Grouping::Grouped].into_iter().find(|it| became.contains(it)).unwrap_or(Grouping::None)
     }
 
     /// The time that the target has spent in probes so far; `None` when that is not measured.

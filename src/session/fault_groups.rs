@@ -51,8 +51,9 @@ impl FaultGroups {
         let size = size
             .map(|size| (size | 1).min(LARGEST))
             .find(|size| share * f64::from(self.size) <= AIM * self.budget * f64::from(*size));
-        self.size = size.unwrap_or(LARGEST);
-        Some(self.size)
+        let size = size.unwrap_or(LARGEST);
+        let before = std::mem::replace(&mut self.size, size);
+        (size != before).then_some(size)
     }
 }
 
@@ -90,5 +91,6 @@ mod tests {
     fn no_storm_makes_them_larger_than_the_largest() {
         let mut groups = FaultGroups::new(0.001, at(0));
         assert_eq!(groups.look(at(100), Nanos::from_nanos(u64::MAX / 2)), Some(LARGEST));
+        assert_eq!(groups.look(at(200), Nanos::from_nanos(u64::MAX)), None);
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         fault_groups::FaultGroups,
         options::Budget,
     },
-    source::Pausing,
+    source::{Grouping, Pausing},
     target::{discover::Target, lock::LockSeat, memory::ProcessMemory},
 };
 
@@ -86,7 +86,18 @@ impl Governor {
     /// Does what is due.
     pub(super) fn look(&mut self, engine: &mut Engine) {
         let size = self.faults.as_mut().and_then(|faults| faults.look(clock::now(), engine.cost_of_faults()));
-        size.into_iter().for_each(|size| engine.group_faults(size));
+        match size.map(|size| engine.group_faults(size)) {
+            Some(Grouping::Dropped) => {
+                self.faults = None;
+                self.notes.push(
+                    "page faults came too fast to be told of within --max-overhead, and are not counted; --max-overhead none \
+                     counts them"
+                        .to_owned(),
+                );
+            }
+            Some(Grouping::None) => self.faults = None,
+            Some(Grouping::Grouped) | None => {}
+        }
         let Some(spent) = engine.spent() else { return };
         let spent = self.delay.caused_by(spent, (clock::now(), engine.ran_and_delayed()));
         while self.taking != Taking::Fixed
@@ -120,9 +131,8 @@ impl Governor {
         let mut notes = self.notes.clone();
         notes.extend(self.faults.as_ref().map(FaultGroups::size).filter(|size| *size > 1).map(|size| {
             format!(
-                "page faults came so fast that they were told of up to {size} at a time: a group counts where its last one fell, \
-                 and up to {} of each thread are missing; --max-overhead none tells each",
-                size - 1
+                "minor page faults came so fast that they were told of up to {size} at a time: a group counts where its last one \
+                 fell, and an unfinished one, of each thread and CPU, not at all; --max-overhead none tells each"
             )
         }));
         if let (Some(pacer), true) = (&self.pacer, self.closed) {

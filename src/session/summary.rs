@@ -102,7 +102,7 @@ fn uncounted(counters: Counters, missing: Counters) -> Option<String> {
         return (!missing.is_empty()).then(|| "no counters: they take records of the scheduler's".to_owned());
     }
     let names: Vec<&str> = missing.iter().map(Counter::name).collect();
-    (!names.is_empty()).then(|| format!("not counted, for want of perf events: {}", names.join(", ")))
+    (!names.is_empty()).then(|| format!("not counted: {}", names.join(", ")))
 }
 
 /// What can be said of a build that mostly does without its lock.

@@ -84,11 +84,32 @@ pub struct KinStream {
     is_sampled: bool,
 }
 
+/// So many page faults of a process that nobody follows become one record, each so soon after the one before.
+const MOST_AT_ONCE: u32 = 64;
+const AT_ONCE: Nanos = Nanos::from_nanos(20_000);
+
 /// Records of one process that have not been taken.
 #[derive(Debug, Default)]
 struct Queue {
     records: Vec<Record>,
     followed: bool,
+}
+
+impl Queue {
+    /// Page faults of a process that nobody follows yet may be many: some in quick succession become one record.
+    fn take(&mut self, record: Record) {
+        if let (false, Some(last)) = (self.followed, self.records.last_mut())
+            && let (Body::Faulted(kind, times), Body::Faulted(more_of, more)) = (&mut last.body, &record.body)
+            && (last.tid, *kind) == (record.tid, *more_of)
+            && *times < MOST_AT_ONCE
+            && record.at.saturating_since(last.at) < AT_ONCE
+        {
+            *times = times.saturating_add(*more);
+            last.at = record.at;
+        } else {
+            self.records.push(record);
+        }
+    }
 }
 
 impl KinStream {
@@ -189,11 +210,6 @@ impl KinStream {
         if self.is_sampled { self.stream.alarms() } else { Vec::new() }
     }
 
-    /// Sees page faults so many at a time from now on.
-    pub fn group_faults(&mut self, group: u32) {
-        self.stream.group_faults(group);
-    }
-
     /// Sees no page faults any more.
     pub fn drop_faults(&mut self) {
         self.stream.drop_faults();
@@ -226,7 +242,7 @@ impl KinStream {
             self.on_executed(&record, owner);
         }
         let queue = self.waiting.entry(life).or_default();
-        queue.records.push(record);
+        queue.take(record);
         if !queue.followed && queue.records.len() > MOST_KEPT {
             let count = u64::try_from(queue.records.len()).unwrap_or(u64::MAX);
             let lost = Record { at, pid: first, tid: owner.main_thread(), body: Body::Lost { count }, probe: None };

@@ -69,7 +69,9 @@ pub trait Source: fmt::Debug {
     fn count(&mut self, _wanted: Counters) {}
 
     /// Tells of page faults so many at a time from now on, to cost the target less.
-    fn group_faults(&mut self, _group: u32) {}
+    fn group_faults(&mut self, _group: u32) -> Grouping {
+        Grouping::None
+    }
 
     /// What it counts of each thread beside time.
     fn counters(&self) -> Counters {
@@ -80,6 +82,17 @@ pub trait Source: fmt::Debug {
     fn remarks(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// What became of page faults that were to be told of in groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grouping {
+    /// They are.
+    Grouped,
+    /// They cannot be, and are not told of any more.
+    Dropped,
+    /// None are told of.
+    None,
 }
 
 /// Whether a source can take no lock events for a while.

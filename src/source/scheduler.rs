@@ -27,7 +27,7 @@ use crate::{
         stream::{PerfStream, Record, Watchpoint, threads_of},
     },
     source::{
-        Source, Tally,
+        Grouping, Source, Tally,
         kin::{Life, SharedKin},
         run_delay::RunDelays,
     },
@@ -248,10 +248,14 @@ impl Source for SchedulerSource {
         Tally { unmatched, cost_of_faults: self.threads.cost_of_faults(), ..Tally::default() }
     }
 
-    fn group_faults(&mut self, group: u32) {
+    /// Those of a shared stream are everybody's, and it does not know by itself who is there to be watched anew.
+    fn group_faults(&mut self, group: u32) -> Grouping {
         match &mut self.feed {
-            Feed::Own(stream) => stream.group_faults(group),
-            Feed::Shared(kin, ..) => kin.borrow_mut().group_faults(group),
+            Feed::Own(stream) => grouping(stream, group),
+            Feed::Shared(kin, ..) => {
+                kin.borrow_mut().drop_faults();
+                Grouping::Dropped
+            }
         }
     }
 
@@ -270,6 +274,15 @@ impl Source for SchedulerSource {
 
     fn remarks(&self) -> Vec<String> {
         remark(self.faults()).into_iter().collect()
+    }
+}
+
+/// Has a stream tell of page faults so many at a time.
+pub(in crate::source) fn grouping(stream: &mut PerfStream, group: u32) -> Grouping {
+    match (stream.faults().is_some(), stream.group_faults(group)) {
+        (false, _) => Grouping::None,
+        (true, true) => Grouping::Grouped,
+        (true, false) => Grouping::Dropped,
     }
 }
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use crate::{
     model::{
-        counts::{ClassCounts, Counter},
+        counts::{ClassCounts, Counter, Counters},
         profile::Profile,
         state::StateClass,
         time::Nanos,
@@ -53,6 +53,7 @@ pub(super) fn section(profile: &Profile, width: u16) -> String {
 /// The functions in whose holds most page faults came; empty when they are too few to matter.
 fn faults_section(profile: &Profile, width: u16) -> String {
     let mut costs = function_costs(profile);
+    let faults = |cost: &FunctionCost<'_>| faults(cost, profile.counters);
     costs.retain(|cost| faults(cost) >= WORTH_SHOWING);
     costs.sort_by_key(|cost| Reverse(faults(cost)));
     if costs.is_empty() {
@@ -67,8 +68,10 @@ fn faults_section(profile: &Profile, width: u16) -> String {
     titled(heading, &FAULT_COLUMNS, rows, width) + &omitted(costs.len(), MOST, "function")
 }
 
-fn faults(cost: &FunctionCost<'_>) -> u64 {
-    cost.seen.counts.get(Counter::MinorFaults) + cost.seen.counts.get(Counter::MajorFaults)
+/// As far as they were counted.
+fn faults(cost: &FunctionCost<'_>, counters: Counters) -> u64 {
+    let kinds = counters.among(Counters::these(&[Counter::MinorFaults, Counter::MajorFaults]));
+    kinds.iter().map(|kind| cost.seen.counts.get(kind)).sum()
 }
 
 fn row(counts: &ClassCounts, counter: Counter, holds: Option<u64>) -> Vec<String> {

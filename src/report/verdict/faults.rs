@@ -15,7 +15,7 @@ use crate::{
 /// Below this part of the time on a CPU inside, the lock would hardly be free any earlier without them.
 const NOTICEABLE: f64 = 0.1;
 
-/// Says how much of the time inside page faults take at the least.
+/// Says how much of the time inside page faults take, if each takes as long as one that was measured.
 pub(super) fn finding(evidence: &Evidence<'_>) -> Option<Finding> {
     let cost = evidence.profile.fault_cost?;
     let inside = |counter| {
@@ -30,7 +30,7 @@ pub(super) fn finding(evidence: &Evidence<'_>) -> Option<Finding> {
     let taken = Nanos::from_nanos(cost.as_nanos().saturating_mul(minor)).min(running);
     let queued = evidence.states.get(State::WaitQueued);
     let words = format!(
-        "Page faults: memory is taken from the kernel while the GIL is held, {} pages, which takes at least about {} of the time inside \
+        "Page faults: memory is taken from the kernel while the GIL is held, {} pages, which takes about {} of the time inside \
          ({taken}, at {cost} a page here)",
         count(minor),
         share(taken, running),

@@ -98,6 +98,10 @@ impl Household {
 
     /// Each process is attached to by `rung` as soon as it is seen.
     pub(super) fn with_rung(rung: Rung, kin: SharedKin, first: (Pid, RecordOptions), root: &Recording) -> Self {
+        // Of the others each has records of its own: these tell of births.
+        if rung != Rung::Programs {
+            kin.borrow_mut().drop_faults();
+        }
         Self::new(Way::Rung(rung), Some(kin), first, root)
     }
 

@@ -29,7 +29,7 @@ use crate::{
     },
     perf::{clock, error::PerfError, limits::online_cpus, sampling::Taken, stream::threads_of},
     source::{
-        Pausing, Source, Tally,
+        Grouping, Pausing, Source, Tally,
         bpf::{
             config::Config,
             error::BpfSourceError,
@@ -408,8 +408,8 @@ impl Source for BpfSource {
         self.scheduler.remarks()
     }
 
-    fn group_faults(&mut self, group: u32) {
-        self.scheduler.group_faults(group);
+    fn group_faults(&mut self, group: u32) -> Grouping {
+        self.scheduler.group_faults(group)
     }
 
     fn count(&mut self, wanted: Counters) {

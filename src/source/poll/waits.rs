@@ -8,6 +8,7 @@ use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
 use crate::{
     model::{
+        counts::Counters,
         event::{Event, LockStep, What},
         ids::Tid,
         time::MonoNanos,
@@ -67,7 +68,7 @@ impl ExactWaits {
         let arrived = Rc::new(RefCell::new(Vec::new()));
         let sweeper = Sweeper::this_program();
         let shared = Rc::clone(&arrived);
-        let source = UprobeSource::arm(UprobeOptions {
+        let mut source = UprobeSource::arm(UprobeOptions {
             pid: target.pid,
             scope: Scope::Running,
             sites: queue_sites(target.pid)?,
@@ -82,6 +83,8 @@ impl ExactWaits {
             cost_per_event: measure_cost(&sweeper).ok(),
             sweeper,
         })?;
+        // Only its steps are of use here.
+        source.count(Counters::default());
         let complete_until = MonoNanos::from_monotonic(0);
         Ok(Self { source, arrived, steps: VecDeque::new(), events: Vec::new(), complete_until })
     }

@@ -12,11 +12,12 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     model::{
+        counts::Counters,
         event::{Event, What},
         ids::{Pid, Tid},
         time::{MonoNanos, Nanos},
     },
-    source::{Pausing, Source, Tally, renumber::lives::Lives},
+    source::{Grouping, Pausing, Source, Tally, renumber::lives::Lives},
     target::{process::Status, runtime::threads::inner_ids},
 };
 
@@ -151,6 +152,23 @@ impl Source for Renumbered {
 
     fn tells_of_parks(&self) -> bool {
         self.locks.tells_of_parks()
+    }
+
+    fn count(&mut self, wanted: Counters) {
+        self.scheduling.iter_mut().for_each(|scheduling| scheduling.count(wanted));
+    }
+
+    fn group_faults(&mut self, group: u32) -> Grouping {
+        self.scheduling.as_mut().map_or(Grouping::None, |scheduling| scheduling.group_faults(group))
+    }
+
+    fn counters(&self) -> Counters {
+        self.scheduling.as_ref().map_or(Counters::default(), |scheduling| scheduling.counters())
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let scheduling = self.scheduling.iter().flat_map(|scheduling| scheduling.remarks());
+        self.locks.remarks().into_iter().chain(scheduling).collect()
     }
 
     fn tally(&self) -> Tally {

@@ -25,7 +25,7 @@ use crate::{
         stream::{PerfStream, Probe, Record},
     },
     source::{
-        Pausing, Source, Tally,
+        Grouping, Pausing, Source, Tally,
         calls::{Call, StepReport, Verdict},
         scheduler::{self, RingContent, Scope, ThreadWatch},
         uprobe::{error::UprobeError, group::ProbeGroup, sweep::Sweeper, tracefs::Tracefs},
@@ -143,8 +143,8 @@ impl Source for UprobeSource {
         Tally { unmatched: unmatched + self.stream.malformed(), cost_of_faults, ..self.hits.tally }
     }
 
-    fn group_faults(&mut self, group: u32) {
-        self.stream.group_faults(group);
+    fn group_faults(&mut self, group: u32) -> Grouping {
+        scheduler::grouping(&mut self.stream, group)
     }
 
     fn count(&mut self, wanted: Counters) {

@@ -23,7 +23,7 @@ use crate::{
     },
     perf::{error::PerfError, stream::Record},
     source::{
-        Pausing, Source, Tally,
+        Grouping, Pausing, Source, Tally,
         calls::{FindLocks, SharedTranslator},
         scheduler::{OnSample, RingContent, SchedulerSource, Scheduling, Scope},
         watchpoint::{cost::measure_cost, error::WatchpointError, watch::Watch},
@@ -133,8 +133,8 @@ impl Source for WatchpointSource {
         dear.into_iter().chain(beside).collect()
     }
 
-    fn group_faults(&mut self, group: u32) {
-        self.scheduler.group_faults(group);
+    fn group_faults(&mut self, group: u32) -> Grouping {
+        self.scheduler.group_faults(group)
     }
 
     fn count(&mut self, wanted: Counters) {
