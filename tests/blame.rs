@@ -20,6 +20,7 @@ mod live;
 use live::{
     attached::attached,
     interpreters::{Interpreter, interpreters, usual},
+    libraries::built,
     privilege::{may_use_uprobes, without_programs},
 };
 
@@ -93,10 +94,7 @@ impl Stage {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/culprits");
-        let library = folder.path().join("libculprits.so");
-        let mut gcc = Command::new("gcc");
-        gcc.args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(fixtures.join("culprits.c"));
-        assert!(gcc.status().unwrap().success());
+        let library = built("culprits/culprits.c", folder.path(), "libculprits.so");
         Self { folder, files: [fixtures.join("culprits.py"), library] }
     }
 

@@ -24,6 +24,7 @@ mod live;
 use live::{
     attached::attached_with,
     interpreters::{Interpreter, interpreters, usual},
+    libraries::built,
     outcome,
     privilege::{is_root, may_use_uprobes, without_programs},
     stolen::stolen,
@@ -259,10 +260,7 @@ impl Stage {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/counters");
-        let library = folder.path().join("libcounters.so");
-        let mut gcc = Command::new("gcc");
-        gcc.args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(fixtures.join("counters.c"));
-        assert!(gcc.status().unwrap().success());
+        let library = built("counters/counters.c", folder.path(), "libcounters.so");
         Self { folder, files: [fixtures.join("counters.py"), library] }
     }
 

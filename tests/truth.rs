@@ -21,6 +21,7 @@ use live::{
     attached::attached_with,
     compare::{TOLERANCE, assert_sound, compare},
     interpreters::{Interpreter, interpreters, usual},
+    libraries::built,
     outcome::skipped,
     privilege::may_use_uprobes,
     stolen::stolen,
@@ -38,10 +39,7 @@ impl Twins {
     fn build() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/twins");
-        let library = folder.path().join("libtwin.so");
-        let mut gcc = Command::new("gcc");
-        gcc.args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(fixtures.join("twin.c"));
-        assert!(gcc.status().unwrap().success());
+        let library = built("twins/twin.c", folder.path(), "libtwin.so");
         Self { folder, library, script: fixtures.join("twins.py") }
     }
 

@@ -22,17 +22,6 @@ pub(super) struct CountAccount {
     is_incomplete: bool,
 }
 
-impl Relation {
-    const fn class(self) -> StateClass {
-        match self {
-            Self::Inside(_) => StateClass::Inside,
-            Self::Waiting(_) => StateClass::Waiting,
-            Self::Outside => StateClass::Outside,
-            Self::Unknown => StateClass::Unknown,
-        }
-    }
-}
-
 impl CountAccount {
     /// So many more, of a thread with this relation to the locks.
     pub(super) fn add(&mut self, counter: Counter, times: u32, relation: Relation) {

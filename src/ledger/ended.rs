@@ -108,10 +108,7 @@ impl Sum {
         thread.states.iter().for_each(|(state, time)| sum.states.add(state, time));
         sum.undivided.inside += thread.undivided.inside;
         sum.undivided.outside += thread.undivided.outside;
-        sum.counts = sum.counts.zip(thread.counts).map(|(mut sum, counts)| {
-            sum.add_all(&counts);
-            sum
-        });
+        sum.counts = [sum.counts, thread.counts].into_iter().sum();
         for part in thread.stacks {
             *self.stacks.entry((part.state, part.lock, part.stack)).or_default() += part.time;
         }

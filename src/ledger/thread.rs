@@ -19,7 +19,7 @@ use crate::{
         ids::{LockId, Tid},
         profile::Undivided,
         stack::StackId,
-        state::{State, StateTimes},
+        state::{State, StateClass, StateTimes},
         time::{MonoNanos, Nanos},
     },
 };
@@ -41,13 +41,23 @@ pub(super) enum Relation {
 const WAITING: usize = 1;
 
 impl Relation {
+    /// The class of states in which the thread is.
+    pub(super) const fn class(self) -> StateClass {
+        match self {
+            Self::Inside(_) => StateClass::Inside,
+            Self::Waiting(_) => StateClass::Waiting,
+            Self::Outside => StateClass::Outside,
+            Self::Unknown => StateClass::Unknown,
+        }
+    }
+
     /// Its place in sums by class: inside, waiting, outside.
     const fn place(self) -> Option<usize> {
-        match self {
-            Self::Inside(_) => Some(0),
-            Self::Waiting(_) => Some(WAITING),
-            Self::Outside => Some(2),
-            Self::Unknown => None,
+        match self.class() {
+            StateClass::Inside => Some(0),
+            StateClass::Waiting => Some(WAITING),
+            StateClass::Outside => Some(2),
+            StateClass::Unknown => None,
         }
     }
 }

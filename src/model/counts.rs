@@ -1,5 +1,7 @@
 //! What is counted of each thread beside time: by class of states, and as a whole.
 
+use std::iter::Sum;
+
 use crate::model::state::StateClass;
 
 /// Something that can be counted of a thread.
@@ -93,9 +95,17 @@ impl ClassCounts {
         })
     }
 
-    /// All of `others` more, each in its class.
-    pub fn add_all(&mut self, others: &Self) {
+    fn add_all(&mut self, others: &Self) {
         self.0.iter_mut().zip(&others.0).for_each(|(own, other)| own.add_all(other));
+    }
+}
+
+impl Sum for ClassCounts {
+    fn sum<I: Iterator<Item = Self>>(each: I) -> Self {
+        each.fold(Self::default(), |mut sum, counts| {
+            sum.add_all(&counts);
+            sum
+        })
     }
 }
 

@@ -55,6 +55,16 @@ pub struct Profile {
     pub stacks: StackTable,
 }
 
+impl Profile {
+    /// What was counted of all threads together; `None` when nothing was, or some of it was lost.
+    pub fn counts(&self) -> Option<ClassCounts> {
+        if self.counters.is_empty() {
+            return None;
+        }
+        self.threads.iter().map(|thread| thread.counts).sum()
+    }
+}
+
 /// Whom we watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetSummary {

@@ -198,12 +198,9 @@ impl PerfStream {
         Ok(stream)
     }
 
-    /// Watches for page faults: those in the kernel's code for a thread as well, which needs a privilege or a system that is
-    /// lenient, or those in its own alone. Where there is no room for that, all else is seen none the less.
+    /// Watches for page faults. Where there is no room for that, all else is seen none the less.
     fn watch_faults(&mut self) {
-        self.faults = [CodeSampled::ProgramAndKernel, CodeSampled::Program]
-            .into_iter()
-            .find(|code| self.watch_family(faults(*code, 1)).is_ok());
+        self.faults = self.watch_code(|code| faults(code, 1)).ok();
     }
 
     /// Watches for minor page faults so many at a time from now on, so that they cost less; `false` when it watches for none any
@@ -282,10 +279,17 @@ impl PerfStream {
     /// Looks at what the threads' processors do, once in `period` of each thread's CPU time; see
     /// [`PerfStream::take_samples`].
     pub fn sample(&mut self, period: Nanos) -> Result<(), PerfError> {
-        let subject = |code| (Subject::MachineState { period, code }, None);
-        // Looking at the kernel's code needs a privilege, or a system that is lenient.
-        let with_kernel = self.watch_family(vec![subject(CodeSampled::ProgramAndKernel)]);
-        with_kernel.or_else(|_| self.watch_family(vec![subject(CodeSampled::Program)]))
+        self.watch_code(|code| vec![(Subject::MachineState { period, code }, None)]).map(drop)
+    }
+
+    /// Watches a thread in the kernel's code as well, which needs a privilege or a system that is lenient, or in its own alone;
+    /// says which.
+    fn watch_code(
+        &mut self,
+        subjects: impl Fn(CodeSampled) -> Vec<(Subject, Option<usize>)>,
+    ) -> Result<CodeSampled, PerfError> {
+        let mut watch = |code| self.watch_family(subjects(code)).map(|()| code);
+        watch(CodeSampled::ProgramAndKernel).or_else(|_| watch(CodeSampled::Program))
     }
 
     /// Files that become readable when a sample has been taken.

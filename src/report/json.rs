@@ -95,14 +95,12 @@ struct Counting {
 
 impl Counting {
     fn of_profile(profile: &Profile) -> Self {
-        let is_whole = !profile.counters.is_empty() && profile.threads.iter().all(|thread| thread.counts.is_some());
-        Self { steps: profile.counted, counters: is_whole.then_some(profile.counters) }
+        Self { steps: profile.counted, counters: profile.counts().map(|_| profile.counters) }
     }
 
     /// What was counted during holds; their time on a CPU is not told apart.
     fn of_holds(self, counts: &Counts) -> Option<schema::Named<u64>> {
-        let counters = self.counters?.iter().filter(|counter| *counter != Counter::TaskClock);
-        Some(schema::Named(counters.map(|counter| (counter.name(), counts.get(counter))).collect()))
+        Some(amounts(counts, self.counters?.without(Counters::these(&[Counter::TaskClock]))))
     }
 
     /// Something about the number of holds.
@@ -223,11 +221,12 @@ fn thread<'a>(
 
 /// What was counted, in each class of states.
 fn by_class(counts: &ClassCounts, counters: Counters) -> schema::Named<schema::Named<u64>> {
-    let of_class = |class: StateClass| {
-        let counts = counts.class(class);
-        (class.name(), schema::Named(counters.iter().map(|counter| (counter.name(), counts.get(counter))).collect()))
-    };
+    let of_class = |class: StateClass| (class.name(), amounts(counts.class(class), counters));
     schema::Named(StateClass::ALL.into_iter().map(of_class).collect())
+}
+
+fn amounts(counts: &Counts, counters: Counters) -> schema::Named<u64> {
+    schema::Named(counters.iter().map(|counter| (counter.name(), counts.get(counter))).collect())
 }
 
 fn blame<'a>(blame: &Blame, stacks: &'a StackTable) -> schema::Blame<'a> {

@@ -194,20 +194,10 @@ impl Engine {
         self.sources.iter_mut().try_for_each(|source| source.resume(&waited))
     }
 
-    /// What records of page faults have cost the target so far.
-    pub(super) fn cost_of_faults(&self) -> Nanos {
-        self.tally().cost_of_faults
-    }
-
     /// Has page faults told of so many at a time.
     pub(super) fn group_faults(&mut self, group: u32) -> Grouping {
         let became: Vec<Grouping> = self.sources.iter_mut().map(|source| source.group_faults(group)).collect();
         [Grouping::Dropped, Grouping::Grouped].into_iter().find(|it| became.contains(it)).unwrap_or(Grouping::None)
-    }
-
-    /// The time that the target has spent in probes so far; `None` when that is not measured.
-    pub(super) fn spent(&self) -> Option<Nanos> {
-        self.tally().cost()
     }
 
     /// How long the threads alive have run so far, and how long they were runnable without a CPU.

@@ -85,7 +85,8 @@ impl Governor {
 
     /// Does what is due.
     pub(super) fn look(&mut self, engine: &mut Engine) {
-        let size = self.faults.as_mut().and_then(|faults| faults.look(clock::now(), engine.cost_of_faults()));
+        let tally = engine.tally();
+        let size = self.faults.as_mut().and_then(|faults| faults.look(clock::now(), tally.cost_of_faults));
         match size.map(|size| engine.group_faults(size)) {
             Some(Grouping::Dropped) => {
                 self.faults = None;
@@ -98,7 +99,7 @@ impl Governor {
             Some(Grouping::None) => self.faults = None,
             Some(Grouping::Grouped) | None => {}
         }
-        let Some(spent) = engine.spent() else { return };
+        let Some(spent) = tally.cost() else { return };
         let spent = self.delay.caused_by(spent, (clock::now(), engine.ran_and_delayed()));
         while self.taking != Taking::Fixed
             && let Some(order) = self.pacer.as_mut().and_then(|pacer| pacer.order(clock::now(), spent))

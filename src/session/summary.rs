@@ -14,6 +14,7 @@ use crate::{
         engine::Recorded,
         options::FrameDetail,
     },
+    source::Tally,
     target::discover::Target,
 };
 
@@ -39,22 +40,11 @@ pub(super) fn profile(
     notes.extend(shortfalls(&attribution, late, replaced));
     notes.extend(uncounted(counters, missing));
     let summary = target.summary();
-    let parking = Some(attribution.parking).filter(|_| summary.free_threaded && tells_of_parks);
+    let tells_of_parks = summary.free_threaded && tells_of_parks;
     if summary.free_threaded {
-        notes.push(free_threaded(parking.as_ref()));
+        notes.push(free_threaded(tells_of_parks.then_some(&attribution.parking)));
     }
-    let quality = Quality {
-        lost_events: attribution.tally.lost,
-        unmatched_events: attribution.tally.unmatched + tally.unmatched,
-        unknown: attribution.unknown,
-        stack_samples: attribution.tally.stack_samples,
-        stack_failures: attribution.tally.stack_failures,
-        overhead,
-        probe_cost: tally.cost(),
-        invariants_broken: attribution.invariants_broken,
-        scheduler: SchedulerRung::None,
-        notes,
-    };
+    let quality = quality(&attribution, tally, overhead, notes);
     let mut profile = Profile {
         target: summary,
         start,
@@ -71,7 +61,7 @@ pub(super) fn profile(
         hold_sites: attribution.hold_sites,
         long_hold_threshold: attribution.long_hold_threshold,
         long_holds: attribution.long_holds,
-        parking,
+        parking: tells_of_parks.then_some(attribution.parking),
         estimates: attribution.estimates,
         quality,
         stacks,
@@ -81,6 +71,22 @@ pub(super) fn profile(
     let collections = if backend == Backend::Preload { Collections::Unnoted } else { Collections::Noted };
     detail::complete(&mut profile, collections);
     profile
+}
+
+/// How far to trust it.
+fn quality(attribution: &Attribution, tally: Tally, overhead: Overhead, notes: Vec<String>) -> Quality {
+    Quality {
+        lost_events: attribution.tally.lost,
+        unmatched_events: attribution.tally.unmatched + tally.unmatched,
+        unknown: attribution.unknown,
+        stack_samples: attribution.tally.stack_samples,
+        stack_failures: attribution.tally.stack_failures,
+        overhead,
+        probe_cost: tally.cost(),
+        invariants_broken: attribution.invariants_broken.clone(),
+        scheduler: SchedulerRung::None,
+        notes,
+    }
 }
 
 /// What did not come as it should have: `late` events, and the end of the program that was observed, after `replaced`.

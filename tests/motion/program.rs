@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::live::{copied::copy_program, interpreters::Interpreter};
+use crate::live::{copied::copy_program, interpreters::Interpreter, libraries::built};
 
 /// Becomes somebody without any privilege.
 const NOBODY: [&str; 3] = ["--reuid=65534", "--regid=65534", "--clear-groups"];
@@ -44,10 +44,7 @@ impl Stage {
         fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
         let gilscope = folder.path().join("gilscope");
         copy_program(env!("CARGO_BIN_EXE_gilscope"), &gilscope);
-        let library = folder.path().join("libtwin.so");
-        let mut gcc = Command::new("gcc");
-        gcc.args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(fixture("twins/twin.c"));
-        assert!(gcc.status().unwrap().success());
+        let library = built("twins/twin.c", folder.path(), "libtwin.so");
         Self { folder, gilscope, library }
     }
 

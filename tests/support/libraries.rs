@@ -33,6 +33,15 @@ pub fn build(source: &str, folder: &Path, words: &[&str]) -> Option<PathBuf> {
     run(program, words.chain([OsStr::new("-o"), to.as_os_str(), from.as_os_str()])).then_some(to)
 }
 
+/// Builds the C file `source` of `fixtures` as `name` in `folder`; the compiler must be there.
+pub fn built(source: &str, folder: &Path, name: &str) -> PathBuf {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(source);
+    let to = folder.join(name);
+    let gcc = Command::new("gcc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(&to).arg(from).status();
+    assert!(gcc.expect("gcc starts").success());
+    to
+}
+
 /// A function as `nm` lists it.
 #[derive(Debug, Clone)]
 pub struct Listed {

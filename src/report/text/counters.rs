@@ -39,7 +39,7 @@ pub(super) fn section(profile: &Profile, width: u16) -> String {
     if profile.counters.is_empty() {
         return String::new();
     }
-    let Some(counts) = total(profile) else {
+    let Some(counts) = profile.counts() else {
         return "Counters: unknown, since records of some threads were lost.".to_owned();
     };
     let holds: u64 = profile.threads.iter().map(|thread| thread.holds).sum();
@@ -83,11 +83,4 @@ fn row(counts: &ClassCounts, counter: Counter, holds: Option<u64>) -> Vec<String
     let each = holds.map(|holds| u128::from(classes[0]) * 1000 / u128::from(holds));
     let each = each.and_then(|each| u64::try_from(each).ok()).map_or_else(|| "–".to_owned(), amount);
     std::iter::once(counter.name().to_owned()).chain(classes.map(amount)).chain([each]).collect()
-}
-
-fn total(profile: &Profile) -> Option<ClassCounts> {
-    profile.threads.iter().try_fold(ClassCounts::default(), |mut sum, thread| {
-        sum.add_all(&thread.counts?);
-        Some(sum)
-    })
 }

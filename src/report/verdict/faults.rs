@@ -17,16 +17,9 @@ const NOTICEABLE: f64 = 0.1;
 
 /// Says how much of the time inside page faults take, if each takes as long as one that was measured.
 pub(super) fn finding(evidence: &Evidence<'_>) -> Option<Finding> {
-    let cost = evidence.profile.fault_cost?;
-    let inside = |counter| {
-        let counts = evidence
-            .profile
-            .threads
-            .iter()
-            .map(|thread| thread.counts.map(|counts| counts.class(StateClass::Inside).get(counter)));
-        counts.sum::<Option<u64>>()
-    };
-    let (minor, running) = (inside(Counter::MinorFaults)?, evidence.states.get(State::HeldRunning));
+    let (cost, counts) = (evidence.profile.fault_cost?, evidence.profile.counts()?);
+    let (minor, running) =
+        (counts.class(StateClass::Inside).get(Counter::MinorFaults), evidence.states.get(State::HeldRunning));
     let taken = Nanos::from_nanos(cost.as_nanos().saturating_mul(minor)).min(running);
     let queued = evidence.states.get(State::WaitQueued);
     let words = format!(

@@ -2,7 +2,7 @@
 
 use super::{Figure, Finding, findings};
 use crate::model::{
-    counts::{ClassCounts, Counter},
+    counts::{ClassCounts, Counter, Counters},
     ids::{LockId, Pid, Tid},
     profile::{
         Backend, Blame, Counted, HoldSite, HoldTally, LockProfile, Profile, Quality, Spread, StackTime, TargetSummary,
@@ -349,6 +349,7 @@ fn page_faults_under_the_lock_are_told() {
     let states = [(State::HeldRunning, 200), (State::WaitQueued, 100), (State::OutsideBlocked, 700)];
     scene.thread(&Life { at: &[script("load")], states: &states, holds: 50, waits: 5, forced: 0 });
     let told = |scene: &Scene| scene.findings().into_iter().find(|finding| finding.id == "page_faults_inside");
+    scene.profile.counters = Counters::these(&[Counter::MinorFaults]);
     scene.profile.threads[0].counts = Some(counts);
     assert_eq!(told(&scene), None, "what a page fault costs is not known");
     scene.profile.fault_cost = Some(Nanos::from_nanos(2_000));

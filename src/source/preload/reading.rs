@@ -137,7 +137,7 @@ impl PreloadSource {
         self.pending.len()
     }
 
-    /// Reads every slot; `true` when all records before `now`, less the margin, have been read.
+    /// Reads every slot, and puts in order of time what waits; `true` when all records before `now`, less the margin, have been read.
     fn poll(&mut self, now: RawTime) -> bool {
         let slots = self.ring.used_slots();
         self.readers.resize_with(slots.len().max(self.readers.len()), SlotReader::default);
@@ -162,15 +162,12 @@ impl PreloadSource {
         }
         complete &= harvest.emptied.is_all();
         (self.pending, self.naming) = (harvest.entries, harvest.naming);
+        self.pending.sort_by_key(|entry| entry.at);
         complete || self.pending.len() > MOST_PENDING
     }
 
     /// The time up to which to deliver at once what lies before `watermark`.
-    fn slice(&mut self, watermark: RawTime) -> RawTime {
-        if self.pending.len() <= SLICE {
-            return watermark;
-        }
-        self.pending.sort_by_key(|entry| entry.at);
+    fn slice(&self, watermark: RawTime) -> RawTime {
         let (first, end) = (self.pending.first(), self.pending.get(SLICE));
         let end = end.filter(|end| first.is_some_and(|first| first.at < end.at));
         end.map_or(watermark, |end| end.at.clamp(self.watermark, watermark))
@@ -178,7 +175,6 @@ impl PreloadSource {
 
     /// Delivers what lies before `watermark`, in order of time.
     fn deliver(&mut self, watermark: RawTime, out: &mut Vec<Event>) {
-        self.pending.sort_by_key(|entry| entry.at);
         self.drop_impossible();
         let ready = self.pending.partition_point(|entry| entry.at < watermark);
         let mut pending = mem::take(&mut self.pending);
