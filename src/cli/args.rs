@@ -12,8 +12,9 @@ use crate::{
         budget, counters, duration,
         plan::{BackendChoice, Budget},
     },
-    model::{counts::Counters, ids::Pid},
+    model::ids::Pid,
     report::{Format, view::View},
+    session::chosen::Chosen,
 };
 
 const EXAMPLES: &str = "\
@@ -187,9 +188,10 @@ pub struct RecordArgs {
     #[arg(long, value_name = "PERCENT", default_value = "3%", value_parser = budget::parse)]
     pub max_overhead: Budget,
     /// What to count of each thread inside, waiting and outside the lock: all, none, or some of task-clock, minor-faults,
-    /// major-faults, page-faults (both kinds), context-switches (cs), cpu-migrations, separated by commas
+    /// major-faults, page-faults (both kinds), context-switches (cs), cpu-migrations, separated by commas; beside them up to
+    /// eight events as perf names them (cycles, instructions:u, syscalls:sys_enter_futex …), or hardware for four of them
     #[arg(long, value_name = "LIST", default_value = "all", value_parser = counters::parse)]
-    pub counters: Counters,
+    pub counters: Chosen,
     /// Record the processes that the program starts as well, each by itself
     #[arg(short, long)]
     pub subprocesses: bool,

@@ -1,86 +1,136 @@
-//! Lists of counters as people type them: `minor-faults,cs`, `none`.
+//! Lists of counters as people type them: `minor-faults,cs`, `cycles,cpu/event=0x3c,umask=0/`, `none`.
 
 use thiserror::Error;
 
-use crate::model::counts::{Counter, Counters};
+use crate::{
+    model::counts::{Counter, Counters, Slot},
+    session::chosen::{Chosen, ChosenEvent, EventError, KNOWN_EVENTS},
+};
 
 /// Why a word is no list of counters.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CountersError {
     /// Nobody counts that.
-    #[error("`{word}` is no counter; there are: {}", known())]
+    #[error("{why}; there are: {}", known())]
     Unknown {
-        /// What was typed.
-        word: String,
+        /// What is the matter.
+        why: EventError,
     },
-    /// Processors count that, and gilscope does not read it yet.
-    #[error("`{word}` is a hardware counter, which cannot be attributed yet; there are: {}", known())]
-    Hardware {
-        /// What was typed.
-        word: String,
+    /// It could be counted if it were named otherwise, or somewhere else.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// More than fit into a recording.
+    #[error("{count} events are more than can be counted at a time: name at most {}", Slot::COUNT)]
+    TooMany {
+        /// How many were named.
+        count: usize,
     },
 }
 
-/// Names of hardware counters that `perf` has made known.
-const HARDWARE: [&str; 12] = [
-    "cycles",
-    "cpu-cycles",
-    "instructions",
-    "cache-references",
-    "cache-misses",
-    "branches",
-    "branch-instructions",
-    "branch-misses",
-    "bus-cycles",
-    "ref-cycles",
-    "stalled-cycles-frontend",
-    "stalled-cycles-backend",
-];
+/// Events that say together what a processor does.
+const HARDWARE: [&str; 4] = ["cycles", "instructions", "cache-misses", "branch-misses"];
 
 /// The counters that `words` names, separated by commas.
-pub fn parse(words: &str) -> Result<Counters, CountersError> {
+pub fn parse(words: &str) -> Result<Chosen, CountersError> {
     if words.trim().eq_ignore_ascii_case("none") {
-        return Ok(Counters::default());
+        return Ok(Chosen::default());
     }
-    words.split(',').map(|word| one(word.trim())).try_fold(Counters::default(), |all, these| Ok(all.with(these?)))
+    let (mut own, mut events) = (Counters::default(), Vec::new());
+    for word in split(words) {
+        match of_ours(word) {
+            Some(these) => own = own.with(these),
+            None if word == "hardware" => {
+                let named = HARDWARE.into_iter().map(ChosenEvent::named);
+                events.extend(named.collect::<Result<Vec<_>, _>>()?);
+            }
+            None => events.push(event(word)?),
+        }
+    }
+    if events.len() > Slot::COUNT {
+        return Err(CountersError::TooMany { count: events.len() });
+    }
+    Ok(Chosen::these(own, events))
 }
 
-fn one(word: &str) -> Result<Counters, CountersError> {
-    let owned = || word.to_owned();
+/// At commas, but for those between the slashes of an event.
+fn split(words: &str) -> impl Iterator<Item = &str> {
+    let mut inside = false;
+    let at_comma = move |letter: char| {
+        inside ^= letter == '/';
+        letter == ',' && !inside
+    };
+    words.split(at_comma).map(str::trim)
+}
+
+/// Those that every recording can have.
+fn of_ours(word: &str) -> Option<Counters> {
     match word {
-        "all" => return Ok(Counters::these(&Counter::ALL)),
-        "page-faults" | "faults" => return Ok(Counters::these(&[Counter::MinorFaults, Counter::MajorFaults])),
-        "cs" => return Ok(Counters::these(&[Counter::ContextSwitches])),
-        "migrations" => return Ok(Counters::these(&[Counter::Migrations])),
-        _ if HARDWARE.contains(&word) => return Err(CountersError::Hardware { word: owned() }),
-        _ => {}
+        "all" => Some(Counters::these(&Counter::OWN)),
+        "page-faults" | "faults" => Some(Counters::these(&[Counter::MinorFaults, Counter::MajorFaults])),
+        "cs" => Some(Counters::these(&[Counter::ContextSwitches])),
+        "migrations" => Some(Counters::these(&[Counter::Migrations])),
+        _ => {
+            let named = Counter::OWN.into_iter().find(|counter| counter.name(&[]) == word);
+            named.map(|counter| Counters::these(&[counter]))
+        }
     }
-    let named = Counter::ALL.into_iter().find(|counter| counter.name() == word);
-    named.map(|counter| Counters::these(&[counter])).ok_or_else(|| CountersError::Unknown { word: owned() })
+}
+
+fn event(word: &str) -> Result<ChosenEvent, CountersError> {
+    ChosenEvent::named(word).map_err(|why| match why {
+        EventError::Unknown { .. } => CountersError::Unknown { why },
+        why => CountersError::Event(why),
+    })
 }
 
 fn known() -> String {
-    let names = Counter::ALL.map(Counter::name).join(", ");
-    format!("{names}, page-faults (both kinds), all, none")
+    let names = Counter::OWN.map(|counter| counter.name(&[]).to_owned()).join(", ");
+    format!(
+        "{names}, page-faults (both kinds), all (of these), none; {KNOWN_EVENTS}; hardware ({})",
+        HARDWARE.join(", ")
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::{CountersError, parse};
-    use crate::model::counts::{Counter, Counters};
+    use crate::{
+        model::counts::{Counter, Counters},
+        session::chosen::{Chosen, EventError},
+    };
+
+    fn names(chosen: Chosen) -> Vec<&'static str> {
+        chosen.events.iter().map(|event| event.name.as_str()).collect()
+    }
 
     #[test]
     fn lists_take_perfs_names() {
         let faults = [Counter::MinorFaults, Counter::MajorFaults];
         for (words, counters) in [
             ("none", Counters::default()),
-            ("all", Counters::these(&Counter::ALL)),
+            ("all", Counters::these(&Counter::OWN)),
             ("page-faults", Counters::these(&faults)),
             ("minor-faults, faults", Counters::these(&faults)),
             ("cs,cpu-migrations", Counters::these(&[Counter::ContextSwitches, Counter::Migrations])),
         ] {
-            assert_eq!(parse(words), Ok(counters), "{words}");
+            let chosen = parse(words).unwrap();
+            assert_eq!((chosen.own, names(chosen)), (counters, Vec::new()), "{words}");
         }
+    }
+
+    #[test]
+    fn events_stand_beside_them_each_once() {
+        let chosen = parse("cycles,cs,instructions:u,cycles").unwrap();
+        assert_eq!(chosen.own, Counters::these(&[Counter::ContextSwitches]));
+        assert_eq!(names(chosen), ["cycles", "instructions:u"]);
+        assert_eq!(names(parse("all,hardware").unwrap()).len(), 4);
+    }
+
+    #[test]
+    fn commas_between_slashes_separate_nothing() {
+        let refused = parse("cs,nowhere/event=1,umask=2/,cycles");
+        let Err(CountersError::Event(EventError::Unit { word, .. })) = refused else { panic!("{refused:?}") };
+        assert_eq!(word, "nowhere/event=1,umask=2/");
     }
 
     #[test]
@@ -88,6 +138,6 @@ mod tests {
         for word in ["", "fault", "cs,", "none,cs", "task clock"] {
             assert!(matches!(parse(word), Err(CountersError::Unknown { .. })), "{word}");
         }
-        assert_eq!(parse("cs,cycles"), Err(CountersError::Hardware { word: "cycles".to_owned() }));
+        assert_eq!(parse("r1,r2,r3,r4,r5,r6,r7,r8,r9"), Err(CountersError::TooMany { count: 9 }));
     }
 }

@@ -15,8 +15,9 @@ use crate::{
         messages::Verbosity,
         program,
     },
-    model::{counts::Counters, family::Reach, ids::Pid, profile::Backend},
+    model::{family::Reach, ids::Pid, profile::Backend},
     report::{Format, Report, outlet::Destination, view::View},
+    session::chosen::Chosen,
 };
 
 pub use crate::{
@@ -122,7 +123,7 @@ pub struct RecordPlan {
     /// What observing may cost the program.
     pub budget: Budget,
     /// What is counted beside time.
-    pub counters: Counters,
+    pub counters: Chosen,
     /// Which frames stacks have.
     pub frames: FrameDetail,
     /// Which processes are recorded.

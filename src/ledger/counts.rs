@@ -6,7 +6,7 @@
 use crate::{
     ledger::thread::Relation,
     model::{
-        counts::{ClassCounts, Counter, Counts},
+        counts::{ClassCounts, Counter, Counters, Counts, Measures},
         state::{State, StateClass, StateTimes},
         time::Nanos,
     },
@@ -29,6 +29,19 @@ impl CountAccount {
         if relation == Relation::Outside {
             self.since_release.add(counter, u64::from(times));
         }
+    }
+
+    /// So much of what the recording's events count more, of a thread with this relation to the locks.
+    pub(super) fn measure(&mut self, measures: &Measures, relation: Relation) {
+        self.by_class.class_mut(relation.class()).add_measures(measures);
+        if relation == Relation::Outside {
+            self.since_release.add_measures(measures);
+        }
+    }
+
+    /// These events did not count the thread all the time.
+    pub(super) fn on_unmeasured(&mut self, counters: Counters) {
+        self.by_class.miss(counters);
     }
 
     /// The thread was on a CPU for so long. Time inside and outside is in the states.

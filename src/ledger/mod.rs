@@ -35,8 +35,8 @@ mod windows;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{
-    counts::Counter,
-    event::{CountedSteps, Event, LostEvents, OffCpu, SeenCpu, SeenRelation, Sighting, What},
+    counts::{Counter, Measures},
+    event::{CountedSteps, Event, LostEvents, MeasuredSince, OffCpu, SeenCpu, SeenRelation, Sighting, What},
     ids::{LockId, Tid},
     stack::StackId,
     time::{MonoNanos, Nanos},
@@ -175,6 +175,8 @@ impl Ledger {
             What::RelationSeen(relation) => self.on_relation_seen(tid, *relation),
             What::OwnerSeen(lock, owner) => self.on_owner_seen(*lock, *owner),
             What::Happened(counter, times) => self.on_happened(tid, *counter, *times),
+            What::Measured(measures, since) => self.on_measured(tid, measures, *since),
+            What::Unmeasured(counters) => self.with_thread(tid, |thread| thread.counts.on_unmeasured(*counters)),
             What::Exited => self.on_exited(tid),
             What::Executed => self.on_executed(tid),
             What::Named(name) => self.with_thread(tid, |thread| thread.name.clone_from(name)),
@@ -360,6 +362,19 @@ impl Ledger {
             && let Owner::Held(hold) = &mut self.lock(id).owner
         {
             hold.counts.add(counter, u64::from(times));
+        }
+    }
+
+    /// So much since the thread's last step, to it and to the hold in which it is; or to neither class nor hold.
+    fn on_measured(&mut self, tid: Tid, measures: &Measures, since: MeasuredSince) {
+        self.charge_thread(tid);
+        let Some(thread) = self.threads.get_mut(&tid) else { return };
+        let relation = if since == MeasuredSince::LastStep { thread.relation } else { Relation::Unknown };
+        thread.counts.measure(measures, relation);
+        if let Relation::Inside(id) = relation
+            && let Owner::Held(hold) = &mut self.lock(id).owner
+        {
+            hold.counts.add_measures(measures);
         }
     }
 

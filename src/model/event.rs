@@ -2,7 +2,7 @@
 
 use crate::model::{
     address::LiveAddress,
-    counts::Counter,
+    counts::{Counter, Counters, Measures},
     ids::{LockId, Tid},
     stack::StackId,
     time::{MonoNanos, Nanos},
@@ -44,6 +44,10 @@ pub enum What {
     OwnerSeen(LockId, SeenOwner),
     /// This has happened to the thread so often, the last time now.
     Happened(Counter, u32),
+    /// The recording's events have counted so much of the thread since it was told last, up to now.
+    Measured(Box<Measures>, MeasuredSince),
+    /// Some of the recording's events do not count the thread all the time.
+    Unmeasured(Counters),
     /// The thread ended.
     Exited,
     /// The thread executed another program: the interpreter and its locks are gone, and so are all other threads.
@@ -66,6 +70,15 @@ pub enum What {
     Uncounted,
     /// The thread of a free-threaded build goes to sleep, or goes on, without a global lock having to do with it.
     Park(ParkStep),
+}
+
+/// What a thread was doing while events counted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MeasuredSince {
+    /// It has taken no step with a lock since.
+    LastStep,
+    /// Steps may be missing between then and now.
+    Unknown,
 }
 
 /// One step of a sleep that the interpreter itself provides.

@@ -1,7 +1,7 @@
 //! The result of a recording: what the ledger computes and every report reads.
 
 use crate::model::{
-    counts::{ClassCounts, Counters, Counts},
+    counts::{ClassCounts, Counters, Counts, GoneEvent, Measured},
     estimate::Estimates,
     ids::{LockId, Pid, Tid},
     parking::Parking,
@@ -30,6 +30,10 @@ pub struct Profile {
     pub native: bool,
     /// What was counted of each thread beside time.
     pub counters: Counters,
+    /// The events among them that were of the user's choice, by their places.
+    pub measured: Vec<Measured>,
+    /// Events that were chosen, too, and could not be measured.
+    pub gone: Vec<GoneEvent>,
     /// What a page fault costs on this machine, at its best; `None` when page faults were not counted, or it was not measured.
     pub fault_cost: Option<Nanos>,
     /// One entry a lock, in order of discovery.

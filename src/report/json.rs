@@ -7,7 +7,7 @@ use std::io;
 
 use crate::{
     model::{
-        counts::{ClassCounts, Counter, Counters, Counts},
+        counts::{ClassCounts, Counter, Counters, Counts, Measured},
         estimate::{Estimates, Method},
         family::{Family, Reach, Record, Relative},
         ids::{Pid, Tid},
@@ -87,20 +87,40 @@ fn process(relative: &Relative) -> schema::Process<'_> {
 
 /// Which events the source sees one by one: else a number of them is null.
 #[derive(Debug, Clone, Copy)]
-struct Counting {
+struct Counting<'a> {
     steps: Counted,
+    /// What was counted of threads.
+    counters: Counters,
     /// What was counted of holds; `None`: nothing, or some was lost.
-    counters: Option<Counters>,
+    of_holds: Option<Counters>,
+    measured: &'a [Measured],
 }
 
-impl Counting {
-    fn of_profile(profile: &Profile) -> Self {
-        Self { steps: profile.counted, counters: profile.counts().map(|_| profile.counters) }
+impl<'a> Counting<'a> {
+    fn of_profile(profile: &'a Profile) -> Self {
+        let counters = profile.counters;
+        let of_holds = profile.counts().map(|counts| counters.without(counts.missing()));
+        Self { steps: profile.counted, counters, of_holds, measured: &profile.measured }
     }
 
     /// What was counted during holds; their time on a CPU is not told apart.
-    fn of_holds(self, counts: &Counts) -> Option<schema::Named<u64>> {
-        Some(amounts(counts, self.counters?.without(Counters::these(&[Counter::TaskClock]))))
+    fn of_holds(self, counts: &Counts) -> Option<schema::Counts<'a>> {
+        let complete = self.of_holds?;
+        Some(self.amounts(counts, self.counters.without(Counters::these(&[Counter::TaskClock])), complete))
+    }
+
+    /// What was counted of a thread, in each class of states.
+    fn by_class(self, counts: &ClassCounts) -> schema::Named<schema::Counts<'a>> {
+        let complete = self.counters.without(counts.missing());
+        let of_class = |class: StateClass| (class.name(), self.amounts(counts.class(class), self.counters, complete));
+        schema::Named(StateClass::ALL.into_iter().map(of_class).collect())
+    }
+
+    /// Those of `counters`; of one that is not `complete`, nothing is known.
+    fn amounts(self, counts: &Counts, counters: Counters, complete: Counters) -> schema::Counts<'a> {
+        let amount =
+            |counter| (Counter::name(counter, self.measured), complete.has(counter).then(|| counts.get(counter)));
+        schema::Named(counters.iter().map(amount).collect())
     }
 
     /// Something about the number of holds.
@@ -129,13 +149,16 @@ fn document(profile: &Profile) -> schema::Document<'_> {
         exact: profile.exact,
         exactness: exactness(profile),
         native: profile.native,
-        counters: profile.counters.iter().map(Counter::name).collect(),
+        counters: profile.counters.iter().map(|counter| counter.name(&profile.measured)).collect(),
+        counters_missing: schema::Named(
+            profile.gone.iter().map(|event| (event.name.as_str(), event.why.as_str())).collect(),
+        ),
         fault_ns: profile.fault_cost.map(Nanos::as_nanos),
         locks: profile.locks.iter().map(|part| lock(part, counting)).collect(),
         threads: profile
             .threads
             .iter()
-            .map(|part| thread((part, counting, profile.counters), (profile.start, &profile.target.surroundings)))
+            .map(|part| thread((part, counting), (profile.start, &profile.target.surroundings)))
             .collect(),
         blame: profile.blame.iter().map(|part| blame(part, &profile.stacks)).collect(),
         matrix: profile.locks.iter().map(|lock| matrix(&Matrix::of(profile, lock.id, MOST_IN_MATRIX))).collect(),
@@ -168,7 +191,7 @@ fn target(target: &TargetSummary) -> schema::Target<'_> {
     }
 }
 
-fn lock(lock: &LockProfile, counting: Counting) -> schema::Lock<'_> {
+fn lock<'a>(lock: &'a LockProfile, counting: Counting<'a>) -> schema::Lock<'a> {
     schema::Lock {
         id: lock.id.index(),
         name: &lock.name,
@@ -200,7 +223,7 @@ fn spread(count: u64, spread: Spread) -> schema::Spread {
 }
 
 fn thread<'a>(
-    (thread, counting, counters): (&'a ThreadProfile, Counting, Counters),
+    (thread, counting): (&'a ThreadProfile, Counting<'a>),
     (start, surroundings): (MonoNanos, &Surroundings),
 ) -> schema::Thread<'a> {
     let class = |class: StateClass| (class.name(), thread.class(class).as_nanos());
@@ -215,18 +238,8 @@ fn thread<'a>(
         forced_releases: counting.of(thread.forced_releases),
         states_ns: schema::StatesNs(thread.states),
         classes_ns: schema::Named(StateClass::ALL.map(class).to_vec()),
-        counters: thread.counts.filter(|_| !counters.is_empty()).map(|counts| by_class(&counts, counters)),
+        counters: thread.counts.filter(|_| !counting.counters.is_empty()).map(|counts| counting.by_class(&counts)),
     }
-}
-
-/// What was counted, in each class of states.
-fn by_class(counts: &ClassCounts, counters: Counters) -> schema::Named<schema::Named<u64>> {
-    let of_class = |class: StateClass| (class.name(), amounts(counts.class(class), counters));
-    schema::Named(StateClass::ALL.into_iter().map(of_class).collect())
-}
-
-fn amounts(counts: &Counts, counters: Counters) -> schema::Named<u64> {
-    schema::Named(counters.iter().map(|counter| (counter.name(), counts.get(counter))).collect())
 }
 
 fn blame<'a>(blame: &Blame, stacks: &'a StackTable) -> schema::Blame<'a> {
@@ -249,7 +262,7 @@ fn matrix(matrix: &Matrix) -> schema::Matrix {
     }
 }
 
-fn hold_site<'a>((site, counting): (&HoldSite, Counting), stacks: &'a StackTable) -> schema::HoldSite<'a> {
+fn hold_site<'a>((site, counting): (&HoldSite, Counting<'a>), stacks: &'a StackTable) -> schema::HoldSite<'a> {
     schema::HoldSite { lock: site.lock.index(), tally: tally(site.tally, counting), stack: stack(stacks, site.stack) }
 }
 
@@ -310,7 +323,7 @@ fn frame(frame: &Frame) -> schema::Frame<'_> {
     schema::Frame { function: &frame.function, file: known(&frame.file), line: frame.line, kind }
 }
 
-fn function<'a>(cost: &FunctionCost<'a>, counting: Counting) -> schema::Function<'a> {
+fn function<'a>(cost: &FunctionCost<'a>, counting: Counting<'a>) -> schema::Function<'a> {
     schema::Function {
         function: cost.function,
         file: known(cost.file),

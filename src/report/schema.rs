@@ -19,7 +19,9 @@ pub(super) struct Document<'a> {
     pub(super) exact: bool,
     pub(super) exactness: Exactness,
     pub(super) native: bool,
-    pub(super) counters: Vec<&'static str>,
+    pub(super) counters: Vec<&'a str>,
+    /// Why the events that were wanted, too, were not counted, by name.
+    pub(super) counters_missing: Named<&'a str, &'a str>,
     pub(super) fault_ns: Option<u64>,
     pub(super) locks: Vec<Lock<'a>>,
     pub(super) threads: Vec<Thread<'a>>,
@@ -97,7 +99,7 @@ pub(super) struct Lock<'a> {
     pub(super) long_holds: Option<u64>,
     pub(super) switch_interval_ns: Option<u64>,
     pub(super) counted: Option<Counted>,
-    pub(super) unseen: HoldTally,
+    pub(super) unseen: HoldTally<'a>,
     pub(super) hold_ns: Spread,
     pub(super) wait_ns: Spread,
 }
@@ -136,7 +138,7 @@ pub(super) struct Thread<'a> {
     pub(super) forced_releases: Option<u64>,
     pub(super) states_ns: StatesNs,
     pub(super) classes_ns: Named<u64>,
-    pub(super) counters: Option<Named<Named<u64>>>,
+    pub(super) counters: Option<Named<Counts<'a>>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -159,18 +161,18 @@ pub(super) struct Matrix {
 #[derive(Debug, Serialize)]
 pub(super) struct HoldSite<'a> {
     pub(super) lock: u32,
-    pub(super) tally: HoldTally,
+    pub(super) tally: HoldTally<'a>,
     pub(super) stack: Vec<Frame<'a>>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct HoldTally {
+pub(super) struct HoldTally<'a> {
     pub(super) holds: Option<u64>,
     pub(super) held_ns: u64,
     pub(super) longest_ns: Option<u64>,
     pub(super) contended_ns: u64,
     pub(super) forced: Option<u64>,
-    pub(super) counters: Option<Named<u64>>,
+    pub(super) counters: Option<Counts<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -219,7 +221,7 @@ pub(super) struct Function<'a> {
     pub(super) held_ns: u64,
     pub(super) wait_ns: u64,
     pub(super) inflicted_wait_ns: u64,
-    pub(super) seen: HoldTally,
+    pub(super) seen: HoldTally<'a>,
     pub(super) states_ns: StatesNs,
 }
 
@@ -363,9 +365,12 @@ pub(super) struct Interval {
 
 /// Values by name, in a fixed order.
 #[derive(Debug)]
-pub(super) struct Named<T>(pub(super) Vec<(&'static str, T)>);
+pub(super) struct Named<T, K = &'static str>(pub(super) Vec<(K, T)>);
 
-impl<T: Serialize> Serialize for Named<T> {
+/// Counts by the names of their counters, which the user may have given; null: not counted all the time.
+pub(super) type Counts<'a> = Named<Option<u64>, &'a str>;
+
+impl<T: Serialize, K: Serialize> Serialize for Named<T, K> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }

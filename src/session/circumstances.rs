@@ -8,6 +8,7 @@ use crate::{
         time::Nanos,
     },
     session::{
+        chosen::Chosen,
         engine::Recorded,
         governor::Governor,
         intervals::{Intervals, SwitchIntervals},
@@ -32,6 +33,8 @@ pub(super) struct Circumstances {
     pub(super) scheduler: SchedulerRung,
     /// What looks saw, where there are no lock events.
     pub(super) looks: Option<SharedBook>,
+    /// What was to be counted.
+    pub(super) chosen: Chosen,
     pub(super) notes: Vec<String>,
 }
 
@@ -46,6 +49,7 @@ pub(super) struct Account {
     surroundings: Surroundings,
     scheduler: SchedulerRung,
     looks: Option<LookBook>,
+    chosen: Chosen,
     notes: Vec<String>,
 }
 
@@ -61,6 +65,7 @@ impl Circumstances {
             intervals: self.intervals.known().clone(),
             surroundings: self.numbers.known(),
             scheduler: self.scheduler,
+            chosen: self.chosen,
             looks: self.looks.as_ref().map(|looks| looks.borrow().clone()),
             notes: self.notes.iter().cloned().chain(self.governor.notes()).chain(joined).collect(),
         }
@@ -70,7 +75,7 @@ impl Circumstances {
 impl Account {
     /// Puts the profile together.
     pub(super) fn complete(self, recorded: Recorded) -> Profile {
-        let (kind, words) = ((self.backend, self.frames), (self.overhead, self.notes));
+        let (kind, words) = ((self.backend, self.frames, self.chosen), (self.overhead, self.notes));
         let mut profile = summary::profile(recorded, &self.target, kind, words);
         self.intervals.enter(&mut profile.locks);
         profile.target.surroundings = self.surroundings;

@@ -6,6 +6,7 @@
 pub mod attach;
 mod budget;
 pub mod checkpoint;
+pub mod chosen;
 mod circumstances;
 mod delay;
 mod detail;

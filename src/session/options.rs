@@ -3,8 +3,8 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use crate::{
-    model::{counts::Counters, family::Reach, profile::Backend},
-    session::ladder::Rung,
+    model::{family::Reach, profile::Backend},
+    session::{chosen::Chosen, ladder::Rung},
 };
 
 /// How to record.
@@ -19,7 +19,7 @@ pub struct RecordOptions {
     /// What observing may cost the target.
     pub budget: Budget,
     /// What is counted of each thread beside time, where it can be.
-    pub counters: Counters,
+    pub counters: Chosen,
     /// Which frames stacks have.
     pub frames: FrameDetail,
     /// Where to take lock events from.

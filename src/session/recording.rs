@@ -96,12 +96,13 @@ impl Recording {
         let long_hold = nanos(options.long_hold);
         let intervals = SwitchIntervals::of(ProcessMemory::open(target.pid).ok(), Rc::clone(&translator));
         let governor = Governor::new(options.budget, &target, start);
-        let counters = options.counters;
+        let (chosen, counters) = (options.counters, options.counters.all());
         let engine =
             Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start, long_hold, counters });
         let numbers = ThreadNumbers::of(target.pid, beginning.numbers);
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
-        let beside = Circumstances { target, backend, joiner, intervals, governor, numbers, scheduler, looks, notes };
+        let beside =
+            Circumstances { target, backend, joiner, intervals, governor, numbers, scheduler, looks, chosen, notes };
         Self { engine, progress, beside, started: start, parted: start, duration }
     }
 

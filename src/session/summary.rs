@@ -3,13 +3,14 @@
 use crate::{
     ledger::Attribution,
     model::{
-        counts::{Counter, Counters},
+        counts::{Counter, Counters, GoneEvent, Slot},
         parking::Parking,
         profile::{Backend, Counted, LockProfile, Overhead, Profile, Quality, SchedulerRung},
         time::Nanos,
     },
-    perf::fault_cost::fault_cost,
+    perf::{events::CountedEvent, fault_cost::fault_cost},
     session::{
+        chosen::Chosen,
         detail::{self, Collections},
         engine::Recorded,
         options::FrameDetail,
@@ -22,7 +23,7 @@ use crate::{
 pub(super) fn profile(
     recorded: Recorded,
     target: &Target,
-    (backend, frames): (Backend, FrameDetail),
+    (backend, frames, chosen): (Backend, FrameDetail, Chosen),
     (overhead, mut notes): (Overhead, Vec<String>),
 ) -> Profile {
     let Recorded {
@@ -38,7 +39,7 @@ pub(super) fn profile(
     } = recorded;
     notes.extend(remarks);
     notes.extend(shortfalls(&attribution, late, replaced));
-    notes.extend(uncounted(counters, missing));
+    notes.extend(uncounted(counters, missing, &chosen));
     let summary = target.summary();
     let tells_of_parks = summary.free_threaded && tells_of_parks;
     if summary.free_threaded {
@@ -54,6 +55,8 @@ pub(super) fn profile(
         counted: if backend.counts_events() { Counted::Everything } else { Counted::Nothing },
         native: frames == FrameDetail::ScriptAndNative,
         counters,
+        measured: chosen.events.iter().map(CountedEvent::described).collect(),
+        gone: gone(missing, chosen),
         fault_cost: if counters.has(Counter::MinorFaults) { fault_cost() } else { None },
         locks: attribution.locks,
         threads: attribution.threads,
@@ -103,12 +106,26 @@ fn shortfalls(attribution: &Attribution, late: u64, replaced: Option<Nanos>) -> 
 }
 
 /// What was to be counted, and is not.
-fn uncounted(counters: Counters, missing: Counters) -> Option<String> {
-    if counters.is_empty() {
+fn uncounted(counters: Counters, missing: Counters, chosen: &Chosen) -> Option<String> {
+    if counters.is_empty() && chosen.gone.is_empty() {
         return (!missing.is_empty()).then(|| "no counters: they take records of the scheduler's".to_owned());
     }
-    let names: Vec<&str> = missing.iter().map(Counter::name).collect();
-    (!names.is_empty()).then(|| format!("not counted: {}", names.join(", ")))
+    let own = missing.iter().filter(|counter| !matches!(counter, Counter::Measured(_)));
+    let names = own.map(|counter| counter.name(&[]).to_owned());
+    let events = gone(missing, *chosen).into_iter().map(|GoneEvent { name, why }| format!("{name}: {why}"));
+    let words: Vec<String> = names.chain(events).collect();
+    (!words.is_empty()).then(|| format!("not counted: {}", words.join("; ")))
+}
+
+/// The events that were to be counted, and are not, each with the reason.
+fn gone(missing: Counters, chosen: Chosen) -> Vec<GoneEvent> {
+    let unread = |slot: &Slot| missing.has(Counter::Measured(*slot));
+    let unread = Slot::all().filter(unread).filter_map(|slot| chosen.events.get(slot.index()));
+    let unread = unread.map(|event| GoneEvent {
+        name: event.name.clone(),
+        why: "this way of taking lock events does not read it with them".to_owned(),
+    });
+    chosen.gone.iter().cloned().chain(unread).collect()
 }
 
 /// What can be said of a build that mostly does without its lock.

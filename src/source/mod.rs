@@ -3,6 +3,7 @@
 pub mod bpf;
 pub mod calls;
 pub mod kin;
+pub mod measuring;
 pub mod order;
 pub mod parking;
 pub mod poll;

@@ -103,6 +103,8 @@ pub fn shop() -> Profile {
         counted: Counted::Everything,
         native: false,
         counters: Default::default(),
+        measured: Vec::new(),
+        gone: Vec::new(),
         fault_cost: None,
         locks: vec![lock],
         threads,

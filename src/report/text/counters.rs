@@ -44,7 +44,7 @@ pub(super) fn section(profile: &Profile, width: u16) -> String {
     };
     let holds: u64 = profile.threads.iter().map(|thread| thread.holds).sum();
     let holds = Some(holds).filter(|holds| *holds > 0 && profile.counted.holds());
-    let rows = profile.counters.iter().map(|counter| row(&counts, counter, holds)).collect();
+    let rows = profile.counters.iter().map(|counter| row((&counts, counter), holds, profile)).collect();
     let table = titled("Counters", &COLUMNS, rows, width);
     let faults = faults_section(profile, width);
     if faults.is_empty() { table } else { format!("{table}\n\n{faults}") }
@@ -74,7 +74,11 @@ fn faults(cost: &FunctionCost<'_>, counters: Counters) -> u64 {
     kinds.iter().map(|kind| cost.seen.counts.get(kind)).sum()
 }
 
-fn row(counts: &ClassCounts, counter: Counter, holds: Option<u64>) -> Vec<String> {
+fn row((counts, counter): (&ClassCounts, Counter), holds: Option<u64>, profile: &Profile) -> Vec<String> {
+    let name = counter.name(&profile.measured).to_owned();
+    if counts.missing().has(counter) {
+        return [name].into_iter().chain(std::iter::repeat_n("unknown".to_owned(), 5)).collect();
+    }
     let amount = |number: u64| match counter {
         Counter::TaskClock => Nanos::from_nanos(number).to_string(),
         _ => count(number),
@@ -82,5 +86,5 @@ fn row(counts: &ClassCounts, counter: Counter, holds: Option<u64>) -> Vec<String
     let classes = StateClass::ALL.map(|class| counts.class(class).get(counter));
     let each = holds.map(|holds| u128::from(classes[0]) * 1000 / u128::from(holds));
     let each = each.and_then(|each| u64::try_from(each).ok()).map_or_else(|| "–".to_owned(), amount);
-    std::iter::once(counter.name().to_owned()).chain(classes.map(amount)).chain([each]).collect()
+    std::iter::once(name).chain(classes.map(amount)).chain([each]).collect()
 }

@@ -51,6 +51,8 @@ impl Scene {
             counted: Counted::Everything,
             native: false,
             counters: Default::default(),
+            measured: Vec::new(),
+            gone: Vec::new(),
             fault_cost: None,
             locks: vec![lock()],
             threads: Vec::new(),

@@ -6,8 +6,9 @@ use std::{
 };
 
 use crate::{
-    model::{counts::Counters, family::Reach, time::Nanos},
+    model::{family::Reach, time::Nanos},
     session::{
+        chosen::Chosen,
         doctor::toy::{ToyPatient, ToyProgram, await_target},
         error::SessionError,
         ladder::{Climbed, Rung, climb_before_start},
@@ -101,7 +102,7 @@ fn options(rung: Rung) -> RecordOptions {
         rate: Some(STACKS_A_SECOND),
         long_hold: Duration::from_secs(1),
         budget: Budget::Unlimited,
-        counters: Counters::default(),
+        counters: Chosen::default(),
         frames: FrameDetail::Script,
         backend: BackendChoice::Exactly(rung),
         progress: ProgressLine::Hidden,
