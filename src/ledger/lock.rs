@@ -86,6 +86,7 @@ pub(super) struct Waiter {
 }
 
 /// Who owns the lock.
+#[expect(clippy::large_enum_variant, reason = "there is one a lock, and a hold is made at every acquisition")]
 #[derive(Debug, Clone)]
 pub(super) enum Owner {
     /// No evidence yet, or none since events were lost.
