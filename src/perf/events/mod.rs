@@ -93,10 +93,15 @@ impl CountedEvent {
         builder
     }
 
-    /// Counts whatever runs on `cpu`. Needs CAP_PERFMON.
-    pub fn count_cpu(&self, cpu: u32) -> io::Result<Counter> {
+    /// Counts whatever runs on `cpu`, whenever `leader` does if there is one. Needs CAP_PERFMON.
+    pub fn count_cpu(&self, cpu: u32, leader: Option<&mut Counter>) -> io::Result<Counter> {
         let index = usize::try_from(cpu).expect("a CPU number fits a word");
-        self.builder().any_pid().one_cpu(index).enabled(true).build()
+        let mut builder = self.builder();
+        builder.any_pid().one_cpu(index).enabled(true);
+        match leader {
+            Some(leader) => builder.build_with_group(leader),
+            None => builder.build(),
+        }
     }
 }
 
