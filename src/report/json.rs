@@ -27,6 +27,7 @@ use crate::{
         kind::HoldKind,
         kinds::{KindCost, Kinds},
         matrix::Matrix,
+        ratios::{Known, Ratio, per_hold},
         scaled::scaled,
         schema,
         verdict::{Finding, findings},
@@ -109,6 +110,26 @@ impl<'a> Counting<'a> {
         Some(self.amounts(counts, self.counters.without(Counters::these(&[Counter::TaskClock])), complete))
     }
 
+    /// The same for each of so many holds.
+    fn per_hold(self, tally: &HoldTally) -> Option<schema::Named<Option<f64>, &'a str>> {
+        let counts = self.of_holds(&tally.counts)?;
+        let holds = self.of(tally.holds).unwrap_or(0);
+        let each =
+            |(name, count): (_, Option<u64>)| (name, count.and_then(|count| per_hold(count, holds)).map(rounded));
+        Some(schema::Named(counts.0.into_iter().map(each).collect()))
+    }
+
+    /// What that says of the processor's work.
+    fn ratios_of_holds(self, counts: &Counts) -> Option<schema::Ratios> {
+        Some(ratios(counts, Known::these(self.of_holds?, self.measured)))
+    }
+
+    fn ratios_by_class(self, counts: &ClassCounts) -> schema::Named<schema::Ratios> {
+        let known = Known::these(self.counters.without(counts.missing()), self.measured);
+        let of_class = |class: StateClass| (class.name(), ratios(counts.class(class), known));
+        schema::Named(StateClass::ALL.into_iter().map(of_class).collect())
+    }
+
     /// What was counted of a thread, in each class of states.
     fn by_class(self, counts: &ClassCounts) -> schema::Named<schema::Counts<'a>> {
         let complete = self.counters.without(counts.missing());
@@ -153,6 +174,7 @@ fn document(profile: &Profile) -> schema::Document<'_> {
         counters_missing: schema::Named(
             profile.gone.iter().map(|event| (event.name.as_str(), event.why.as_str())).collect(),
         ),
+        ratios: profile.counts().map(|counts| counting.ratios_by_class(&counts)),
         fault_ns: profile.fault_cost.map(Nanos::as_nanos),
         locks: profile.locks.iter().map(|part| lock(part, counting)).collect(),
         threads: profile
@@ -227,6 +249,7 @@ fn thread<'a>(
     (start, surroundings): (MonoNanos, &Surroundings),
 ) -> schema::Thread<'a> {
     let class = |class: StateClass| (class.name(), thread.class(class).as_nanos());
+    let counts = thread.counts.filter(|_| !counting.counters.is_empty());
     schema::Thread {
         tid: thread.tid.raw(),
         inner_tid: surroundings.inner_tid(thread.tid),
@@ -238,8 +261,14 @@ fn thread<'a>(
         forced_releases: counting.of(thread.forced_releases),
         states_ns: schema::StatesNs(thread.states),
         classes_ns: schema::Named(StateClass::ALL.map(class).to_vec()),
-        counters: thread.counts.filter(|_| !counting.counters.is_empty()).map(|counts| counting.by_class(&counts)),
+        counters: counts.map(|counts| counting.by_class(&counts)),
+        ratios: counts.map(|counts| counting.ratios_by_class(&counts)),
     }
+}
+
+/// Relations of these counts; rounded, since the last digits of a fraction say nothing.
+fn ratios(counts: &Counts, known: Known<'_>) -> schema::Ratios {
+    schema::Named(Ratio::ALL.map(|ratio| (ratio.name(), ratio.of(counts, known).map(rounded))).into())
 }
 
 fn blame<'a>(blame: &Blame, stacks: &'a StackTable) -> schema::Blame<'a> {
@@ -274,6 +303,8 @@ fn tally(tally: HoldTally, counting: Counting) -> schema::HoldTally {
         contended_ns: tally.contended.as_nanos(),
         forced: counting.of(tally.forced),
         counters: counting.of_holds(&tally.counts),
+        counters_per_hold: counting.per_hold(&tally),
+        ratios: counting.ratios_of_holds(&tally.counts),
     }
 }
 
