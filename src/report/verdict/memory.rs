@@ -22,7 +22,7 @@ const BUSY_IPC: f64 = 1.0;
 /// That is crude, so that it takes a good deal less to be said.
 const LOW_IPC: f64 = 0.7;
 /// In a thousand instructions. One costs some 200 cycles (U. Drepper, "What Every Programmer Should Know About Memory", 2007, 3.3);
-/// so many take longer than all the instructions at [`BUSY_IPC`], even if every other one is hidden behind another.
+/// so many, even if every other one is hidden behind another, take as long as all those instructions at [`BUSY_IPC`].
 const MANY_MISSES: f64 = 10.0;
 /// The larger part.
 const MOSTLY: f64 = 0.5;
@@ -104,7 +104,7 @@ fn stalled(evidence: &Evidence<'_>, inside: &Inside<'_>) -> Option<Finding> {
     Some(told(evidence, inside, Finding::new("stalled_inside", words, remedy), (share, place)))
 }
 
-/// With its figures. While time was `lost` that the lock need not have been held for, whoever waited waited for that.
+/// With its figures. It says why and not where, so that it repeats no finding about the same function. While time was `lost` that the lock need not have been held for, whoever waited waited for that.
 fn told(
     evidence: &Evidence<'_>,
     inside: &Inside<'_>,
@@ -124,7 +124,6 @@ fn told(
         .share("running_share", running, evidence.states.class(StateClass::Inside))
         .name("function", at.as_deref())
         .explaining(Nanos::from_nanos((explained * 1e9) as u64))
-        .about(place)
 }
 
 /// The part of held time in which the owner had a CPU.
