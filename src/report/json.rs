@@ -1,5 +1,6 @@
 //! The whole profile as JSON for programs. Owns the way from the model to the schema; the names live in `schema.rs`.
 
+mod counting;
 mod estimates;
 mod parking;
 
@@ -7,7 +8,6 @@ use std::io;
 
 use crate::{
     model::{
-        counts::{ClassCounts, Counter, Counters, Counts, Measured},
         estimate::{Estimates, Method},
         family::{Family, Reach, Record, Relative},
         ids::{Pid, Tid},
@@ -24,10 +24,10 @@ use crate::{
         Report, ReportError,
         charge::frames_of,
         functions::{FunctionCost, function_costs},
+        json::counting::Counting,
         kind::HoldKind,
         kinds::{KindCost, Kinds},
         matrix::Matrix,
-        ratios::{Known, Ratio, per_hold},
         scaled::scaled,
         schema,
         verdict::{Finding, findings},
@@ -83,74 +83,6 @@ fn process(relative: &Relative) -> schema::Process<'_> {
         recorded: not_recorded.is_none(),
         not_recorded,
         profile: relative.profile().map(document),
-    }
-}
-
-/// Which events the source sees one by one: else a number of them is null.
-#[derive(Debug, Clone, Copy)]
-struct Counting<'a> {
-    steps: Counted,
-    /// What was counted of threads.
-    counters: Counters,
-    /// What was counted of holds; `None`: nothing, or some was lost.
-    of_holds: Option<Counters>,
-    measured: &'a [Measured],
-}
-
-impl<'a> Counting<'a> {
-    fn of_profile(profile: &'a Profile) -> Self {
-        let counters = profile.counters;
-        let of_holds = profile.counts().map(|counts| counters.without(counts.missing()));
-        Self { steps: profile.counted, counters, of_holds, measured: &profile.measured }
-    }
-
-    /// What was counted during holds; their time on a CPU is not told apart.
-    fn of_holds(self, counts: &Counts) -> Option<schema::Counts<'a>> {
-        let complete = self.of_holds?;
-        Some(self.amounts(counts, self.counters.without(Counters::these(&[Counter::TaskClock])), complete))
-    }
-
-    /// The same for each of so many holds.
-    fn per_hold(self, tally: &HoldTally) -> Option<schema::Named<Option<f64>, &'a str>> {
-        let counts = self.of_holds(&tally.counts)?;
-        let holds = self.of(tally.holds).unwrap_or(0);
-        let each =
-            |(name, count): (_, Option<u64>)| (name, count.and_then(|count| per_hold(count, holds)).map(rounded));
-        Some(schema::Named(counts.0.into_iter().map(each).collect()))
-    }
-
-    /// What that says of the processor's work.
-    fn ratios_of_holds(self, counts: &Counts) -> Option<schema::Ratios> {
-        Some(ratios(counts, Known::these(self.of_holds?, self.measured)))
-    }
-
-    fn ratios_by_class(self, counts: &ClassCounts) -> schema::Named<schema::Ratios> {
-        let known = Known::these(self.counters.without(counts.missing()), self.measured);
-        let of_class = |class: StateClass| (class.name(), ratios(counts.class(class), known));
-        schema::Named(StateClass::ALL.into_iter().map(of_class).collect())
-    }
-
-    /// What was counted of a thread, in each class of states.
-    fn by_class(self, counts: &ClassCounts) -> schema::Named<schema::Counts<'a>> {
-        let complete = self.counters.without(counts.missing());
-        let of_class = |class: StateClass| (class.name(), self.amounts(counts.class(class), self.counters, complete));
-        schema::Named(StateClass::ALL.into_iter().map(of_class).collect())
-    }
-
-    /// Those of `counters`; of one that is not `complete`, nothing is known.
-    fn amounts(self, counts: &Counts, counters: Counters, complete: Counters) -> schema::Counts<'a> {
-        let amount =
-            |counter| (Counter::name(counter, self.measured), complete.has(counter).then(|| counts.get(counter)));
-        schema::Named(counters.iter().map(amount).collect())
-    }
-
-    /// Something about the number of holds.
-    fn of<T>(self, number: T) -> Option<T> {
-        self.steps.holds().then_some(number)
-    }
-
-    fn of_waits(self, number: u64) -> Option<u64> {
-        self.steps.waits().then_some(number)
     }
 }
 
@@ -264,11 +196,6 @@ fn thread<'a>(
         counters: counts.map(|counts| counting.by_class(&counts)),
         ratios: counts.map(|counts| counting.ratios_by_class(&counts)),
     }
-}
-
-/// Relations of these counts; rounded, since the last digits of a fraction say nothing.
-fn ratios(counts: &Counts, known: Known<'_>) -> schema::Ratios {
-    schema::Named(Ratio::ALL.map(|ratio| (ratio.name(), ratio.of(counts, known).map(rounded))).into())
 }
 
 fn blame<'a>(blame: &Blame, stacks: &'a StackTable) -> schema::Blame<'a> {

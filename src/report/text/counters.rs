@@ -89,6 +89,7 @@ fn gone(profile: &Profile, width: u16) -> String {
     }
     let each: Vec<String> = reasons.iter().map(|(why, names)| format!("{}: {why}", names.join(", "))).collect();
     let counted: Vec<&str> = profile.counters.iter().map(|counter| counter.name(&profile.measured)).collect();
-    let instead = if counted.is_empty() { String::new() } else { format!("; counted instead: {}", counted.join(", ")) };
+    let is_replaced = profile.measured.is_empty() && !counted.is_empty();
+    let instead = if is_replaced { format!("; counted instead: {}", counted.join(", ")) } else { String::new() };
     wrapped("", &clean(&format!("Not counted: {}{instead}", each.join("; "))), width.into())
 }

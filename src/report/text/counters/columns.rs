@@ -48,9 +48,9 @@ impl Column {
     pub(super) fn heading(self, measured: &[Measured]) -> String {
         match self {
             Self::Ratio(Ratio::Ipc) => "IPC".to_owned(),
-            Self::Ratio(Ratio::CacheMisses) => "cache misses\nin 1 000 instr.".to_owned(),
+            Self::Ratio(Ratio::CacheMisses) => "cache misses\n/1 000 instr.".to_owned(),
             Self::Ratio(Ratio::CacheMissRate) => "cache\nmiss rate".to_owned(),
-            Self::Ratio(Ratio::BranchMisses) => "branch misses\nin 1 000 instr.".to_owned(),
+            Self::Ratio(Ratio::BranchMisses) => "branch misses\n/1 000 instr.".to_owned(),
             Self::Ratio(Ratio::Stalled) => "stalled\ncycles".to_owned(),
             Self::PageFaults => "page\nfaults".to_owned(),
             Self::Count(Counter::MajorFaults) => "major".to_owned(),
@@ -110,19 +110,28 @@ impl Filled {
     }
 }
 
-/// A table of the `fixed` columns and of as many of the `others` as there is room for.
-pub(super) fn fitted(heading: &str, mut fixed: Vec<Filled>, others: Vec<Filled>, width: u16) -> String {
-    let mut room = usize::from(width).saturating_sub(1 + fixed.iter().map(Filled::room).sum::<usize>());
-    let (all, last) = (others.len(), fixed.pop());
-    let mut shown = 0;
-    for column in others {
-        let Some(rest) = room.checked_sub(column.room()) else { break };
-        (room, shown) = (rest, shown + 1);
-        fixed.push(column);
-    }
-    fixed.extend(last);
-    let rows = fixed.iter().map(|column| column.cells.len()).max().unwrap_or(0);
-    let row = |row: usize| fixed.iter().map(|column| column.cells.get(row).cloned().unwrap_or_default()).collect();
-    let columns: Vec<(&str, Lean)> = fixed.iter().map(|column| (column.heading.as_str(), column.lean)).collect();
-    titled(heading, &columns, (0..rows).map(row).collect(), width) + &omitted(all, shown, "column")
+/// A table of the columns `first`, of as many of the `others` as there is room for, and of `last`.
+pub(super) fn fitted(
+    heading: &str,
+    first: Vec<Filled>,
+    others: Vec<Filled>,
+    last: Option<Filled>,
+    width: u16,
+) -> String {
+    let fixed: usize = first.iter().chain(&last).map(Filled::room).sum();
+    let (mut room, all) = (usize::from(width).saturating_sub(1 + fixed), others.len());
+    let fits = |column: &Filled| match room.checked_sub(column.room()) {
+        Some(rest) => {
+            room = rest;
+            true
+        }
+        None => false,
+    };
+    let others: Vec<Filled> = others.into_iter().take_while(fits).collect();
+    let left_out = omitted(all, others.len(), "column");
+    let columns: Vec<Filled> = first.into_iter().chain(others).chain(last).collect();
+    let rows = columns.iter().map(|column| column.cells.len()).max().unwrap_or(0);
+    let row = |row: usize| columns.iter().map(|column| column.cells.get(row).cloned().unwrap_or_default()).collect();
+    let headings: Vec<(&str, Lean)> = columns.iter().map(|column| (column.heading.as_str(), column.lean)).collect();
+    titled(heading, &headings, (0..rows).map(row).collect(), width) + &left_out
 }

@@ -40,8 +40,8 @@ pub(super) fn section(profile: &Profile, known: Known<'_>, width: u16) -> String
     let all = costs.len();
     costs.truncate(MOST);
     let heading = format!("Functions by {words} inside, in the holds they were seen in");
-    let others = counted(&costs, profile, known);
-    fitted(&heading, fixed(&costs, profile), others, width) + &omitted(all, MOST, "function")
+    let (others, (holds, names)) = (counted(&costs, profile, known), fixed(&costs, profile));
+    fitted(&heading, vec![holds], others, Some(names), width) + &omitted(all, MOST, "function")
 }
 
 /// By what to sort: cycles tell all of a function's work; of the others there must be enough to matter.
@@ -60,12 +60,14 @@ fn lead(costs: &[FunctionCost<'_>], known: Known<'_>) -> Option<(Column, &'stati
     candidates.into_iter().find(|(column, _, least)| total(*column) >= *least).map(|(column, words, _)| (column, words))
 }
 
-/// What is of every function, the function itself last.
-fn fixed(costs: &[FunctionCost<'_>], profile: &Profile) -> Vec<Filled> {
-    let right = |heading: &str, cells| Filled { heading: heading.to_owned(), lean: Lean::Right, cells };
+/// What is known of every function: its holds, and its name.
+fn fixed(costs: &[FunctionCost<'_>], profile: &Profile) -> (Filled, Filled) {
     let holds = costs.iter().map(|cost| holds_of(profile, cost.seen.holds)).collect();
     let names = costs.iter().map(|cost| place(cost.function, cost.file)).collect();
-    vec![right("holds\nseen", holds), Filled { heading: "function".to_owned(), lean: Lean::Left, cells: names }]
+    (
+        Filled { heading: "holds\nseen".to_owned(), lean: Lean::Right, cells: holds },
+        Filled { heading: "function".to_owned(), lean: Lean::Left, cells: names },
+    )
 }
 
 /// What was counted of them, the most telling first, as far as it happened.
@@ -83,7 +85,7 @@ fn counted(costs: &[FunctionCost<'_>], profile: &Profile, known: Known<'_>) -> V
     }
     if profile.counters.has(Counter::TaskClock) {
         let on_cpu = costs.iter().map(|cost| cost.states.get(State::HeldRunning).to_string()).collect();
-        filled.insert(0, right("CPU time\ninside".to_owned(), on_cpu));
+        filled.push(right("CPU time\ninside".to_owned(), on_cpu));
     }
     filled
 }

@@ -46,7 +46,7 @@ pub(super) fn section(profile: &Profile, known: Known<'_>, width: u16) -> String
         }
     }
     let heading = "Threads by time on the CPUs, and what was counted of each";
-    fitted(heading, fixed(&threads, profile), others, width) + &omitted(all, MOST, "thread")
+    fitted(heading, fixed(&threads, profile), others, None, width) + &omitted(all, MOST, "thread")
 }
 
 /// What is of every thread.
@@ -61,7 +61,7 @@ fn fixed(threads: &[&ThreadProfile], profile: &Profile) -> Vec<Filled> {
     vec![
         Filled { heading: heading("thread"), lean: Lean::Left, cells: names.collect() },
         Filled { heading: heading(""), lean: Lean::Left, cells: classes.collect() },
-        Filled { heading: heading("on a CPU, of\nits lifetime"), lean: Lean::Right, cells: shares.collect() },
+        Filled { heading: heading("on a CPU,\nof its life"), lean: Lean::Right, cells: shares.collect() },
     ]
 }
 
