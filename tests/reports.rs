@@ -557,3 +557,13 @@ fn an_event_that_stood_still_for_one_thread_is_unknown() {
     assert_eq!(cells(&text, "Counters", "instructions")[1], "unknown", "{text}");
     assert!(!text.contains("IPC"), "{text}");
 }
+
+#[test]
+fn functions_are_sorted_by_an_event_without_a_meaning_too() {
+    let mut profile = measured_shop();
+    profile.measured[0] = Measured { name: "r1a8".to_owned(), meaning: None, place: CountedPlace::Program };
+    profile.counters = Counters::these(&[Counter::MinorFaults]).with(Counters::measured(1));
+    let text = render_only(&profile, Format::Text, View::All);
+    let function = cells(&text, "Functions by r1a8 inside", "parse_request");
+    assert_eq!(function[..3], ["1 083", "1.08 G", "3 000"], "{text}");
+}

@@ -29,7 +29,7 @@ pub(super) enum Column {
 }
 
 impl Column {
-    /// All that can be known, the most telling first: relations, and counts that are no part of one.
+    /// All that can be known, the most telling first: relations, what the user has chosen and is no part of one, and the rest.
     pub(super) fn of(known: Known<'_>) -> Vec<Self> {
         let ratios: Vec<Ratio> = Ratio::ALL.into_iter().filter(|ratio| !ratio.counters(known).is_empty()).collect();
         let told = ratios.iter().fold(Counters::default(), |told, ratio| told.with(ratio.counters(known)));
@@ -42,7 +42,7 @@ impl Column {
         let others = known.counters().without(told).iter().filter(|counter| matches!(counter, Counter::Measured(_)));
         let (first, later) = ratios.split_at(ratios.len().min(2));
         let ratios = |of: &[Ratio]| of.iter().copied().map(Self::Ratio).collect::<Vec<_>>();
-        ratios(first).into_iter().chain(own).chain(ratios(later)).chain(others.map(Self::Count)).collect()
+        ratios(first).into_iter().chain(others.map(Self::Count)).chain(own).chain(ratios(later)).collect()
     }
 
     pub(super) fn heading(self, measured: &[Measured]) -> String {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use crate::{
     model::{
-        counts::{Counter, Meaning},
+        counts::{Counter, Meaning, Measured},
         profile::Profile,
         state::State,
     },
@@ -30,7 +30,7 @@ const SMALLEST: u64 = 100;
 pub(super) fn section(profile: &Profile, known: Known<'_>, width: u16) -> String {
     let mut costs = function_costs(profile);
     costs.retain(|cost| cost.seen.holds > 0);
-    let Some((lead, words)) = lead(&costs, known) else {
+    let Some((lead, words)) = lead(&costs, known, &profile.measured) else {
         return String::new();
     };
     let of = |cost: &FunctionCost<'_>| lead.count(&cost.seen.counts, known);
@@ -44,20 +44,23 @@ pub(super) fn section(profile: &Profile, known: Known<'_>, width: u16) -> String
     fitted(&heading, vec![holds], others, Some(names), width) + &omitted(all, MOST, "function")
 }
 
-/// By what to sort: cycles tell all of a function's work; of the others there must be enough to matter.
-fn lead(costs: &[FunctionCost<'_>], known: Known<'_>) -> Option<(Column, &'static str)> {
+/// By what to sort: cycles tell all of a function's work; what the user has chosen matters, of the others there must be enough.
+fn lead(costs: &[FunctionCost<'_>], known: Known<'_>, measured: &[Measured]) -> Option<(Column, String)> {
     let work = [(Meaning::Cycles, "cycles"), (Meaning::Instructions, "instructions")];
-    let work = work.map(|(meaning, words)| Some((Column::Count(known.counter(meaning)?), words, 1)));
+    let work = work.map(|(meaning, words)| Some((Column::Count(known.counter(meaning)?), words.to_owned(), 1)));
+    let counted = Column::of(known);
+    let is_chosen = |column: &&Column| matches!(column, Column::Count(Counter::Measured(_)));
+    let chosen = counted.iter().filter(is_chosen).map(|column| (*column, column.heading(measured), 1));
     let own = [
         (Column::PageFaults, "page faults"),
         (Column::Count(Counter::ContextSwitches), "context switches"),
         (Column::Count(Counter::Migrations), "migrations"),
     ];
-    let counted = Column::of(known);
     let own = own.into_iter().filter(|(column, _)| counted.contains(column));
-    let candidates = work.into_iter().flatten().chain(own.map(|(column, words)| (column, words, WORTH_SHOWING)));
+    let own = own.map(|(column, words)| (column, words.to_owned(), WORTH_SHOWING));
     let total = |column: Column| costs.iter().map(|cost| column.count(&cost.seen.counts, known)).sum::<u64>();
-    candidates.into_iter().find(|(column, _, least)| total(*column) >= *least).map(|(column, words, _)| (column, words))
+    let mut candidates = work.into_iter().flatten().chain(chosen).chain(own);
+    candidates.find(|(column, _, least)| total(*column) >= *least).map(|(column, words, _)| (column, words))
 }
 
 /// What is known of every function: its holds, and its name.
