@@ -11,6 +11,8 @@ use perf_event_open_sys::bindings::{self, perf_event_attr};
 
 use crate::model::counts::{Meaning, Measured};
 
+pub use crate::model::counts::CountedPlace;
+
 pub use self::{
     missing::missing,
     names::{EventError, KNOWN},
@@ -42,17 +44,6 @@ pub struct EventCode {
     pub config2: u64,
 }
 
-/// In whose code an event counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CountedPlace {
-    /// In the program's and in the kernel's, which not every user may.
-    Everywhere,
-    /// In the program's alone.
-    Program,
-    /// In the kernel's alone.
-    Kernel,
-}
-
 impl CountedEvent {
     /// The event of this name: one of `perf`'s, such as `cycles:u`, `r01c2`, `cpu/event=0x3c/` or `syscalls:sys_enter_futex`.
     pub fn named(name: &str) -> Result<Self, EventError> {
@@ -80,7 +71,7 @@ impl CountedEvent {
 
     /// What a profile says of it.
     pub fn described(&self) -> Measured {
-        Measured { name: self.name.clone(), meaning: self.meaning }
+        Measured { name: self.name.clone(), meaning: self.meaning, place: self.place }
     }
 
     /// A builder of the event; whom it counts is left open.
