@@ -7,6 +7,7 @@ use std::{fmt, io, mem, sync::atomic::Ordering, thread, time::Duration};
 
 use crate::{
     model::{
+        counts::{Counters, Measured},
         event::{CountedSteps, Event, LostEvents, ParkStep, StackSample, What},
         ids::{LockId, Pid, Tid},
         time::{MonoNanos, Nanos},
@@ -19,6 +20,7 @@ use crate::{
             clock::{RawTime, Timeline},
             layout::{COST_EMISSIONS, LOCKS},
             reader::{Emptied, Entry, Harvest, MOST_LOST, Recorded, SlotReader, is_at_rest},
+            readings::Metering,
             ring::{SharedRing, halves},
             stacks::{KnownLocks, Naming, Subject, describe},
             tasks::Tasks,
@@ -70,6 +72,8 @@ pub struct PreloadSource {
     locks: KnownLocks,
     /// There when the target is a free-threaded build.
     parks: Option<ParkReader>,
+    /// There when threads' counters are read.
+    metering: Option<Metering>,
     readers: Vec<SlotReader>,
     /// Read and not yet passed by the watermark.
     pending: Vec<Entry>,
@@ -85,7 +89,12 @@ pub struct PreloadSource {
 }
 
 impl PreloadSource {
-    pub(super) fn new(ring: SharedRing, timeline: Timeline, pid: Pid, calls: CallSink) -> Self {
+    pub(super) fn new(
+        (ring, timeline): (SharedRing, Timeline),
+        pid: Pid,
+        measured: &[Measured],
+        calls: CallSink,
+    ) -> Self {
         let start = RawTime::from_record(0);
         Self {
             ring,
@@ -96,6 +105,7 @@ impl PreloadSource {
             naming: Naming::default(),
             locks: KnownLocks::default(),
             parks: None,
+            metering: Metering::of(measured),
             readers: Vec::new(),
             pending: Vec::new(),
             watermark: start,
@@ -156,6 +166,9 @@ impl PreloadSource {
             if check && self.tasks.has_ended(tid) {
                 // Once more: the thread may have recorded between the reading and its end.
                 reader.read(&self.ring, slot, self.watermark, &mut harvest);
+                if self.metering.is_some() {
+                    harvest.entries.push(reader.farewell(tid, self.watermark));
+                }
                 reader.end(&self.ring, index);
             }
             complete &= reader.busy_since.is_none_or(|since| since < longest_busy);
@@ -192,7 +205,8 @@ impl PreloadSource {
         let possible = self.pending.partition_point(|entry| entry.at <= now);
         let mut impossible = self.pending.split_off(possible);
         for entry in &mut impossible {
-            *entry = Entry { at: self.watermark, tid: entry.tid, what: self.late(entry.what) };
+            let what = mem::replace(&mut entry.what, Recorded::Lost(0));
+            *entry = Entry { at: self.watermark, tid: entry.tid, what: self.late(what) };
         }
         self.pending.splice(..0, impossible);
     }
@@ -206,22 +220,27 @@ impl PreloadSource {
             }
             Recorded::Park(_) => Recorded::Lost(1),
             Recorded::Lost(count) => Recorded::Lost(count),
-            // No event is missing for want of a stack.
-            Recorded::Stack(..) => Recorded::Lost(0),
+            // No event is missing for want of a stack, and the next reading tells what this one did.
+            Recorded::Stack(..) | Recorded::Readings(_) => Recorded::Lost(0),
+            Recorded::Ended => Recorded::Ended,
         }
     }
 
     fn deliver_one(&mut self, entry: Entry, out: &mut Vec<Event>) {
         let Entry { at, tid, what } = entry;
         // A record that comes after the watermark has passed its time is as good as lost.
-        let (at, what) = if at < self.watermark { (self.watermark, self.late(what)) } else { (at, what) };
-        let at = self.timeline.convert(at);
+        let (raw, what) = if at < self.watermark { (self.watermark, self.late(what)) } else { (at, what) };
+        let at = self.timeline.convert(raw);
         match what {
             Recorded::Lost(0) => {}
             Recorded::Lost(count) => {
                 self.lost = self.lost.saturating_add(count);
                 out.push(Event { at, tid, what: What::LostLock(LostEvents { count }) });
             }
+            Recorded::Readings(readings) => {
+                self.metering.iter_mut().for_each(|metering| metering.tell(raw, (at, tid), &readings, out));
+            }
+            Recorded::Ended => self.metering.iter_mut().for_each(|metering| metering.forget(tid)),
             Recorded::Stack(Subject::Parked, stack) => {
                 out.push(Event { at, tid, what: What::Park(ParkStep::Stack(stack)) });
             }
@@ -319,6 +338,8 @@ impl Source for PreloadSource {
     }
 
     fn resume(&mut self, _waited: &[Tid]) -> io::Result<()> {
+        let now = self.timeline.clock().now();
+        self.metering.iter_mut().for_each(|metering| metering.on_resumed(now));
         self.ring.record();
         // A thread that has asked just before is on its way by then.
         thread::sleep(SWITCHED);
@@ -344,6 +365,14 @@ impl Source for PreloadSource {
 
     fn tells_of_parks(&self) -> bool {
         self.parks.is_some()
+    }
+
+    fn counters(&self) -> Counters {
+        self.metering.as_ref().map(Metering::counters).unwrap_or_default()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.metering.iter().filter_map(Metering::remark).collect()
     }
 
     fn tally(&self) -> Tally {
