@@ -14,8 +14,8 @@ use crate::{
     follow::{Call, Place, count, count_lost, follow, note_parked},
     gate,
     layout::{
-        COUNTING, Chunk, KIND_BITS, KIND_FILLER, KIND_LOST, KIND_PARK, KIND_READINGS, KIND_SIGNAL, KIND_STACK, PASSING, RECORDING,
-        Record, Ring, Slot, TIMES_BITS, TIMES_SAME, TIMES_SHARED, TIMES_UNKNOWN, filter_index,
+        COUNTING, Chunk, KIND_BITS, KIND_FILLER, KIND_LOST, KIND_PARK, KIND_READINGS, KIND_SIGNAL, KIND_STACK, PASSING,
+        RECORDING, Record, Ring, Slot, TIMES_BITS, TIMES_SAME, TIMES_SHARED, TIMES_UNKNOWN, filter_index,
     },
     local::{Local, UNKNOWN},
     meter,
@@ -134,12 +134,7 @@ fn is_filtered(ring: &Ring, cond: u64) -> bool {
 }
 
 #[inline(always)]
-fn record(
-    ring: &'static Ring,
-    local: &'static Local,
-    (kind, cond): (u64, u64),
-    then: impl FnOnce(Place, Call),
-) {
+fn record(ring: &'static Ring, local: &'static Local, (kind, cond): (u64, u64), then: impl FnOnce(Place, Call)) {
     let Some(slot) = local.slot().or_else(|| claim_slot(ring, local)) else {
         return lose_without_slot(ring, local, (kind, cond));
     };

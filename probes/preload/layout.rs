@@ -182,7 +182,7 @@ pub struct Header {
     pub lost_without_slot: AtomicU64,
     /// Calls that were lost and, since no lock was known, are not in a lock's counts either. Those lost later are.
     pub uncounted: AtomicU64,
-    /// Clock ticks that threads have spent with stacks so far.
+    /// Clock ticks that threads have spent with stacks, and with opening what counts their events, so far.
     pub spent: AtomicU64,
     /// Where other processes of the program find room; zero unless they are to be recorded, too.
     pub family: Family,

@@ -12,9 +12,10 @@
 //!   outside ───── read ────── waiting ────────── read ─── inside ───── read ── outside
 //! ```
 //!
-//! - At an acquisition the lock is the thread's already: before that it does nothing that we could be called at. At a release the
-//!   lock's mutex is still in hand, and the call comes before anybody else can have it. What we do there ourselves counts for what comes
-//!   next but a few instructions, because counters are read first; the time of the record is taken before that.
+//! - An acquisition is told with the lock and its mutex in hand, a release with the mutex: earlier or later the thread does nothing
+//!   that we are called at, so both are read there, right after the record's time is taken and before all else that the probe does.
+//!   That then counts for the state that begins.
+//! - The first call of a wait is read with the mutex in hand as well, for the same reason, and before the thread gives it up to sleep.
 //! - A wait that goes on is not read again, and neither is `cond_wait`, by which a thread yields: what it has done since its
 //!   release belongs to the wait that this begins, which is read at its end. Both hold the mutex up that the lock's owner needs.
 
@@ -70,10 +71,12 @@ pub fn wanted(ring: &Ring) -> usize {
 #[inline(never)]
 pub fn begin(ring: &'static Ring, slot: &Slot) {
     let Some(row) = row(ring, slot) else { return };
+    let begun = system::now();
     row.close();
     for (page, event) in row.pages.iter().zip(&ring.header.events).take(wanted(ring)) {
         page.store(open(event).map_or(null_mut(), <*mut _>::cast), Ordering::Relaxed);
     }
+    ring.header.spent.fetch_add(system::now().wrapping_sub(begun), Ordering::Relaxed);
 }
 
 /// Records what the thread's counters say before the record of `call` is written, and returns the position for that; 0 when
@@ -147,4 +150,13 @@ fn open(event: &WantedEvent) -> Option<*mut core::ffi::c_void> {
     let kind = event.kind.load(Ordering::Relaxed);
     let configs = [word(&event.config), word(&event.config1), word(&event.config2)];
     system::map_event(kind, configs, event.exclusions.load(Ordering::Relaxed))
+}
+
+/// From now on the thread that has `slot` reads these pages, which nobody unmaps.
+#[cfg(test)]
+pub fn pretend(ring: &'static Ring, slot: &Slot, pages: &'static [Page]) {
+    let row = row(ring, slot).expect("the table was made");
+    for (own, page) in row.pages.iter().zip(pages) {
+        own.store(from_ref(page).cast_mut(), Ordering::Relaxed);
+    }
 }

@@ -141,7 +141,8 @@ pub fn map_event(kind: u32, [config, config1, config2]: [u64; 3], exclusions: u3
     // `struct perf_event_attr` in its second version, which every kernel knows: kind and size, config, period, sample type,
     // read format, flags, wake-up, config1, config2.
     let size = size_of::<[u64; 9]>() as u64;
-    let attributes = [size << 32 | u64::from(kind), config, 0, 0, BOTH_TIMES, u64::from(exclusions), 0, config1, config2];
+    let attributes =
+        [size << 32 | u64::from(kind), config, 0, 0, BOTH_TIMES, u64::from(exclusions), 0, config1, config2];
     let this_thread_anywhere = [0, usize::MAX, usize::MAX];
     let [thread, cpu, group] = this_thread_anywhere;
     let answer = call(PERF_EVENT_OPEN, [attributes.as_ptr().addr(), thread, cpu, group, EVENT_CLOSED_ON_EXEC, 0]);
