@@ -2,6 +2,7 @@
 //! that run tests let programs read counters.
 
 #![expect(unsafe_code, reason = "memory is shared as the structure that both sides agree on")]
+#![expect(clippy::multiple_unsafe_ops_per_block, reason = "so does the walk over frames")]
 #![allow(dead_code, reason = "the probe's files are here as a whole")]
 
 #[path = "../probes/preload/emit.rs"]

@@ -140,8 +140,9 @@ impl Row {
 fn row(ring: &'static Ring, slot: &Slot) -> Option<&'static Row> {
     let table = TABLE.load(Ordering::Relaxed);
     let index = (from_ref(slot).addr() - from_ref(&ring.slots).addr()) / size_of::<Slot>();
+    let row = (!table.is_null() && index < SLOTS).then(|| table.wrapping_add(index))?;
     // SAFETY: the table has a row for each slot, and is never unmapped.
-    (!table.is_null() && index < SLOTS).then(|| unsafe { &*table.add(index) })
+    Some(unsafe { &*row })
 }
 
 /// A page of the event for the calling thread, which keeps the event.

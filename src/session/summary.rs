@@ -107,11 +107,11 @@ fn shortfalls(attribution: &Attribution, late: u64, replaced: Option<Nanos>) -> 
 
 /// What was to be counted, and is not.
 fn uncounted(counters: Counters, missing: Counters, chosen: &Chosen) -> Option<String> {
-    if counters.is_empty() && chosen.gone.is_empty() {
+    let is_own = |counter: &Counter| !matches!(counter, Counter::Measured(_));
+    if counters.is_empty() && chosen.gone.is_empty() && missing.iter().all(|counter| is_own(&counter)) {
         return (!missing.is_empty()).then(|| "no counters: they take records of the scheduler's".to_owned());
     }
-    let own = missing.iter().filter(|counter| !matches!(counter, Counter::Measured(_)));
-    let names = own.map(|counter| counter.name(&[]).to_owned());
+    let names = missing.iter().filter(is_own).map(|counter| counter.name(&[]).to_owned());
     let events = gone(missing, *chosen).into_iter().map(|GoneEvent { name, why }| format!("{name}: {why}"));
     let words: Vec<String> = names.chain(events).collect();
     (!words.is_empty()).then(|| format!("not counted: {}", words.join("; ")))

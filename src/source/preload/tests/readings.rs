@@ -9,6 +9,7 @@ use crate::{
         event::{Event, LockStep, MeasuredSince, What},
         ids::LockId,
     },
+    perf::events::CountedEvent,
     source::{
         Pausing, Source,
         preload::{
@@ -17,6 +18,7 @@ use crate::{
                 KIND_FILLER, KIND_INIT, KIND_LOST, KIND_READINGS, KIND_SIGNAL, RECORDS, TIMES_BITS, TIMES_SAME,
                 TIMES_SHARED, TIMES_UNKNOWN,
             },
+            readings::request,
         },
     },
 };
@@ -66,6 +68,22 @@ fn told(events: Vec<Event>) -> Vec<What> {
 }
 
 const LAST: MeasuredSince = MeasuredSince::LastStep;
+
+/// The numbers are those of `linux/perf_event.h`.
+#[test]
+fn the_probe_is_asked_for_events_as_the_kernel_knows_them() {
+    let stage = stage();
+    let header = stage.probe.header();
+    let events = ["cycles", "instructions:u", "r01c2:k"].map(|name| CountedEvent::named(name).unwrap());
+    request((&header.measured, &header.events), &events);
+    let asked = header.events.each_ref().map(|event| {
+        let [kind, exclusions] = [&event.kind, &event.exclusions].map(|word| word.load(Ordering::Relaxed));
+        (kind, event.config.load(Ordering::Relaxed), exclusions)
+    });
+    assert_eq!(header.measured.load(Ordering::Relaxed), 3);
+    let (user, kernel, hypervisor) = (1 << 4, 1 << 5, 1 << 6);
+    assert_eq!(asked[..4], [(0, 0, 0), (0, 1, kernel | hypervisor), (4, 0x1c2, user | hypervisor), (0, 0, 0)]);
+}
 
 #[test]
 fn what_was_counted_comes_before_its_call_at_the_same_time() {
