@@ -29,6 +29,9 @@ use crate::{
 /// Looks at a slot before a thread counts as busy: an emission takes a fraction of that.
 const LOOKS: u32 = 200;
 
+/// A quiet thread is checked after 1, 2, 4, ... polls without a record, and then every so many polls.
+const RAREST_CHECK: u32 = 64;
+
 /// Times that one poll reads the same chunk: it reads faster than any thread writes.
 const MOST_TIMES: u8 = 8;
 
@@ -126,7 +129,7 @@ pub struct SlotReader {
     /// Losses that have been told.
     told: u64,
     /// Polls without a record.
-    pub quiet: u32,
+    quiet: u32,
     /// Since when the thread has never been seen at rest.
     pub busy_since: Option<RawTime>,
 }
@@ -150,6 +153,11 @@ impl SlotReader {
         self.follow(ring, slot, into, Reading { tid, floor });
         into.entries.extend(self.tell(lost, Reading { tid, floor }));
         self.quiet = if into.entries.len() == before { self.quiet.saturating_add(1) } else { 0 };
+    }
+
+    /// Whether to check that the thread still exists.
+    pub fn is_due(&self) -> bool {
+        self.quiet > 0 && (self.quiet.is_power_of_two() || self.quiet.is_multiple_of(RAREST_CHECK))
     }
 
     /// Tells that the thread has ended, after everything else about it.

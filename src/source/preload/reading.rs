@@ -36,7 +36,7 @@ pub type CallSink = Box<dyn FnMut(Call, &mut Vec<Event>) -> Verdict>;
 const MARGIN: Nanos = Nanos::from_nanos(10_000);
 /// A thread that seems busy for so long has left the probe by a long jump, or the target is stopped.
 const LONGEST_BUSY: Nanos = Nanos::from_millis(2_000);
-/// Entries that may wait for a busy thread: at 32 bytes each, 32 MiB. A full memory adds twice as many.
+/// Entries that may wait for a busy thread: at 32 bytes each, 32 MiB; those with readings take 256 more. A full memory adds twice as many.
 const MOST_PENDING: usize = 1 << 20;
 /// Events are several times as large as entries: a long backlog is delivered in slices of so many.
 const SLICE: usize = 1 << 18;
@@ -44,8 +44,6 @@ const SLICE: usize = 1 << 18;
 const FILTER_LIFE: Nanos = Nanos::from_millis(1_000);
 /// Threads whose existence is checked in one poll, at most; each check costs two to three microseconds.
 const CHECKS: usize = 1024;
-/// A quiet thread is checked after 1, 2, 4, ... polls without a record, and then every so many polls.
-const RAREST_CHECK: u32 = 64;
 /// An owner whose stack is being read cannot release: reading takes some microseconds and must stay a small part.
 const READ_SPACING: Nanos = Nanos::from_nanos(100_000);
 /// Holds of this length get a stack even if nobody waited.
@@ -161,7 +159,7 @@ impl PreloadSource {
             // Before reading: what a thread at rest has recorded so far is visible.
             reader.busy_since = if is_at_rest(slot) { None } else { reader.busy_since.or(Some(now)) };
             reader.read(&self.ring, slot, self.watermark, &mut harvest);
-            let check = checks > 0 && is_due(reader.quiet);
+            let check = checks > 0 && reader.is_due();
             checks -= usize::from(check);
             if check && self.tasks.has_ended(tid) {
                 // Once more: the thread may have recorded between the reading and its end.
@@ -400,8 +398,4 @@ impl fmt::Debug for PreloadSource {
             .field("lock_events", &self.lock_events)
             .finish_non_exhaustive()
     }
-}
-
-fn is_due(quiet: u32) -> bool {
-    quiet > 0 && (quiet.is_power_of_two() || quiet.is_multiple_of(RAREST_CHECK))
 }
