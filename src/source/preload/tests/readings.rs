@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub(super) fn two_events() -> [Measured; 2] {
-    ["cycles", "instructions"].map(|name| Measured { name: name.to_owned(), meaning: None })
+    ["cycles", "instructions"].map(|name| CountedEvent::named(name).unwrap().described())
 }
 
 /// Measures two events, and tells each call as an acquisition.
