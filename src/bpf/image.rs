@@ -75,6 +75,7 @@ impl Image {
             ("perf_event", ProgramKind::PerfEvent),
             ("uprobe.park", ProgramKind::Uprobes),
             ("uprobe.unpark", ProgramKind::Uprobes),
+            ("perf_event.event", ProgramKind::PerfEvent),
         ];
         let programs = kinds.map(|(name, kind)| program(&file, name, kind)).into_iter().collect::<Result<_, _>>()?;
         Ok(Self { licence, maps: maps(&file)?, programs })
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_embedded_object_has_four_programs_that_refer_to_its_maps() {
+    fn the_embedded_object_has_five_programs_that_refer_to_its_maps() {
         let image = Image::parse(include_bytes!("../../probes/bpf/gilscope.bpf.o")).unwrap();
         let kinds: Vec<_> = image.programs.iter().map(|program| (program.name.as_str(), program.kind)).collect();
         let expected = [
@@ -157,6 +158,7 @@ mod tests {
             ("on_tick", ProgramKind::PerfEvent),
             ("on_park", ProgramKind::Uprobes),
             ("on_unpark", ProgramKind::Uprobes),
+            ("on_event", ProgramKind::PerfEvent),
         ];
         assert_eq!(kinds, expected);
         assert_eq!(image.licence.to_str(), Ok("Dual MIT/GPL"));

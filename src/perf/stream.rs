@@ -20,6 +20,7 @@ use crate::{
         clock,
         cpu::{CpuRing, OpenEvent},
         error::PerfError,
+        event_clock::EventClock,
         limits::{RingSize, allow_more_files},
         lineage::{Lineage, RootId},
         open::{CodeSampled, FaultKind, Inheritance, Manner, Subject, keeper},
@@ -80,6 +81,17 @@ pub struct Record {
     pub probe: Option<usize>,
 }
 
+/// A sample of the event that is sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventHit {
+    /// When.
+    pub at: MonoNanos,
+    /// In which thread.
+    pub tid: Tid,
+    /// What the event has counted of the thread since its sample before.
+    pub weight: u64,
+}
+
 /// The records of all threads of one process.
 #[derive(Debug)]
 pub struct PerfStream {
@@ -100,6 +112,9 @@ pub struct PerfStream {
     complete: MonoNanos,
     bytes: Vec<u8>,
     samples: Vec<(Pid, MachineSample)>,
+    hits: Vec<EventHit>,
+    /// What events that were sampled and are closed have counted; `None`: one of them could not be asked.
+    counted: Option<u64>,
     /// The CPU that each thread had last, by its place in `cpus`.
     places: FxHashMap<Tid, usize>,
     /// Whose page faults are told; `None`: nobody's.
@@ -139,6 +154,8 @@ struct Role {
     root: RootId,
     probe: Option<usize>,
     fault: Option<(FaultKind, u32)>,
+    /// What a sample stands for that does not say so.
+    weight: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -180,6 +197,8 @@ impl PerfStream {
             complete: MonoNanos::from_monotonic(0),
             bytes: Vec::new(),
             samples: Vec::new(),
+            hits: Vec::new(),
+            counted: Some(0),
             places: FxHashMap::default(),
             faults: None,
             lost: Vec::new(),
@@ -282,6 +301,37 @@ impl PerfStream {
         self.watch_code(|code| vec![(Subject::MachineState { period, code }, None)]).map(drop)
     }
 
+    /// Samples an event of all threads; see [`PerfStream::take_hits`]. For streams of one process.
+    pub fn sample_event(&mut self, clock: EventClock) -> Result<(), PerfError> {
+        self.watch_family(vec![(Subject::Event(clock), None)])
+    }
+
+    /// Samples no event any more.
+    pub fn drop_event(&mut self) {
+        self.count_event();
+        self.drop_family(|subject| matches!(subject, Subject::Event(_)));
+    }
+
+    /// Samples of the event since the last call, as soon as they have been read: without waiting for the watermark.
+    pub fn take_hits(&mut self) -> Vec<EventHit> {
+        let mut hits = std::mem::take(&mut self.hits);
+        hits.sort_by_key(|hit| hit.at);
+        hits
+    }
+
+    /// What the event has counted by the end of the stream, sampled or not; `None` when that is not known.
+    pub fn counted(&self) -> Option<u64> {
+        self.counted.filter(|_| self.families.is_empty())
+    }
+
+    /// Asking interrupts whatever CPU is at it, so it is done when the events end.
+    fn count_event(&mut self) {
+        let samples = |family: &&mut Family| matches!(family.subjects.first(), Some((Subject::Event(_), _)));
+        let events = self.families.iter_mut().filter(samples).flat_map(|family| &mut family.events);
+        let more = events.map(|(_, event)| event.count()).sum::<Option<u64>>();
+        self.counted = self.counted.zip(more).map(|(before, more)| before + more);
+    }
+
     /// Watches a thread in the kernel's code as well, which needs a privilege or a system that is lenient, or in its own alone;
     /// says which.
     fn watch_code(
@@ -319,6 +369,7 @@ impl PerfStream {
         for (place, event) in self.families.iter_mut().flat_map(|family| &mut family.events) {
             lost[*place] += event.stop();
         }
+        self.count_event();
         self.read_rings();
         self.report_silent_losses(&lost);
         self.release(MonoNanos::from_monotonic(u64::MAX));
@@ -418,7 +469,8 @@ impl PerfStream {
             for (subject, probe) in &family.subjects {
                 let event = cpu.watch(*subject, tid, self.manner)?;
                 let fault = if let Subject::Faults(kind, _, group) = subject { Some((*kind, *group)) } else { None };
-                let role = Role { family: index, root, probe: *probe, fault };
+                let weight = if let Subject::Event(clock) = subject { Some(clock.weight()) } else { None };
+                let role = Role { family: index, root, probe: *probe, fault, weight };
                 self.roles.insert(event.id(), role);
                 family.events.push((place, event));
             }
@@ -442,6 +494,10 @@ impl PerfStream {
                 let before = std::mem::replace(&mut cpu.last, raw.at);
                 if let Body::Sampled(_) = raw.body {
                     self.samples.extend(sample(raw, (self.pid, self.kin), (&self.roles, &self.families)));
+                    continue;
+                }
+                if let Some(hit) = hit(&raw, self.pid, (&self.roles, &self.families)) {
+                    self.hits.extend(hit);
                     continue;
                 }
                 let since = before.max(self.watermark);
@@ -568,6 +624,22 @@ fn sample(
         }
         _ => None,
     }
+}
+
+/// A sample of the event that is sampled: `None` if the record is something else, and none in it if it is nobody's.
+fn hit(
+    raw: &RawRecord,
+    pid: Pid,
+    (roles, families): (&FxHashMap<EventId, Role>, &[Family]),
+) -> Option<Option<EventHit>> {
+    let role = roles.get(&raw.event)?;
+    let weight = match raw.body {
+        Body::Counted => role.weight?,
+        Body::Sampling { weight } => weight,
+        _ => return None,
+    };
+    let tid = raw.tid.filter(|tid| raw.pid == Some(pid) && families[role.family].lineage.believes(role.root, *tid));
+    Some(tid.map(|tid| EventHit { at: raw.at, tid, weight }))
 }
 
 fn faults(code: CodeSampled, group: u32) -> Vec<(Subject, Option<usize>)> {

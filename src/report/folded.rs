@@ -34,12 +34,13 @@ impl Report for Folded {
         let scaled = scaled(profile);
         let profile = &*scaled;
         let names = ThreadNames::of(profile);
-        let lines = match self.view {
+        let lines = match self.view.of(profile) {
+            View::Event => event_lines(profile),
             View::Blame => blamed_lines(profile, &names),
             view => state_lines(profile, &names, view),
         };
-        for (stack, time) in lines {
-            writeln!(out, "{stack} {}", time.as_nanos())?;
+        for (stack, amount) in lines {
+            writeln!(out, "{stack} {amount}")?;
         }
         Ok(())
     }
@@ -61,7 +62,7 @@ impl Report for Folded {
     }
 }
 
-type Lines = BTreeMap<String, Nanos>;
+type Lines = BTreeMap<String, u64>;
 
 fn state_lines(profile: &Profile, names: &ThreadNames<'_>, view: View) -> Lines {
     let mut lines = Lines::new();
@@ -72,7 +73,7 @@ fn state_lines(profile: &Profile, names: &ThreadNames<'_>, view: View) -> Lines 
                 stack.push(';');
                 stack.push_str(&clean_frame(&frame.to_string()));
             }
-            *lines.entry(format!("{stack} [{}]", charge.state)).or_default() += charge.time;
+            *lines.entry(format!("{stack} [{}]", charge.state)).or_default() += charge.time.as_nanos();
         }
     }
     lines
@@ -86,7 +87,18 @@ fn blamed_lines(profile: &Profile, names: &ThreadNames<'_>) -> Lines {
             stack.push(';');
             stack.push_str(&clean_frame(&frame.to_string()));
         }
-        *lines.entry(format!("{stack};{} [blame]", clean_frame(&names.label(blame.waiter)))).or_default() += blame.wait;
+        *lines.entry(format!("{stack};{} [blame]", clean_frame(&names.label(blame.waiter)))).or_default() +=
+            blame.wait.as_nanos();
+    }
+    lines
+}
+
+fn event_lines(profile: &Profile) -> Lines {
+    let mut lines = Lines::new();
+    for row in profile.event.iter().flat_map(|event| &event.sums.rows) {
+        let frames = frames_of(&profile.stacks, Some(row.stack)).into_iter();
+        let stack: Vec<String> = frames.map(|frame| clean_frame(&frame.to_string())).collect();
+        *lines.entry(format!("{} [{}]", stack.join(";"), row.class.name())).or_default() += row.weight;
     }
     lines
 }

@@ -1,6 +1,7 @@
 //! The whole profile as JSON for programs. Owns the way from the model to the schema; the names live in `schema.rs`.
 
 mod estimates;
+mod event;
 mod parking;
 
 use std::io;
@@ -154,6 +155,7 @@ fn document(profile: &Profile) -> schema::Document<'_> {
             profile.gone.iter().map(|event| (event.name.as_str(), event.why.as_str())).collect(),
         ),
         fault_ns: profile.fault_cost.map(Nanos::as_nanos),
+        event: profile.event.as_ref().map(|part| event::document(part, &profile.stacks)),
         locks: profile.locks.iter().map(|part| lock(part, counting)).collect(),
         threads: profile
             .threads

@@ -53,6 +53,7 @@ impl Scene {
             counters: Default::default(),
             measured: Vec::new(),
             gone: Vec::new(),
+            event: None,
             fault_cost: None,
             locks: vec![lock()],
             threads: Vec::new(),

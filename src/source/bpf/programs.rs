@@ -1,5 +1,7 @@
 //! The programs in the kernel, and what they are told: places, locks, foreign condition variables, the target.
 
+use std::os::fd::AsRawFd;
+
 use crate::{
     bpf::{
         error::BpfError,
@@ -39,6 +41,7 @@ const ON_CALL: &str = "on_call";
 const ON_TICK: &str = "on_tick";
 const ON_PARK: &str = "on_park";
 const ON_UNPARK: &str = "on_unpark";
+const ON_EVENT: &str = "on_event";
 
 /// What an address is to a lock, in the programs' numbering.
 const COND: u32 = 0;
@@ -111,7 +114,7 @@ impl Programs {
     }
 
     /// Whether they have been told how to read stacks.
-    fn knows_target(&self) -> Result<bool, BpfSourceError> {
+    pub(super) fn knows_target(&self) -> Result<bool, BpfSourceError> {
         let config = self.loaded.map("config")?.get(&[0; 4])?.unwrap_or_default();
         Ok(config.first_chunk().is_some_and(|runtime| u64::from_ne_bytes(*runtime) != 0))
     }
@@ -213,6 +216,16 @@ impl Programs {
         Ok(())
     }
 
+    /// Loads the program that runs at the samples of an event.
+    pub(super) fn load_event(&mut self) -> Result<(), BpfSourceError> {
+        Ok(self.loaded.load_more(&Image::parse(OBJECT)?, &[ON_EVENT])?)
+    }
+
+    /// Runs it at those of `event`.
+    pub(super) fn link_event(&self, event: &impl AsRawFd) -> Result<Link, BpfSourceError> {
+        Ok(self.loaded.link_event(ON_EVENT, event, 0)?)
+    }
+
     /// Appends what the clocks have taken along.
     pub(super) fn take_machine_samples(&mut self, out: &mut Vec<MachineSample>) {
         self.clocks.iter_mut().for_each(|(_, clock)| clock.take(out));
@@ -260,6 +273,12 @@ impl Programs {
     /// The time that threads of the target have spent reading stacks so far.
     pub(super) fn spent(&self) -> Result<Nanos, BpfSourceError> {
         let value = self.loaded.map("spent")?.get(&[0; 4])?.unwrap_or_default();
+        Ok(Nanos::from_nanos(value.first_chunk().copied().map_or(0, u64::from_ne_bytes)))
+    }
+
+    /// The same at samples of an event.
+    pub(super) fn spent_on_event(&self) -> Result<Nanos, BpfSourceError> {
+        let value = self.loaded.map("sampled")?.get(&[0; 4])?.unwrap_or_default();
         Ok(Nanos::from_nanos(value.first_chunk().copied().map_or(0, u64::from_ne_bytes)))
     }
 
