@@ -219,7 +219,7 @@ fn the_json_profile_has_exactly_the_documented_fields() {
     let expected = [
         (
             "",
-            "backend blame counters estimates exact exactness fault_ns findings functions hold_sites holds_by_kind locks long_hold_threshold_ns long_holds matrix native parking processes quality schema subprocesses target threads window_ns",
+            "backend blame counters counters_missing estimates event exact exactness fault_ns findings functions hold_sites holds_by_kind locks long_hold_threshold_ns long_holds matrix native parking processes quality schema subprocesses target threads window_ns",
         ),
         ("/target", "command free_threaded inner_pid namespaces pid root runtime runtime_version"),
         (

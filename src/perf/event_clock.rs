@@ -15,7 +15,6 @@ use crate::{
     },
     perf::{
         events::{CountedEvent, CountedPlace, EventCode},
-        limits::allow_more_files,
         open::Manner,
     },
 };
@@ -95,11 +94,9 @@ impl EventClock {
     }
 
     /// Opens it on a thread and on all threads that this one will create, on whatever CPU; it does not count yet.
-    pub fn open_on(self, tid: Tid) -> io::Result<Counter> {
-        // Where that fails, opening does.
-        drop(allow_more_files(2));
+    pub fn open_on(self, tid: Tid, manner: Manner) -> io::Result<Counter> {
         let mut builder = self.builder();
-        Manner::best().let_inherit(&mut builder);
+        manner.let_inherit(&mut builder);
         builder.observe_pid(tid.raw()).any_cpu().enabled(false).build()
     }
 

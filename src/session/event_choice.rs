@@ -10,6 +10,7 @@ use crate::{
     perf::{
         event_clock::EventClock,
         events::{CountedEvent, missing},
+        limits::most_samples,
     },
     session::chosen::EventError,
 };
@@ -46,6 +47,11 @@ impl EventChoice {
     /// The same once it has been tried: it, or what stands in for it.
     #[must_use]
     pub(super) fn tried(self) -> Self {
+        let pace = within(self.pace, most_samples());
+        Self { pace, ..self }.or_stand_in()
+    }
+
+    fn or_stand_in(self) -> Self {
         match possible(self.event, self.pace) {
             Ok(event) => Self { event: Box::leak(Box::new(event)), ..self },
             Err(why) => {
@@ -95,6 +101,14 @@ impl EventChoice {
     }
 }
 
+/// No more samples a second than the kernel takes of anybody.
+fn within(pace: Pace, most: Option<u32>) -> Pace {
+    match (pace, most) {
+        (Pace::Frequency(wanted), Some(most)) => Pace::Frequency(wanted.min(most).max(1)),
+        _ => pace,
+    }
+}
+
 /// The event as it can be sampled here: in the program's own code alone where the kernel's may not be looked at, unless it happens
 /// there alone.
 fn possible(event: &CountedEvent, pace: Pace) -> Result<CountedEvent, String> {
@@ -111,7 +125,7 @@ fn possible(event: &CountedEvent, pace: Pace) -> Result<CountedEvent, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::EventChoice;
+    use super::{EventChoice, within};
     use crate::model::sampled_event::{EventUnit, Pace};
 
     #[test]
@@ -127,6 +141,13 @@ mod tests {
         let choice = EventChoice::named("task-clock", Pace::Period(1)).unwrap();
         assert_eq!((choice.described().unit, choice.described().pace), (EventUnit::Nanos, Pace::Period(10_000)));
         assert!(choice.note().unwrap().contains("10 µs"));
+    }
+
+    #[test]
+    fn more_samples_than_the_kernel_takes_are_not_asked_for() {
+        assert_eq!(within(Pace::Frequency(5_000), Some(1_000)), Pace::Frequency(1_000));
+        assert_eq!(within(Pace::Frequency(500), Some(1_000)), Pace::Frequency(500));
+        assert_eq!(within(Pace::Period(5_000), Some(1_000)), Pace::Period(5_000));
     }
 
     /// No machine has this one; the period was meant for it.

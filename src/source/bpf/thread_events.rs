@@ -7,11 +7,12 @@
 use std::io;
 
 use perf_event::Counter;
+use rustc_hash::FxHashSet;
 
 use crate::{
     bpf::loaded::Link,
     model::ids::{Pid, Tid},
-    perf::{event_clock::EventClock, stream::threads_of},
+    perf::{event_clock::EventClock, limits::allow_more_files, open::Manner, stream::threads_of},
     source::{bpf::programs::Programs, sampling::EventRefused},
 };
 
@@ -23,6 +24,7 @@ const ATTEMPTS: usize = 8;
 pub(super) struct ThreadEvents {
     pid: Pid,
     clock: EventClock,
+    manner: Manner,
     /// Links before what they are made to.
     events: Vec<(Link, Counter)>,
     /// What events that are closed have counted; `None`: one of them could not be asked.
@@ -33,14 +35,13 @@ impl ThreadEvents {
     /// Begins to sample.
     pub(super) fn begin(programs: &mut Programs, pid: Pid, clock: EventClock) -> Result<Self, EventRefused> {
         programs.load_event().map_err(Box::new).map_err(EventRefused::Programs)?;
-        let mut this = Self { pid, clock, events: Vec::new(), counted: Some(0) };
+        let mut this = Self { pid, clock, manner: Manner::best(), events: Vec::new(), counted: Some(0) };
         this.open_all(programs)?;
         Ok(this)
     }
 
     /// Samples so many times more rarely than at first.
     pub(super) fn slow(&mut self, programs: &Programs, times: u32) -> Result<(), EventRefused> {
-        self.stop();
         let at_first = self.clock;
         self.clock = at_first.slowed(times);
         let opened = self.open_all(programs);
@@ -63,13 +64,17 @@ impl ThreadEvents {
     }
 
     fn open_all(&mut self, programs: &Programs) -> Result<(), EventRefused> {
-        let list = || threads_of(self.pid).map_err(EventRefused::Perf);
-        let mut listed = list()?;
+        let pid = self.pid;
+        let list = || threads_of(pid).map(FxHashSet::from_iter).map_err(EventRefused::Perf);
+        let mut listed: FxHashSet<Tid> = list()?;
         for _ in 0..ATTEMPTS {
+            self.stop();
+            // An event and a link each.
+            allow_more_files(2 * listed.len()).map_err(EventRefused::Perf)?;
             let events: Vec<_> = listed.iter().map(|tid| self.open(programs, *tid)).collect::<Result<_, _>>()?;
             self.events = events.into_iter().flatten().collect();
             let now = list()?;
-            if now.iter().all(|tid| listed.contains(tid)) {
+            if now.is_subset(&listed) {
                 break;
             }
             listed = now;
@@ -79,7 +84,7 @@ impl ThreadEvents {
 
     /// `None` for a thread that has ended.
     fn open(&self, programs: &Programs, tid: Tid) -> Result<Option<(Link, Counter)>, EventRefused> {
-        let mut event = match self.clock.open_on(tid) {
+        let mut event = match self.clock.open_on(tid, self.manner) {
             Err(gone) if gone.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
             opened => opened.map_err(EventRefused::Event)?,
         };
