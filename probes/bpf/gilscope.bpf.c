@@ -57,6 +57,8 @@ inlined u64 current_ids(const struct config *c)
 	return (u64)ids.tgid << 32 | ids.pid;
 }
 
+#include "meter.h"
+
 inlined void add_to(void *map, u64 number)
 {
 	u32 zero = 0;
@@ -299,8 +301,8 @@ inlined void end_want(struct book *book, struct thread *thread)
 		book->waiters--;
 }
 
-/* A call on a known lock. */
-inlined void on_step(const struct config *c, const struct role *role, u64 cookie, u64 address)
+/* A call on a known lock. Where counters are read, before all else: what is done here belongs to what comes. */
+inlined void on_step(const struct config *c, const struct role *role, u64 cookie, u64 address, int metered)
 {
 	u32 tid = current_ids(c), number = role->number;
 	u64 lock = role->lock;
@@ -309,6 +311,8 @@ inlined void on_step(const struct config *c, const struct role *role, u64 cookie
 	struct book *book = map_lookup(&books, &number);
 	struct thread *thread;
 
+	if (metered)
+		send_meter(tid, c->metered);
 	if (book && is_plain(book, tid, step)) {
 		report(tid, cookie, address);
 		book->since = step == ACQUIRED ? kernel_ticks() : 0;
@@ -370,8 +374,7 @@ inlined int is_first(const struct seat *seat, u64 address, struct role *role)
 	return seat->lock && (address == seat->cond || address == seat->switch_cond);
 }
 
-SEC("uprobe.multi")
-int on_call(struct pt_regs *registers)
+inlined int on_any_call(struct pt_regs *registers, int metered)
 {
 	u32 zero = 0;
 	u64 address = registers->rdi;
@@ -384,10 +387,54 @@ int on_call(struct pt_regs *registers)
 		return 0;
 	role = is_first(seat, address, &of_first) ? &of_first : map_lookup(&roles, &address);
 	if (role)
-		on_step(c, role, cookie, address);
+		on_step(c, role, cookie, address, metered);
 	/* A foreign one that is made anew may be a lock's. */
-	else if (cookie == INIT || !map_lookup(&foreign, &address))
+	else if (cookie == INIT || !map_lookup(&foreign, &address)) {
+		if (metered)
+			send_meter(current_ids(c), c->metered);
 		report(current_ids(c), cookie, address);
+	}
+	return 0;
+}
+
+SEC("uprobe.multi")
+int on_call(struct pt_regs *registers)
+{
+	return on_any_call(registers, 0);
+}
+
+/* The same where counters are read. */
+SEC("uprobe.metered")
+int on_metered_call(struct pt_regs *registers)
+{
+	return on_any_call(registers, 1);
+}
+
+/* A thread leaves its CPU. */
+SEC("raw_tp.switch")
+int on_switch(void *context)
+{
+	u32 zero = 0;
+	struct config *c = map_lookup(&config, &zero);
+
+	if (c)
+		settle(c, c->metered);
+	return 0;
+}
+
+/* A thread ends. What it does afterwards belongs to nobody. */
+SEC("raw_tp.exit")
+int on_exit(void *context)
+{
+	u32 zero = 0;
+	struct config *c = map_lookup(&config, &zero);
+	u64 id;
+
+	if (!c)
+		return 0;
+	id = current_ids(c);
+	if (id >> 32 == c->process)
+		send_meter(id, c->metered);
 	return 0;
 }
 

@@ -13,6 +13,7 @@ use crate::{
     },
     perf::clock,
     session::{
+        chosen::Chosen,
         error::SessionError,
         family::Household,
         finder::{LiveLocks, park_reader},
@@ -82,15 +83,15 @@ const EAGER_LOOKS: u32 = 200;
 
 impl UprobeWatch {
     /// Arms the probes on the held child.
-    pub(super) fn before_start(child: Pid, means: Means, reach: Reach) -> Result<Self, SessionError> {
-        let kin = match reach {
+    pub(super) fn before_start(child: Pid, means: Means, options: RecordOptions) -> Result<Self, SessionError> {
+        let kin = match options.reach {
             Reach::Root => None,
             Reach::Descendants => Some(KinStream::open(child, Vec::new())?.shared()),
         };
         let armed = CondLibrary::of_self()?;
         let translator = Rc::new(RefCell::new(Translator::new(None)));
         let place = (child, Scope::BeforeExec, kin.as_ref());
-        let probes = LockProbes::arm(place, armed.sites.clone(), &translator, means)?;
+        let probes = LockProbes::arm(place, armed.sites.clone(), &translator, (means, options.counters))?;
         Ok(Self { probes, means, armed, translator, child, kin, started: clock::now(), looks: 0 })
     }
 
@@ -167,7 +168,8 @@ pub(super) fn attach(
 ) -> Result<Recording, SessionError> {
     let memory = ProcessMemory::open(target.pid)?;
     let translator = Rc::new(RefCell::new(Translator::new(Some(Box::new(LiveLocks::of(&target)?)))));
-    let probes = LockProbes::arm((target.pid, Scope::Running, kin), target.sites()?, &translator, means)?;
+    let place = (target.pid, Scope::Running, kin);
+    let probes = LockProbes::arm(place, target.sites()?, &translator, (means, options.counters))?;
     let mut notes = Vec::new();
     translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
     let seats = numbered_seats(&translator);
@@ -219,7 +221,7 @@ impl LockProbes {
         (pid, scope, kin): (Pid, Scope, Option<&SharedKin>),
         sites: Vec<Site>,
         translator: &SharedTranslator,
-        means: Means,
+        (means, counters): (Means, Chosen),
     ) -> Result<Self, SessionError> {
         let scheduler = || match kin {
             Some(kin) => SchedulerSource::of_kin(Rc::clone(kin), pid, scope),
@@ -227,7 +229,7 @@ impl LockProbes {
         };
         Ok(match means {
             Means::Programs => {
-                let source = BpfSource::arm_beside(pid, scheduler, &sites, Rc::clone(translator));
+                let source = BpfSource::arm_beside((pid, counters.events), scheduler, &sites, Rc::clone(translator));
                 Self::Programs(Box::new(source.map_err(SessionError::Programs)?))
             }
             Means::Tracepoints => Self::Tracepoints(Box::new(arm_tracepoints(pid, scope, sites, translator)?)),

@@ -37,7 +37,7 @@ pub(in crate::session) fn climb_before_start(
 ) -> Result<Climbed, SessionError> {
     let mut fallen = Vec::new();
     let is_pypy = is_named_pypy(Path::new(&program.executable));
-    for rung in Rung::for_launch(options.backend) {
+    for rung in Rung::for_launch(options) {
         if is_pypy && rung != Rung::Looks {
             fallen.push(Fallen::because(rung, SessionError::Unsuited, None));
             continue;
@@ -86,6 +86,6 @@ fn start_looked_at(program: Program) -> Result<(Launched, Watch), SessionError> 
 
 fn start_probed(program: Program, means: Means, options: RecordOptions) -> Result<(Launched, Watch), SessionError> {
     let suspended = program.suspended()?;
-    let watch = UprobeWatch::before_start(suspended.pid(), means, options.reach)?;
+    let watch = UprobeWatch::before_start(suspended.pid(), means, options)?;
     Ok((suspended.start()?, Watch::Uprobe(Box::new(watch))))
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     bpf::kernel::Home,
+    model::ids::Pid,
     target::{
         discover::Target,
         layout::{Instruction, TopFrame},
@@ -53,6 +54,7 @@ pub(crate) struct Config {
     frames: u64,
     frame_size: u64,
     suspended: u64,
+    metered: u64,
 }
 
 /// The part of a frame that has all fields that matter, begun at a multiple of eight.
@@ -77,6 +79,11 @@ impl Config {
     /// The same for programs that are to read no stacks.
     pub(super) fn without_stacks(self) -> Self {
         Self { runtime: 0, ..self }
+    }
+
+    /// The same for programs that read so many counters of the process.
+    pub(super) fn metering(self, pid: Pid, count: usize) -> Self {
+        Self { process: u64::try_from(pid.raw()).unwrap_or(0), metered: count as u64, ..self }
     }
 
     /// The same for an observer who numbers threads as `home` does.
@@ -183,6 +190,7 @@ impl Config {
             self.frames,
             self.frame_size,
             self.suspended,
+            self.metered,
         ];
         words.into_iter().flat_map(u64::to_ne_bytes).collect()
     }

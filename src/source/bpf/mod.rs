@@ -7,8 +7,10 @@
 
 pub(crate) mod config;
 pub mod cost;
+mod counters;
 pub mod error;
 mod machine;
+mod metering;
 mod newcomers;
 mod programs;
 pub(crate) mod record;
@@ -29,7 +31,8 @@ use crate::{
         time::{MonoNanos, Nanos},
     },
     perf::{
-        clock, error::PerfError, event_clock::EventClock, limits::online_cpus, sampling::Taken, stream::threads_of,
+        clock, error::PerfError, event_clock::EventClock, events::CountedEvent, limits::online_cpus, sampling::Taken,
+        stream::threads_of,
     },
     source::{
         Grouping, Pausing, Source, Tally,
@@ -37,6 +40,7 @@ use crate::{
             config::Config,
             error::BpfSourceError,
             machine::MachineStates,
+            metering::Metering,
             newcomers::Newcomers,
             programs::Programs,
             record::{CallHit, Decoder, Hit, HitKind},
@@ -102,6 +106,8 @@ pub struct BpfSource {
     takes_events: bool,
     /// There when sleeps are told of.
     parks: Option<ParkReader>,
+    /// There when counters are to be read at lock events.
+    metering: Option<Metering>,
 }
 
 /// Programs in the kernel that run nowhere yet.
@@ -118,22 +124,25 @@ impl LoadedPrograms {
 impl BpfSource {
     /// Puts the programs on `sites` of the process. Until the target is known they read no stacks.
     pub fn arm(pid: Pid, scope: Scope, sites: &[Site], translator: SharedTranslator) -> Result<Self, BpfSourceError> {
-        Self::arm_beside(pid, || SchedulerSource::open(pid, scope), sites, translator)
+        Self::arm_beside((pid, &[]), || SchedulerSource::open(pid, scope), sites, translator)
     }
 
-    /// The same with another way to watch the scheduler.
+    /// The same with another way to watch the scheduler; `events` are counted of each thread, and read at its lock events.
     pub fn arm_beside(
-        pid: Pid,
+        (pid, events): (Pid, &'static [CountedEvent]),
         scheduler: impl FnOnce() -> Result<SchedulerSource, PerfError>,
         sites: &[Site],
         translator: SharedTranslator,
     ) -> Result<Self, BpfSourceError> {
         let (mut programs, mut ring) = Programs::load()?;
         let cost_per_event = cost::measure(&programs, &mut ring);
+        let metering = (!events.is_empty()).then(|| Metering::of(events, programs.measure(events, pid)));
+        let cost_metered = metering.as_ref().and_then(|_| cost::measure_metered(&programs, &mut ring));
+        let cost_per_event = cost_metered.or(cost_per_event);
         programs.watch(sites, pid)?;
         let scheduler = scheduler()?;
         let tally = Tally { cost_per_event, ..Tally::default() };
-        Ok(Self { tally, ..Self::new((programs, ring), (pid, Box::new(scheduler)), translator) })
+        Ok(Self { tally, metering, ..Self::new((programs, ring), (pid, Box::new(scheduler)), translator) })
     }
 
     /// Takes no lock events, which `scheduler` or another source does, but samples running threads beside `scheduler` once the target is
@@ -172,6 +181,7 @@ impl BpfSource {
             newcomers: None,
             takes_events: true,
             parks: None,
+            metering: None,
         }
     }
 
@@ -270,6 +280,9 @@ impl BpfSource {
                 }
                 HitKind::Event(stack, weight) => out.push(self.event_sample((at, tid), &stack, weight)),
                 HitKind::Call(call) => self.deliver_call((at, tid), call, out),
+                HitKind::Metered(readings) => {
+                    self.metering.iter_mut().for_each(|metering| metering.on_record((at, tid), &readings, out));
+                }
                 HitKind::Park(park, stack) => self.deliver_park((at, tid), (park, stack), out),
             }
         }
@@ -369,7 +382,9 @@ impl Source for BpfSource {
         self.deliver(out);
         let first = out.len();
         let watermark = self.scheduler.drain(now, out);
-        for Event { tid, what, at } in &out[first..] {
+        for event in &out[first..] {
+            self.metering.iter_mut().for_each(|metering| metering.on_event(event, &self.programs));
+            let Event { tid, what, at } = event;
             match (what, &mut self.newcomers) {
                 (What::Exited, newcomers) => {
                     newcomers.iter_mut().for_each(|newcomers| newcomers.forget(*tid));
@@ -394,6 +409,7 @@ impl Source for BpfSource {
             return self.scheduler.pause();
         }
         self.programs.leave_sites();
+        self.metering.iter_mut().for_each(Metering::on_gap);
         Pausing::Paused
     }
 
@@ -401,10 +417,17 @@ impl Source for BpfSource {
         if !self.takes_events {
             return self.scheduler.resume(waited);
         }
-        self.programs.return_to_sites(waited).map_err(io::Error::other)
+        self.programs.return_to_sites(waited).map_err(io::Error::other)?;
+        self.programs.settle();
+        Ok(())
+    }
+
+    fn settle(&mut self) {
+        self.programs.settle();
     }
 
     fn finish(&mut self, out: &mut Vec<Event>) {
+        self.programs.settle();
         let mut taken = Vec::new();
         self.events.iter_mut().for_each(|(events, _)| events.stop());
         self.programs.stop(&mut taken);
@@ -435,7 +458,8 @@ impl Source for BpfSource {
     }
 
     fn remarks(&self) -> Vec<String> {
-        self.scheduler.remarks()
+        let counters = self.metering.as_ref().and_then(Metering::remark);
+        self.scheduler.remarks().into_iter().chain(counters).collect()
     }
 
     fn alarms(&self) -> Vec<RawFd> {
@@ -481,7 +505,8 @@ impl Source for BpfSource {
     }
 
     fn counters(&self) -> Counters {
-        self.scheduler.counters()
+        let measured = self.metering.as_ref().map_or(Counters::default(), Metering::counters);
+        self.scheduler.counters().with(measured)
     }
 }
 

@@ -12,13 +12,18 @@ use crate::{
         recorded::{Below, Entry, RecordedFrame, RecordedStack, Walk},
         time::MonoNanos,
     },
-    source::parking::ParkCall,
+    source::{
+        measuring::{Reading, Readings},
+        parking::ParkCall,
+    },
     target::site::{CondFunction, SiteMeaning, SleepFunction},
 };
 
 /// Bytes of a record without frames.
 const RECORD: usize = 24;
 const FRAME: usize = 24;
+/// Bytes of what one counter says.
+const READING: usize = 24;
 /// The bits of a code object's address; the number of the bytecode's copy lies above them.
 const ADDRESS_BITS: u32 = 48;
 /// In the word of a frame's name, which no address of a program has: the frame is the outermost of its call of the
@@ -62,6 +67,8 @@ pub(crate) enum HitKind {
     Event(RecordedStack, u64),
     /// The thread goes to sleep or goes on; its stack, if it was worth reading.
     Park(ParkCall, Option<RecordedStack>),
+    /// What the thread's counters say before whatever it does next.
+    Metered(Box<Readings>),
 }
 
 /// A call, or a step that the runtime reports.
@@ -92,6 +99,7 @@ enum Kind {
     Event,
     ParkStack,
     Park,
+    Metered,
 }
 
 /// Puts records together: the stack of a call comes right before it.
@@ -122,7 +130,7 @@ impl Decoder {
         let at = MonoNanos::from_monotonic(word(head, 0)?);
         let (tid, kind) = half(head, 8)?;
         let tid = Tid::from_raw(tid.cast_signed())?;
-        let [kind, flags, ..] = kind.to_ne_bytes();
+        let [kind, flags, count, _] = kind.to_ne_bytes();
         let what = match self::kind(kind)? {
             Kind::Tick => HitKind::Tick(stack(frames, flags)?),
             Kind::Holder => HitKind::Holder(stack(frames, flags)?),
@@ -142,6 +150,7 @@ impl Decoder {
                 self.parked.insert(tid, stack(frames, flags)?);
                 return Some(None);
             }
+            Kind::Metered => HitKind::Metered(readings(frames, count)?),
             Kind::Park => HitKind::Park(park(kind, word(head, 16)?)?, self.parked.remove(&tid)),
             Kind::Call(meaning) => {
                 let argument = LiveAddress::in_target(word(head, 16)?);
@@ -193,9 +202,21 @@ fn kind(number: u8) -> Option<Kind> {
         21 => Kind::ParkStack,
         22 => Kind::Event,
         24..=29 => Kind::Park,
+        40 => Kind::Metered,
         FIRST_STEP.. => Kind::Call(SiteMeaning::Step(*STEPS.get(number - FIRST_STEP)?)),
         _ => Kind::Call(SiteMeaning::Libc(*CALLS.get(number)?)),
     })
+}
+
+/// `count` readings: value, time enabled, time running; one that could not be made is enabled for ever.
+fn readings(bytes: &[u8], count: u8) -> Option<Box<Readings>> {
+    let mut readings = Box::<Readings>::default();
+    for (slot, at) in readings.iter_mut().zip((0..).step_by(READING)).take(usize::from(count)) {
+        let reading =
+            Reading { value: word(bytes, at)?, enabled: word(bytes, at + 8)?, running: word(bytes, at + 16)? };
+        *slot = Some(reading).filter(|reading| reading.enabled != u64::MAX);
+    }
+    Some(readings)
 }
 
 fn stack(bytes: &[u8], flags: u8) -> Option<RecordedStack> {
