@@ -15,7 +15,7 @@ use crate::{
     },
     perf::{
         events::{CountedEvent, CountedPlace, EventCode},
-        open::Manner,
+        open::{FaultKind, Manner},
     },
 };
 
@@ -57,13 +57,22 @@ impl EventClock {
         }
     }
 
-    /// What a sample stands for that does not tell it.
-    pub(in crate::perf) fn weight(self) -> u64 {
+    /// What each sample stands for; `None`: each tells its own.
+    pub(in crate::perf) fn weight(self) -> Option<u64> {
         match self.pace {
-            Pace::Period(period) => period,
-            // Each tells its own.
-            Pace::Frequency(_) => 0,
+            Pace::Period(period) => Some(period),
+            Pace::Frequency(_) => None,
         }
+    }
+
+    /// The kind of page faults that it counts, if it counts one.
+    pub(in crate::perf) fn fault(self) -> Option<FaultKind> {
+        let faults = [
+            (bindings::PERF_COUNT_SW_PAGE_FAULTS_MIN, FaultKind::Minor),
+            (bindings::PERF_COUNT_SW_PAGE_FAULTS_MAJ, FaultKind::Major),
+        ];
+        let software = self.code.kind == bindings::PERF_TYPE_SOFTWARE;
+        faults.into_iter().find(|(code, _)| software && u64::from(*code) == self.code.config).map(|(_, kind)| kind)
     }
 
     /// What it counts in.
@@ -100,11 +109,13 @@ impl EventClock {
         builder.observe_pid(tid.raw()).any_cpu().enabled(false).build()
     }
 
-    /// Has each sample tell what it stands for, where that is not always the same. (With a period that is fixed the kernel
-    /// would make a sample of every single event then.)
-    pub(in crate::perf) fn tell_weight(self, builder: &mut Builder<'static>) {
-        if let Pace::Frequency(_) = self.pace {
-            builder.sample(SampleFlag::ADDR | SampleFlag::CPU | SampleFlag::PERIOD);
-        }
+    /// Has each sample have three words behind its stamp, the last of which is what it stands for where that is not always the
+    /// same. (Asked for that with a period that is fixed, the kernel would make a sample of every single event.)
+    ///
+    /// No other record has as many: of two software events that happen in one stroke the kernel gives both samples the id of one of
+    /// them (since 6.3), so they must be told apart by their form.
+    pub(in crate::perf) fn shape(self, builder: &mut Builder<'static>) {
+        let third = if self.weight().is_none() { SampleFlag::PERIOD } else { SampleFlag::STREAM_ID };
+        builder.sample(SampleFlag::ADDR | SampleFlag::CPU | third);
     }
 }

@@ -181,7 +181,7 @@ fn builder(subject: Subject, manner: Manner) -> Builder<'static> {
             builder.sample_period(u64::from(group.max(1))).exclude_kernel(code == CodeSampled::Program)
         }
         Subject::Event(clock) => {
-            clock.tell_weight(&mut builder);
+            clock.shape(&mut builder);
             builder.wakeup_events(1)
         }
         Subject::MachineState { period, code } => builder

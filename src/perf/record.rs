@@ -28,7 +28,7 @@ const HEADER: usize = 8;
 const STAMP: usize = 24;
 /// Bytes of the stamp in front of a sample.
 const SAMPLE_STAMP: usize = 24;
-/// Bytes behind the stamp of a sample that tells what it stands for, an address and a CPU before it.
+/// Bytes behind the stamp of a sample of the event that is sampled.
 const WEIGHT: usize = 24;
 /// Bytes behind the header of a hit.
 const LONGEST_HIT: usize = 40;
@@ -86,9 +86,9 @@ pub enum Body {
     },
     /// What the event counts has happened, as often as it was to be told of.
     Counted,
-    /// The event has counted so much of the thread since its sample before.
+    /// A sample of the event that is sampled.
     Sampling {
-        /// How much.
+        /// What it stands for, if that is not always the same.
         weight: u64,
     },
     /// So many page faults since the record before, the last of them now.
@@ -222,7 +222,7 @@ fn decode(record: &[u8]) -> Option<Kind> {
 
 /// `IDENTIFIER, TID, TIME, REGS_USER` with one register for a hit; with three, and `STACK_USER`, for a look at the
 /// processor, which is longer by more than that; with seventeen and nothing else for a write, which no look is as long as;
-/// without any for what is only counted; `ADDR, CPU, PERIOD` for an event whose samples do not all stand for the same.
+/// without any for what is only counted; with three words of another kind, what it stands for last, for the event that is sampled.
 fn decode_sample(body: &[u8], misc: u16) -> Option<RawRecord> {
     let event = EventId(u64_at(body, 0)?);
     let at = MonoNanos::from_monotonic(u64_at(body, 16)?);

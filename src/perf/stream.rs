@@ -112,6 +112,8 @@ pub struct PerfStream {
     complete: MonoNanos,
     bytes: Vec<u8>,
     samples: Vec<(Pid, MachineSample)>,
+    /// The event that is sampled.
+    clock: Option<EventClock>,
     hits: Vec<EventHit>,
     /// What events that were sampled and are closed have counted; `None`: one of them could not be asked.
     counted: Option<u64>,
@@ -119,6 +121,8 @@ pub struct PerfStream {
     places: FxHashMap<Tid, usize>,
     /// Whose page faults are told; `None`: nobody's.
     faults: Option<CodeSampled>,
+    /// How many minor ones are told of at a time.
+    group: u32,
     /// By CPU, what events that are closed have lost.
     lost: Vec<u64>,
     /// While probes are removed.
@@ -154,8 +158,6 @@ struct Role {
     root: RootId,
     probe: Option<usize>,
     fault: Option<(FaultKind, u32)>,
-    /// What a sample stands for that does not say so.
-    weight: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -197,10 +199,12 @@ impl PerfStream {
             complete: MonoNanos::from_monotonic(0),
             bytes: Vec::new(),
             samples: Vec::new(),
+            clock: None,
             hits: Vec::new(),
             counted: Some(0),
             places: FxHashMap::default(),
             faults: None,
+            group: 1,
             lost: Vec::new(),
             keepers: Vec::new(),
             malformed: 0,
@@ -227,6 +231,7 @@ impl PerfStream {
     pub fn group_faults(&mut self, group: u32) -> bool {
         if let Some(code) = self.faults {
             self.drop_faults();
+            self.group = group;
             self.faults = self.watch_family(faults(code, group)).is_ok().then_some(code);
         }
         self.faults.is_some()
@@ -303,6 +308,7 @@ impl PerfStream {
 
     /// Samples an event of all threads; see [`PerfStream::take_hits`]. For streams of one process.
     pub fn sample_event(&mut self, clock: EventClock) -> Result<(), PerfError> {
+        self.clock = Some(clock);
         self.watch_family(vec![(Subject::Event(clock), None)])
     }
 
@@ -310,6 +316,8 @@ impl PerfStream {
     pub fn drop_event(&mut self) {
         self.count_event();
         self.drop_family(|subject| matches!(subject, Subject::Event(_)));
+        // What it has told already stands for what it did then.
+        self.read_rings();
     }
 
     /// Samples of the event since the last call, as soon as they have been read: without waiting for the watermark.
@@ -468,9 +476,15 @@ impl PerfStream {
         for (place, cpu) in self.cpus.iter().enumerate() {
             for (subject, probe) in &family.subjects {
                 let event = cpu.watch(*subject, tid, self.manner)?;
-                let fault = if let Subject::Faults(kind, _, group) = subject { Some((*kind, *group)) } else { None };
-                let weight = if let Subject::Event(clock) = subject { Some(clock.weight()) } else { None };
-                let role = Role { family: index, root, probe: *probe, fault, weight };
+                // A record of a page fault may come under the number of an event that counts those as well.
+                let fault = match subject {
+                    Subject::Faults(kind, _, group) => Some((*kind, *group)),
+                    Subject::Event(clock) => {
+                        clock.fault().map(|kind| (kind, if kind == FaultKind::Minor { self.group } else { 1 }))
+                    }
+                    _ => None,
+                };
+                let role = Role { family: index, root, probe: *probe, fault };
                 self.roles.insert(event.id(), role);
                 family.events.push((place, event));
             }
@@ -496,8 +510,9 @@ impl PerfStream {
                     self.samples.extend(sample(raw, (self.pid, self.kin), (&self.roles, &self.families)));
                     continue;
                 }
-                if let Some(hit) = hit(&raw, self.pid, (&self.roles, &self.families)) {
-                    self.hits.extend(hit);
+                if let Body::Sampling { weight } = raw.body {
+                    let weight = self.clock.and_then(EventClock::weight).unwrap_or(weight);
+                    self.hits.extend(hit((&raw, weight), self.pid, (&self.roles, &self.families)));
                     continue;
                 }
                 let since = before.max(self.watermark);
@@ -626,20 +641,15 @@ fn sample(
     }
 }
 
-/// A sample of the event that is sampled: `None` if the record is something else, and none in it if it is nobody's.
+/// A sample of the event, unless it is nobody's.
 fn hit(
-    raw: &RawRecord,
+    (raw, weight): (&RawRecord, u64),
     pid: Pid,
     (roles, families): (&FxHashMap<EventId, Role>, &[Family]),
-) -> Option<Option<EventHit>> {
-    let role = roles.get(&raw.event)?;
-    let weight = match raw.body {
-        Body::Counted => role.weight?,
-        Body::Sampling { weight } => weight,
-        _ => return None,
-    };
-    let tid = raw.tid.filter(|tid| raw.pid == Some(pid) && families[role.family].lineage.believes(role.root, *tid));
-    Some(tid.map(|tid| EventHit { at: raw.at, tid, weight }))
+) -> Option<EventHit> {
+    let (role, tid) = (roles.get(&raw.event)?, raw.tid?);
+    let own = raw.pid == Some(pid) && families[role.family].lineage.believes(role.root, tid);
+    own.then_some(EventHit { at: raw.at, tid, weight })
 }
 
 fn faults(code: CodeSampled, group: u32) -> Vec<(Subject, Option<usize>)> {

@@ -31,15 +31,7 @@ impl Folded {
 
 impl Report for Folded {
     fn write(&self, profile: &Profile, out: &mut dyn io::Write) -> Result<(), ReportError> {
-        let scaled = scaled(profile);
-        let profile = &*scaled;
-        let names = ThreadNames::of(profile);
-        let lines = match self.view.of(profile) {
-            View::Event => event_lines(profile),
-            View::Blame => blamed_lines(profile, &names),
-            view => state_lines(profile, &names, view),
-        };
-        for (stack, amount) in lines {
+        for (stack, amount) in lines(profile, self.view.of(&[profile])) {
             writeln!(out, "{stack} {amount}")?;
         }
         Ok(())
@@ -50,12 +42,11 @@ impl Report for Folded {
         if family.profiles().count() < 2 {
             return self.write(&family.root, out);
         }
+        let view = self.view.of(&family.profiles().collect::<Vec<_>>());
         for profile in family.profiles() {
-            let mut lines = Vec::new();
-            self.write(profile, &mut lines)?;
             let process = clean_frame(&process_label(profile));
-            for line in String::from_utf8_lossy(&lines).lines() {
-                writeln!(out, "{process};{line}")?;
+            for (stack, amount) in lines(profile, view) {
+                writeln!(out, "{process};{stack} {amount}")?;
             }
         }
         Ok(())
@@ -63,6 +54,17 @@ impl Report for Folded {
 }
 
 type Lines = BTreeMap<String, u64>;
+
+fn lines(profile: &Profile, view: View) -> Lines {
+    let scaled = scaled(profile);
+    let profile = &*scaled;
+    let names = ThreadNames::of(profile);
+    match view {
+        View::Event => event_lines(profile),
+        View::Blame => blamed_lines(profile, &names),
+        view => state_lines(profile, &names, view),
+    }
+}
 
 fn state_lines(profile: &Profile, names: &ThreadNames<'_>, view: View) -> Lines {
     let mut lines = Lines::new();

@@ -76,9 +76,10 @@ impl View {
         }
     }
 
-    /// What is shown of this profile.
-    pub(super) fn of(self, profile: &Profile) -> Self {
-        if self == Self::Event && profile.event.is_none() { Self::All } else { self }
+    /// What is shown of these profiles.
+    pub(super) fn of(self, profiles: &[&Profile]) -> Self {
+        let sampled = profiles.iter().any(|profile| profile.event.is_some());
+        if self == Self::Event && !sampled { Self::All } else { self }
     }
 }
 

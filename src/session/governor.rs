@@ -16,7 +16,7 @@ use crate::{
         fault_groups::FaultGroups,
         options::Budget,
     },
-    source::{Grouping, Pausing},
+    source::{Grouping, Pausing, Tally},
     target::{discover::Target, lock::LockSeat, memory::ProcessMemory},
 };
 
@@ -108,7 +108,8 @@ impl Governor {
         }
         let slow = self.event.as_mut().and_then(|(groups, _)| groups.look(clock::now(), tally.cost_of_event));
         slow.into_iter().for_each(|times| engine.slow_event(times));
-        let Some(spent) = tally.cost() else { return };
+        // Leaving out lock events makes samples of an event no cheaper.
+        let Some(spent) = (Tally { cost_of_event: Nanos::ZERO, ..tally }).cost() else { return };
         let spent = self.delay.caused_by(spent, (clock::now(), engine.ran_and_delayed()));
         while self.taking != Taking::Fixed
             && let Some(order) = self.pacer.as_mut().and_then(|pacer| pacer.order(clock::now(), spent))

@@ -62,13 +62,14 @@ impl Report for FlameGraph {
     fn write(&self, profile: &Profile, out: &mut dyn io::Write) -> Result<(), ReportError> {
         let scaled = scaled(profile);
         let profile = &*scaled;
-        let rows = rows(profile, self.view);
-        let (title, subtitle) = (title(profile, self.view), subtitle(profile, self.view));
+        let view = self.view.of(&[profile]);
+        let rows = rows(profile, view);
+        let (title, subtitle) = (title(profile, view), subtitle(profile, view));
         let svg = if rows.is_empty() {
-            blank::picture(&title, &subtitle, self.view.empty_words())
+            blank::picture(&title, &subtitle, view.empty_words())
         } else {
-            let unit = count_name(&[profile], self.view);
-            polished(&drawn(&rows, (title, subtitle), &unit)?, &legend::of(&[profile], self.view))
+            let unit = count_name(&[profile], view);
+            polished(&drawn(&rows, (title, subtitle), &unit)?, &legend::of(&[profile], view))
         };
         out.write_all(svg.as_bytes())?;
         Ok(())
@@ -80,14 +81,15 @@ impl Report for FlameGraph {
         if profiles.len() < 2 {
             return self.write(&family.root, out);
         }
-        let rows: Vec<Row> = profiles.iter().flat_map(|profile| rows_on_base(profile, self.view)).collect();
-        let title = title(&family.root, self.view);
+        let view = self.view.of(&profiles);
+        let rows: Vec<Row> = profiles.iter().flat_map(|profile| rows_on_base(profile, view)).collect();
+        let title = title(&family.root, view);
         let subtitle = family_subtitle(&profiles);
         let svg = if rows.is_empty() {
-            blank::picture(&title, &subtitle, self.view.empty_words())
+            blank::picture(&title, &subtitle, view.empty_words())
         } else {
-            let unit = count_name(&profiles, self.view);
-            polished(&drawn(&rows, (title, subtitle), &unit)?, &legend::of(&profiles, self.view))
+            let unit = count_name(&profiles, view);
+            polished(&drawn(&rows, (title, subtitle), &unit)?, &legend::of(&profiles, view))
         };
         out.write_all(svg.as_bytes())?;
         Ok(())
@@ -138,7 +140,7 @@ fn shown_event(profile: &Profile, view: View) -> Option<&SampledEvent> {
 
 fn title(profile: &Profile, view: View) -> String {
     let words = match shown_event(profile, view) {
-        None => view.of(profile).words().to_owned(),
+        None => view.words().to_owned(),
         Some(event) => {
             let instead =
                 event.instead_of.as_ref().map(|gone| format!(", since {} cannot be sampled here,", said(&gone.name)));

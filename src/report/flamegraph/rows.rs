@@ -43,7 +43,7 @@ impl Row {
 /// The rows of `view` in the order in which they are to stand, equal stacks merged.
 pub(super) fn rows(profile: &Profile, view: View) -> Vec<Row> {
     let book = Book { profile, names: ThreadNames::of(profile), kinds: Kinds::of(profile) };
-    match view.of(profile) {
+    match view {
         View::Event => book.event_rows(),
         View::Blame => book.blame_rows(),
         view => {
