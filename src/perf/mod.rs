@@ -8,6 +8,7 @@ pub mod clock;
 mod cpu;
 pub mod error;
 pub mod event_clock;
+pub mod event_hits;
 pub mod events;
 pub mod fault_cost;
 mod fields;

@@ -21,6 +21,7 @@ use crate::{
         cpu::{CpuRing, OpenEvent},
         error::PerfError,
         event_clock::EventClock,
+        event_hits::{EventHit, EventHits},
         limits::{RingSize, allow_more_files},
         lineage::{Lineage, RootId},
         open::{CodeSampled, FaultKind, Inheritance, Manner, Subject, keeper},
@@ -81,17 +82,6 @@ pub struct Record {
     pub probe: Option<usize>,
 }
 
-/// A sample of the event that is sampled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EventHit {
-    /// When.
-    pub at: MonoNanos,
-    /// In which thread.
-    pub tid: Tid,
-    /// What the event has counted of the thread since its sample before.
-    pub weight: u64,
-}
-
 /// The records of all threads of one process.
 #[derive(Debug)]
 pub struct PerfStream {
@@ -112,11 +102,7 @@ pub struct PerfStream {
     complete: MonoNanos,
     bytes: Vec<u8>,
     samples: Vec<(Pid, MachineSample)>,
-    /// The event that is sampled.
-    clock: Option<EventClock>,
-    hits: Vec<EventHit>,
-    /// What events that were sampled and are closed have counted; `None`: one of them could not be asked.
-    counted: Option<u64>,
+    hits: EventHits,
     /// The CPU that each thread had last, by its place in `cpus`.
     places: FxHashMap<Tid, usize>,
     /// Whose page faults are told; `None`: nobody's.
@@ -199,9 +185,7 @@ impl PerfStream {
             complete: MonoNanos::from_monotonic(0),
             bytes: Vec::new(),
             samples: Vec::new(),
-            clock: None,
-            hits: Vec::new(),
-            counted: Some(0),
+            hits: EventHits::default(),
             places: FxHashMap::default(),
             faults: None,
             group: 1,
@@ -308,7 +292,7 @@ impl PerfStream {
 
     /// Samples an event of all threads; see [`PerfStream::take_hits`]. For streams of one process.
     pub fn sample_event(&mut self, clock: EventClock) -> Result<(), PerfError> {
-        self.clock = Some(clock);
+        self.hits.begin(clock);
         self.watch_family(vec![(Subject::Event(clock), None)])
     }
 
@@ -322,22 +306,19 @@ impl PerfStream {
 
     /// Samples of the event since the last call, as soon as they have been read: without waiting for the watermark.
     pub fn take_hits(&mut self) -> Vec<EventHit> {
-        let mut hits = std::mem::take(&mut self.hits);
-        hits.sort_by_key(|hit| hit.at);
-        hits
+        self.hits.take()
     }
 
     /// What the event has counted by the end of the stream, sampled or not; `None` when that is not known.
     pub fn counted(&self) -> Option<u64> {
-        self.counted.filter(|_| self.families.is_empty())
+        self.hits.counted().filter(|_| self.families.is_empty())
     }
 
     /// Asking interrupts whatever CPU is at it, so it is done when the events end.
     fn count_event(&mut self) {
         let samples = |family: &&mut Family| matches!(family.subjects.first(), Some((Subject::Event(_), _)));
         let events = self.families.iter_mut().filter(samples).flat_map(|family| &mut family.events);
-        let more = events.map(|(_, event)| event.count()).sum::<Option<u64>>();
-        self.counted = self.counted.zip(more).map(|(before, more)| before + more);
+        self.hits.close(events.map(|(_, event)| event.count()).sum());
     }
 
     /// Watches a thread in the kernel's code as well, which needs a privilege or a system that is lenient, or in its own alone;
@@ -511,8 +492,8 @@ impl PerfStream {
                     continue;
                 }
                 if let Body::Sampling { weight } = raw.body {
-                    let weight = self.clock.and_then(EventClock::weight).unwrap_or(weight);
-                    self.hits.extend(hit((&raw, weight), self.pid, (&self.roles, &self.families)));
+                    let thread = sampled(&raw, self.pid, (&self.roles, &self.families));
+                    thread.into_iter().for_each(|tid| self.hits.add((raw.at, tid), weight));
                     continue;
                 }
                 let since = before.max(self.watermark);
@@ -641,15 +622,11 @@ fn sample(
     }
 }
 
-/// A sample of the event, unless it is nobody's.
-fn hit(
-    (raw, weight): (&RawRecord, u64),
-    pid: Pid,
-    (roles, families): (&FxHashMap<EventId, Role>, &[Family]),
-) -> Option<EventHit> {
+/// The thread of a sample of the event, unless it is nobody's.
+fn sampled(raw: &RawRecord, pid: Pid, (roles, families): (&FxHashMap<EventId, Role>, &[Family])) -> Option<Tid> {
     let (role, tid) = (roles.get(&raw.event)?, raw.tid?);
     let own = raw.pid == Some(pid) && families[role.family].lineage.believes(role.root, tid);
-    own.then_some(EventHit { at: raw.at, tid, weight })
+    own.then_some(tid)
 }
 
 fn faults(code: CodeSampled, group: u32) -> Vec<(Subject, Option<usize>)> {
