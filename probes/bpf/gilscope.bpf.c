@@ -57,8 +57,6 @@ inlined u64 current_ids(const struct config *c)
 	return (u64)ids.tgid << 32 | ids.pid;
 }
 
-#include "meter.h"
-
 inlined void add_to(void *map, u64 number)
 {
 	u32 zero = 0;
@@ -67,6 +65,8 @@ inlined void add_to(void *map, u64 number)
 	if (sum)
 		__sync_fetch_and_add(sum, number);
 }
+
+#include "meter.h"
 
 /*
  * The time is taken after the place in the ring: whoever finds the ring empty at some moment has seen all calls before
@@ -87,6 +87,15 @@ inlined void report(u32 tid, u8 kind, u64 address)
 	record->count = 0;
 	record->address = address;
 	ring_submit(record, BPF_RB_NO_WAKEUP);
+}
+
+/* Reports a call, with the counters where they are read. */
+inlined void tell(const struct config *c, u32 tid, u8 kind, u64 address, int metered)
+{
+	if (metered)
+		report_metered(c, tid, kind, address);
+	else
+		report(tid, kind, address);
 }
 
 inlined void begin_stack(struct stack *stack, u32 tid, u8 kind, u64 state)
@@ -309,20 +318,18 @@ inlined void on_step(const struct config *c, const struct role *role, u64 cookie
 	int step = step_of(cookie, role->part);
 	u8 stack = 0;
 	struct book *book = map_lookup(&books, &number);
-	struct thread *thread;
+	struct thread *thread = 0;
+	int plain = !book || is_plain(book, tid, step);
 
-	if (metered)
-		send_meter(tid, c->metered);
-	if (book && is_plain(book, tid, step)) {
-		report(tid, cookie, address);
+	if (!plain)
+		thread = thread_of(tid);
+	if (!thread) {
+		tell(c, tid, cookie, address, metered);
+		if (!book || !plain)
+			return;
 		book->since = step == ACQUIRED ? kernel_ticks() : 0;
 		if (step == ACQUIRED && c->runtime)
 			learn_state(c, book, tid, lock);
-		return;
-	}
-	thread = thread_of(tid);
-	if (!book || !thread) {
-		report(tid, cookie, address);
 		return;
 	}
 	if (step == RELEASED) {
@@ -346,9 +353,14 @@ inlined void on_step(const struct config *c, const struct role *role, u64 cookie
 			stack = WAIT_BEGAN;
 		}
 	}
-	if (stack && c->runtime)
+	if (stack && c->runtime) {
+		if (metered)
+			report_metered(c, tid, METERED, 0);
 		send_stack(c, thread, &thread->stack, tid, stack);
-	report(tid, cookie, address);
+		report(tid, cookie, address);
+	} else {
+		tell(c, tid, cookie, address, metered);
+	}
 	if (step == WANT) {
 		if (c->runtime && is_due(&book->read_at))
 			send_holder(c, book, &thread->stack, tid, lock);
@@ -389,11 +401,8 @@ inlined int on_any_call(struct pt_regs *registers, int metered)
 	if (role)
 		on_step(c, role, cookie, address, metered);
 	/* A foreign one that is made anew may be a lock's. */
-	else if (cookie == INIT || !map_lookup(&foreign, &address)) {
-		if (metered)
-			send_meter(current_ids(c), c->metered);
-		report(current_ids(c), cookie, address);
-	}
+	else if (cookie == INIT || !map_lookup(&foreign, &address))
+		tell(c, current_ids(c), cookie, address, metered);
 	return 0;
 }
 
@@ -418,7 +427,7 @@ int on_switch(void *context)
 	struct config *c = map_lookup(&config, &zero);
 
 	if (c)
-		settle(c, c->metered);
+		settle(c);
 	return 0;
 }
 
@@ -434,7 +443,7 @@ int on_exit(void *context)
 		return 0;
 	id = current_ids(c);
 	if (id >> 32 == c->process)
-		send_meter(id, c->metered);
+		report_metered(c, id, METERED, 0);
 	return 0;
 }
 

@@ -3,7 +3,8 @@
  *
  * Counters count whatever runs on their CPU. At each switch what they have counted since the switch before belongs to the thread
  * that ran; at a lock event its own thread adds what has come since, and changes nothing: a switch in between is noticed, and
- * the reading is made once more.
+ * the reading is made once more. The processor's counters are a group: they count together or not at all, so that one of them, the
+ * leader, says for all how long they did.
  *
  * Invariant: `bases` and `meters` are changed at switches alone, where nothing else runs on the CPU.
  */
@@ -12,8 +13,10 @@
 
 #include "model.h"
 
-static long (*read_counter)(void *map, u64 index, struct bpf_perf_event_value *into, u32 size) =
+/* What a counter says, and for how long it was to count and did; twice as dear as the number alone. */
+static long (*read_leader)(void *map, u64 index, struct bpf_perf_event_value *into, u32 size) =
 	(void *)BPF_FUNC_perf_event_read_value;
+static u64 (*read_counter)(void *map, u64 index) = (void *)BPF_FUNC_perf_event_read;
 static u32 (*current_cpu)(void) = (void *)BPF_FUNC_get_smp_processor_id;
 
 /* Counters that can be read. */
@@ -22,30 +25,39 @@ static u32 (*current_cpu)(void) = (void *)BPF_FUNC_get_smp_processor_id;
 #define MOST_CPUS 512
 /* How often a reading is made until no switch comes between. */
 #define ATTEMPTS 2
-/* In `enabled`: the counter could not be read. */
+/* The value of a counter that could not be read, once. */
 #define UNREADABLE (~0ULL)
+/* The largest number that is an error. */
+#define LARGEST_ERROR 4095
 
-/* A record with what the counters of its thread say. `count` of the record says how many there are. */
+/* A record with nothing but what the counters of its thread say. `count` of any record that has such says of how many. */
 enum { METERED = 40 };
+
+struct meter {
+	/* For how long the processor's counters were to count, and did. */
+	u64 enabled;
+	u64 running;
+	u64 values[METERS];
+};
 
 struct base {
 	/* Switches on this CPU so far. 0: what the counters said at the last one is not known. */
 	u64 switches;
-	struct bpf_perf_event_value of[METERS];
-};
-
-struct meter {
-	struct bpf_perf_event_value of[METERS];
+	struct meter meter;
 };
 
 struct few_metered {
 	struct record record;
-	struct bpf_perf_event_value of[METERS / 2];
+	u64 enabled;
+	u64 running;
+	u64 values[METERS / 2];
 };
 
 struct metered {
 	struct record record;
-	struct bpf_perf_event_value of[METERS];
+	u64 enabled;
+	u64 running;
+	u64 values[METERS];
 };
 
 struct map SEC("maps") counters = { BPF_MAP_TYPE_PERF_EVENT_ARRAY, sizeof(u32), sizeof(u32), METERS * MOST_CPUS, 0 };
@@ -53,98 +65,103 @@ struct map SEC("maps") bases = { BPF_MAP_TYPE_PERCPU_ARRAY, sizeof(u32), sizeof(
 struct map SEC("maps") meters = { BPF_MAP_TYPE_LRU_HASH, sizeof(u32), sizeof(struct meter), 1 << 16, 0 };
 struct map SEC("maps") no_meter = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(struct meter), 1, 0 };
 
-/* What a counter of this CPU says. */
-inlined void read_one(u32 number, struct bpf_perf_event_value *into)
+/* What a counter of this CPU says; if it is the leader, into `times` as well. */
+inlined u64 read_one(u32 number, u32 leader, struct bpf_perf_event_value *times)
 {
 	u32 cpu = current_cpu();
+	u64 index = number * MOST_CPUS + cpu, value;
 
-	if (cpu >= MOST_CPUS || read_counter(&counters, number * MOST_CPUS + cpu, into, sizeof(*into)))
-		into->enabled = UNREADABLE;
+	if (cpu >= MOST_CPUS)
+		return UNREADABLE;
+	if (number == leader)
+		return read_leader(&counters, index, times, sizeof(*times)) ? UNREADABLE : times->counter;
+	value = read_counter(&counters, index);
+	return -value <= LARGEST_ERROR ? UNREADABLE : value;
 }
 
-/* Into `sum`: `before`, and what has been counted between `from` and `to`. */
-inlined void add_counted(struct bpf_perf_event_value *sum, const struct bpf_perf_event_value *before,
-			 const struct bpf_perf_event_value *from, const struct bpf_perf_event_value *to)
+/* `before`, and what has been counted between `from` and `to`. */
+inlined u64 counted(u64 before, u64 from, u64 to)
 {
-	if (before->enabled == UNREADABLE || from->enabled == UNREADABLE || to->enabled == UNREADABLE) {
-		sum->enabled = UNREADABLE;
-		return;
-	}
-	sum->counter = before->counter + to->counter - from->counter;
-	sum->enabled = before->enabled + to->enabled - from->enabled;
-	sum->running = before->running + to->running - from->running;
+	if (before == UNREADABLE || from == UNREADABLE || to == UNREADABLE)
+		return UNREADABLE;
+	return before + to - from;
 }
 
-inlined void fill_head(struct record *record, u32 tid, u32 count)
+inlined void fill_head(struct record *record, u32 tid, u8 kind, u64 address, u32 count)
 {
 	record->at = now();
 	record->tid = tid;
-	record->kind = METERED;
+	record->kind = kind;
 	record->flags = 0;
 	record->count = count;
-	record->address = 0;
+	record->address = address;
 }
 
 /* What the counters say of the thread that runs now; 0 if a switch came between. */
-inlined int read_meter(const struct base *base, const struct meter *meter, u32 count, u32 room,
-		       struct bpf_perf_event_value *into)
+inlined int read_meter(const struct config *c, const struct base *base, const struct meter *meter, u32 room, u64 *times,
+		       u64 *values)
 {
 	volatile const u64 *switches = &base->switches;
 	u64 before = *switches;
-	struct bpf_perf_event_value here;
+	struct bpf_perf_event_value here = {};
 
-	for (u32 i = 0; i < room && i < count; i++) {
-		read_one(i, &here);
-		add_counted(&into[i], &meter->of[i], &base->of[i], &here);
-	}
+	for (u32 i = 0; i < room && i < c->metered; i++)
+		values[i] = counted(meter->values[i], base->meter.values[i], read_one(i, c->leader, &here));
+	times[0] = meter->enabled + here.enabled - base->meter.enabled;
+	times[1] = meter->running + here.running - base->meter.running;
 	return *switches == before;
 }
 
-inlined int read_patiently(const struct base *base, u32 tid, u32 count, u32 room, struct bpf_perf_event_value *into)
+inlined int read_patiently(const struct config *c, const struct base *base, u32 tid, u32 room, u64 *times, u64 *values)
 {
 	u32 zero = 0;
 	const struct meter *meter;
 
+	if (!base->switches)
+		return 0;
+#pragma clang loop unroll(disable)
 	for (u32 attempt = 0; attempt < ATTEMPTS; attempt++) {
 		meter = map_lookup(&meters, &tid);
 		if (!meter)
 			meter = map_lookup(&no_meter, &zero);
-		if (meter && read_meter(base, meter, count, room, into))
+		if (meter && read_meter(c, base, meter, room, times, values))
 			return 1;
 	}
 	return 0;
 }
 
 /*
- * Tells what the counters say of the thread that runs now, before it does whatever it is about to do. A record that finds no room
- * is missed, but nothing is wrong without it: the next one has all that it had.
+ * Reports a call together with what the counters say of the thread that makes it; or those alone, which are missed where there is no
+ * room, but nothing is wrong without them: the next ones have all that they had.
  */
-inlined void send_meter(u32 tid, u32 count)
+inlined void report_metered(const struct config *c, u32 tid, u8 kind, u64 address)
 {
-	u32 zero = 0;
+	u32 zero = 0, count = c->metered;
 	struct base *base = map_lookup(&bases, &zero);
 	struct few_metered *few;
 	struct metered *all;
 
-	if (!base || !base->switches)
+	if (!base)
 		return;
 	if (count <= METERS / 2) {
 		few = ring_reserve(&events, sizeof(*few), 0);
-		if (!few)
-			return;
-		if (!read_patiently(base, tid, count, METERS / 2, few->of))
-			return ring_discard(few, BPF_RB_NO_WAKEUP);
-		fill_head(&few->record, tid, count);
-		ring_submit(few, BPF_RB_NO_WAKEUP);
+		if (few) {
+			if (!read_patiently(c, base, tid, METERS / 2, &few->enabled, few->values))
+				count = 0;
+			fill_head(&few->record, tid, kind, address, count);
+			return ring_submit(few, BPF_RB_NO_WAKEUP);
+		}
 	} else {
 		all = ring_reserve(&events, sizeof(*all), 0);
-		if (!all)
-			return;
-		if (!read_patiently(base, tid, count, METERS, all->of))
-			return ring_discard(all, BPF_RB_NO_WAKEUP);
-		fill_head(&all->record, tid, count);
-		ring_submit(all, BPF_RB_NO_WAKEUP);
+		if (all) {
+			if (!read_patiently(c, base, tid, METERS, &all->enabled, all->values))
+				count = 0;
+			fill_head(&all->record, tid, kind, address, count);
+			return ring_submit(all, BPF_RB_NO_WAKEUP);
+		}
 	}
+	if (kind != METERED)
+		add_to(&losses, 1);
 }
 
 inlined struct meter *meter_of(u32 tid)
@@ -169,31 +186,42 @@ inlined void send_settled(u32 tid, u32 count, const struct meter *meter)
 
 	if (!all)
 		return;
-	__builtin_memcpy(all->of, meter->of, sizeof(all->of));
-	fill_head(&all->record, tid, count);
+	all->enabled = meter->enabled;
+	all->running = meter->running;
+	__builtin_memcpy(all->values, meter->values, sizeof(all->values));
+	fill_head(&all->record, tid, METERED, 0, count);
 	ring_submit(all, BPF_RB_NO_WAKEUP);
 }
 
 /* Adds up what was counted on this CPU since the last switch, all of it the thread's. */
-inlined void add_up(struct base *base, struct meter *meter, u32 count)
+inlined void add_up(const struct config *c, struct meter *base, struct meter *meter)
 {
-	struct bpf_perf_event_value here;
+	struct bpf_perf_event_value here = {};
+	u64 value;
 
-	for (u32 i = 0; i < METERS && i < count; i++) {
-		read_one(i, &here);
-		add_counted(&meter->of[i], &meter->of[i], &base->of[i], &here);
-		base->of[i] = here;
+	for (u32 i = 0; i < METERS && i < c->metered; i++) {
+		value = read_one(i, c->leader, &here);
+		meter->values[i] = counted(meter->values[i], base->values[i], value);
+		base->values[i] = value;
 	}
+	meter->enabled += here.enabled - base->enabled;
+	meter->running += here.running - base->running;
+	base->enabled = here.enabled;
+	base->running = here.running;
 }
 
-inlined void begin_anew(struct base *base, u32 count)
+inlined void begin_anew(const struct config *c, struct meter *base)
 {
-	for (u32 i = 0; i < METERS && i < count; i++)
-		read_one(i, &base->of[i]);
+	struct bpf_perf_event_value here = {};
+
+	for (u32 i = 0; i < METERS && i < c->metered; i++)
+		base->values[i] = read_one(i, c->leader, &here);
+	base->enabled = here.enabled;
+	base->running = here.running;
 }
 
 /* The thread that runs leaves its CPU, or is looked at as if it did. */
-inlined void settle(const struct config *c, u32 count)
+inlined void settle(const struct config *c)
 {
 	u32 zero = 0, tid;
 	u64 id = current_ids(c);
@@ -206,12 +234,12 @@ inlined void settle(const struct config *c, u32 count)
 	if (id >> 32 == c->process && base->switches)
 		meter = meter_of(tid);
 	if (meter)
-		add_up(base, meter, count);
+		add_up(c, &base->meter, meter);
 	else
-		begin_anew(base, count);
+		begin_anew(c, &base->meter);
 	base->switches++;
 	if (meter)
-		send_settled(tid, count, meter);
+		send_settled(tid, c->metered, meter);
 }
 
 #endif

@@ -116,6 +116,8 @@ struct config {
 	u64 suspended;
 	/* How many counters are read at lock events. */
 	u64 metered;
+	/* Which of them is the first of the processor's; none if there is no such number. */
+	u64 leader;
 };
 
 /* A call, or the head of a stack. */

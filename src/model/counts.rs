@@ -55,6 +55,19 @@ pub struct Measured {
     pub name: String,
     /// What it says about a processor's work, if it is one of those that are known to.
     pub meaning: Option<Meaning>,
+    /// In whose code it counts.
+    pub place: CountedPlace,
+}
+
+/// In whose code an event counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CountedPlace {
+    /// In the program's and in the kernel's, which not every user may.
+    Everywhere,
+    /// In the program's alone.
+    Program,
+    /// In the kernel's alone.
+    Kernel,
 }
 
 /// An event that was to be measured, and cannot be.
@@ -149,6 +162,12 @@ impl Counts {
     /// All of `others` more.
     pub fn add_all(&mut self, others: &Self) {
         self.0.iter_mut().zip(others.0).for_each(|(own, other)| *own += other);
+    }
+
+    /// Each made into another number.
+    #[must_use]
+    pub fn map(self, each: impl Fn(u64) -> u64) -> Self {
+        Self(self.0.map(each))
     }
 
     /// At most all of `others` less.

@@ -42,7 +42,7 @@ pub(super) fn profile(
     } = recorded;
     notes.extend(remarks);
     notes.extend(shortfalls(&attribution, late, replaced));
-    notes.extend(uncounted(counters, missing, &chosen));
+    notes.extend(uncounted(counters, missing));
     let summary = target.summary();
     let tells_of_parks = summary.free_threaded && tells_of_parks;
     if summary.free_threaded {
@@ -113,16 +113,14 @@ fn shortfalls(attribution: &Attribution, late: u64, replaced: Option<Nanos>) -> 
     [late, few, replaced].into_iter().flatten()
 }
 
-/// What was to be counted, and is not.
-fn uncounted(counters: Counters, missing: Counters, chosen: &Chosen) -> Option<String> {
-    if counters.is_empty() && chosen.gone.is_empty() {
-        return (!missing.is_empty()).then(|| "no counters: they take records of the scheduler's".to_owned());
-    }
+/// Which of gilscope's own counters were to be had, and are not. Of events the profile tells by itself.
+fn uncounted(counters: Counters, missing: Counters) -> Option<String> {
     let own = missing.iter().filter(|counter| !matches!(counter, Counter::Measured(_)));
-    let names = own.map(|counter| counter.name(&[]).to_owned());
-    let events = gone(missing, *chosen).into_iter().map(|GoneEvent { name, why }| format!("{name}: {why}"));
-    let words: Vec<String> = names.chain(events).collect();
-    (!words.is_empty()).then(|| format!("not counted: {}", words.join("; ")))
+    let names: Vec<&str> = own.map(|counter| counter.name(&[])).collect();
+    (!names.is_empty()).then(|| match counters.is_empty() {
+        true => "no counters: they take records of the scheduler's".to_owned(),
+        false => format!("not counted: {}", names.join(", ")),
+    })
 }
 
 /// The events that were to be counted, and are not, each with the reason.

@@ -55,6 +55,7 @@ pub(crate) struct Config {
     frame_size: u64,
     suspended: u64,
     metered: u64,
+    leader: u64,
 }
 
 /// The part of a frame that has all fields that matter, begun at a multiple of eight.
@@ -81,9 +82,10 @@ impl Config {
         Self { runtime: 0, ..self }
     }
 
-    /// The same for programs that read so many counters of the process.
-    pub(super) fn metering(self, pid: Pid, count: usize) -> Self {
-        Self { process: u64::try_from(pid.raw()).unwrap_or(0), metered: count as u64, ..self }
+    /// The same for programs that read so many counters of the process, one of which says how long those of the processor count.
+    pub(super) fn metering(self, pid: Pid, count: usize, leader: Option<usize>) -> Self {
+        let process = u64::try_from(pid.raw()).unwrap_or(0);
+        Self { process, metered: count as u64, leader: leader.map_or(NONE, |leader| leader as u64), ..self }
     }
 
     /// The same for an observer who numbers threads as `home` does.
@@ -191,6 +193,7 @@ impl Config {
             self.frame_size,
             self.suspended,
             self.metered,
+            self.leader,
         ];
         words.into_iter().flat_map(u64::to_ne_bytes).collect()
     }

@@ -1,12 +1,17 @@
 //! Counters of every CPU, where the programs in the kernel read them.
+//!
+//! Those of the processor are one group on each CPU: they count together or not at all, and one of them says how long.
 
-use std::{iter, os::fd::AsRawFd};
+use std::os::fd::AsRawFd;
 
 use perf_event::Counter;
 
 use crate::{
     bpf::map::{Existing, Map},
-    perf::{events::CountedEvent, limits::online_cpus},
+    perf::{
+        events::CountedEvent,
+        limits::{allow_more_files, online_cpus},
+    },
     source::bpf::error::BpfSourceError,
 };
 
@@ -18,6 +23,7 @@ const MOST_CPUS: u32 = 512;
 pub(super) struct Counters {
     _open: Vec<Counter>,
     count: usize,
+    leader: Option<usize>,
     cpus: Vec<u32>,
 }
 
@@ -25,24 +31,19 @@ impl Counters {
     /// Opens one of each event on every CPU, and puts it into the programs' map.
     pub(super) fn open(events: &[CountedEvent], map: &Map) -> Result<Self, BpfSourceError> {
         let cpus = online_cpus()?;
+        allow_more_files(cpus.len() * events.len())?;
+        let leader = events.iter().position(|event| !event.is_of_the_kernel());
         let mut open = Vec::new();
-        for ((event, first), cpu) in
-            events.iter().zip((0..).step_by(MOST_CPUS as usize)).flat_map(|event| iter::repeat(event).zip(&cpus))
-        {
-            // The programs find no counter there, and say so.
-            if *cpu >= MOST_CPUS {
-                continue;
+        // On others the programs find no counter, and say so.
+        for cpu in cpus.iter().filter(|cpu| **cpu < MOST_CPUS) {
+            let counters = of_cpu(events, *cpu)?;
+            for (first, counter) in (0..).step_by(MOST_CPUS as usize).zip(&counters) {
+                let (key, value) = ((first + cpu).to_ne_bytes(), counter.as_raw_fd().to_ne_bytes());
+                map.set(&key, &value, Existing::Replace)?;
             }
-            let counter = event.count_cpu(*cpu).map_err(|source| BpfSourceError::Counter {
-                name: event.name.clone(),
-                cpu: *cpu,
-                source,
-            })?;
-            let (key, value) = ((first + cpu).to_ne_bytes(), counter.as_raw_fd().to_ne_bytes());
-            map.set(&key, &value, Existing::Replace)?;
-            open.push(counter);
+            open.extend(counters);
         }
-        Ok(Self { _open: open, count: events.len(), cpus })
+        Ok(Self { _open: open, count: events.len(), leader, cpus })
     }
 
     /// How many events there are.
@@ -50,8 +51,29 @@ impl Counters {
         self.count
     }
 
+    /// The event that says how long those of the processor count; `None` without any.
+    pub(super) fn leader(&self) -> Option<usize> {
+        self.leader
+    }
+
     /// The CPUs that have them.
     pub(super) fn cpus(&self) -> &[u32] {
         &self.cpus
     }
+}
+
+/// One of each, in their order.
+fn of_cpu(events: &[CountedEvent], cpu: u32) -> Result<Vec<Counter>, BpfSourceError> {
+    let mut counters: Vec<Counter> = Vec::new();
+    let mut leader = None;
+    for event in events {
+        let first = leader.and_then(|leader: usize| counters.get_mut(leader));
+        let opened = event.count_cpu(cpu, first.filter(|_| !event.is_of_the_kernel()));
+        let refused = |source| BpfSourceError::Counter { name: event.name.clone(), cpu, source };
+        if leader.is_none() && !event.is_of_the_kernel() {
+            leader = Some(counters.len());
+        }
+        counters.push(opened.map_err(refused)?);
+    }
+    Ok(counters)
 }

@@ -17,7 +17,7 @@ use crate::{
     perf::events::CountedEvent,
     source::{
         bpf::{error::BpfSourceError, programs::Programs},
-        measuring::{Meters, Readings},
+        measuring::{Meters, Reading, Readings},
     },
 };
 
@@ -46,8 +46,13 @@ impl Metering {
 
     /// Appends what a record means.
     pub(super) fn on_record(&mut self, place: (MonoNanos, Tid), readings: &Readings, out: &mut Vec<Event>) {
+        let mut readings = *readings;
+        // The times are those of the processor's counters.
+        for (_, reading) in self.events.iter().zip(&mut readings).filter(|(event, _)| event.is_of_the_kernel()) {
+            *reading = reading.map(|reading| Reading { enabled: 0, running: 0, ..reading });
+        }
         // A thread's sum is the same on all CPUs.
-        self.meters.read(place, 0, readings, out);
+        self.meters.read(place, 0, &readings, out);
     }
 
     /// Threads come and go.

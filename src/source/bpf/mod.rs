@@ -319,6 +319,10 @@ impl BpfSource {
     /// The stack of a wait counts from the moment it began, that of a hold up to the moment it ended.
     fn deliver_call(&mut self, (at, tid): (MonoNanos, Tid), hit: CallHit, out: &mut Vec<Event>) {
         self.tally.lock_events += 1;
+        // What they say is of before.
+        if let (Some(metering), Some(readings)) = (&mut self.metering, &hit.readings) {
+            metering.on_record((at, tid), readings, out);
+        }
         // A stack that cannot be believed is left out: there are other ways to get one.
         let stack = hit.stack.and_then(|read| Some((read.cause, (self.on_stack)(&read.stack, Beside::Nothing)?)));
         let sample = |wanted| {

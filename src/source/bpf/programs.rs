@@ -85,7 +85,7 @@ struct PerCpu {
 
 impl PerCpu {
     fn enter(&self, config: Config) -> Config {
-        config.metering(self.pid, self.counters.count())
+        config.metering(self.pid, self.counters.count(), self.counters.leader())
     }
 }
 

@@ -22,8 +22,6 @@ use crate::{
 /// Bytes of a record without frames.
 const RECORD: usize = 24;
 const FRAME: usize = 24;
-/// Bytes of what one counter says.
-const READING: usize = 24;
 /// The bits of a code object's address; the number of the bytecode's copy lies above them.
 const ADDRESS_BITS: u32 = 48;
 /// In the word of a frame's name, which no address of a program has: the frame is the outermost of its call of the
@@ -79,6 +77,8 @@ pub(crate) struct CallHit {
     pub(super) argument: LiveAddress,
     /// The caller's stack, if it was worth reading.
     pub(super) stack: Option<CallStack>,
+    /// What the caller's counters say, where they are read.
+    pub(super) readings: Option<Box<Readings>>,
 }
 
 /// A stack read at a call.
@@ -154,7 +154,8 @@ impl Decoder {
             Kind::Park => HitKind::Park(park(kind, word(head, 16)?)?, self.parked.remove(&tid)),
             Kind::Call(meaning) => {
                 let argument = LiveAddress::in_target(word(head, 16)?);
-                HitKind::Call(CallHit { meaning, argument, stack: self.stacks.remove(&tid) })
+                let readings = if count > 0 { Some(readings(frames, count)?) } else { None };
+                HitKind::Call(CallHit { meaning, argument, stack: self.stacks.remove(&tid), readings })
             }
         };
         Some(Some(Hit { at, tid, what }))
@@ -208,13 +209,14 @@ fn kind(number: u8) -> Option<Kind> {
     })
 }
 
-/// `count` readings: value, time enabled, time running; one that could not be made is enabled for ever.
+/// For how long the processor's counters were to count, for how long they did, and `count` values; the largest number for one
+/// that could not be read.
 fn readings(bytes: &[u8], count: u8) -> Option<Box<Readings>> {
+    let (enabled, running) = (word(bytes, 0)?, word(bytes, 8)?);
     let mut readings = Box::<Readings>::default();
-    for (slot, at) in readings.iter_mut().zip((0..).step_by(READING)).take(usize::from(count)) {
-        let reading =
-            Reading { value: word(bytes, at)?, enabled: word(bytes, at + 8)?, running: word(bytes, at + 16)? };
-        *slot = Some(reading).filter(|reading| reading.enabled != u64::MAX);
+    for (slot, at) in readings.iter_mut().zip((16..).step_by(8)).take(usize::from(count)) {
+        let value = word(bytes, at)?;
+        *slot = (value != u64::MAX).then_some(Reading { value, enabled, running });
     }
     Some(readings)
 }
