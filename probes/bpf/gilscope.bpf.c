@@ -9,6 +9,7 @@
  *
  * Rebuild gilscope.bpf.o with probes/bpf/build after every change.
  */
+#include <linux/bpf_perf_event.h>
 #include <linux/ptrace.h>
 
 #include "model.h"
@@ -27,6 +28,8 @@ struct map SEC("maps") events = { BPF_MAP_TYPE_RINGBUF, 0, 0, 16 << 20, 0 };
 struct map SEC("maps") losses = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(u64), 1, 0 };
 /* Nanoseconds that threads have spent reading stacks. */
 struct map SEC("maps") spent = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(u64), 1, 0 };
+/* The same at samples of an event. */
+struct map SEC("maps") sampled = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(u64), 1, 0 };
 struct map SEC("maps") roles = { BPF_MAP_TYPE_HASH, sizeof(u64), sizeof(struct role), 4096, 0 };
 struct map SEC("maps") first = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(struct seat), 1, 0 };
 struct map SEC("maps") foreign = { BPF_MAP_TYPE_LRU_HASH, sizeof(u64), sizeof(u64), 16384, 0 };
@@ -555,4 +558,36 @@ int on_tick(void *context)
 		return 0;
 	send_stack(c, thread, stack, tid, kind);
 	return kind == TICK;
+}
+
+/*
+ * The event that is sampled has happened to the thread as often as it was to be told of. It stands where it is meanwhile, so
+ * its stack is exact. The place of a state in the record tells how many events the sample stands for.
+ */
+SEC("perf_event.event")
+int on_event(struct bpf_perf_event_data *context)
+{
+	u32 zero = 0, tid;
+	u64 begun = now(), owner = 0, state, id;
+	struct config *c = map_lookup(&config, &zero);
+	struct thread *thread;
+	struct stack *stack = map_lookup(&ticking, &zero);
+
+	if (!c || !c->runtime || !stack)
+		return 0;
+	id = current_ids(c);
+	tid = id;
+	if (id >> 32 != c->process)
+		return 0;
+	thread = map_lookup(&threads, &tid);
+	state = thread ? thread->state : 0;
+	begin_stack(stack, tid, EVENT, context->sample_period);
+	stack->seal = 0;
+	if (!state || word_at(state + c->owner_word, &owner) || owner != thread->owner)
+		stack->record.flags = UNKNOWN_THREAD;
+	else
+		walk(c, stack, state);
+	finish_stack(stack);
+	add_to(&sampled, now() - begun);
+	return 0;
 }

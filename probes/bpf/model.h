@@ -57,7 +57,7 @@ enum { WANT, ACQUIRED, RELEASED, YIELDED, OTHER };
 /* What an address is to a lock. */
 enum { COND, SWITCH_COND, WHOLE_LOCK };
 /* Records that are stacks, beside those of calls, which carry their cookie. */
-enum { WAIT_BEGAN = 16, AT_RELEASE, TICK, HOLDER, OWNER, PARKED };
+enum { WAIT_BEGAN = 16, AT_RELEASE, TICK, HOLDER, OWNER, PARKED, EVENT };
 /* Records of sleeps that have to do with no lock of an interpreter: what for, and how they ended. */
 enum { PARK_MUTEX = 24, PARK_SUSPENDED, PARK_EVENT, PARK_TIMED_EVENT, PARK_WOKEN, PARK_GAVE_UP };
 /* What is the matter with a stack. */

@@ -80,6 +80,7 @@ impl Image {
             ("uprobe.metered", ProgramKind::Uprobes),
             ("raw_tp.switch", ProgramKind::RawTracepoint),
             ("raw_tp.exit", ProgramKind::RawTracepoint),
+            ("perf_event.event", ProgramKind::PerfEvent),
         ];
         let programs = kinds.map(|(name, kind)| program(&file, name, kind)).into_iter().collect::<Result<_, _>>()?;
         Ok(Self { licence, maps: maps(&file)?, programs })
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_embedded_object_has_seven_programs_that_refer_to_its_maps() {
+    fn the_embedded_object_has_eight_programs_that_refer_to_its_maps() {
         let image = Image::parse(include_bytes!("../../probes/bpf/gilscope.bpf.o")).unwrap();
         let kinds: Vec<_> = image.programs.iter().map(|program| (program.name.as_str(), program.kind)).collect();
         let expected = [
@@ -165,6 +166,7 @@ mod tests {
             ("on_metered_call", ProgramKind::Uprobes),
             ("on_switch", ProgramKind::RawTracepoint),
             ("on_exit", ProgramKind::RawTracepoint),
+            ("on_event", ProgramKind::PerfEvent),
         ];
         assert_eq!(kinds, expected);
         assert_eq!(image.licence.to_str(), Ok("Dual MIT/GPL"));

@@ -35,10 +35,14 @@ const RUN_USAGE: &str = "gilscope run [OPTIONS] SCRIPT [ARGS]...
        gilscope run [OPTIONS] -m MODULE [ARGS]...
        gilscope run [OPTIONS] -- COMMAND [ARGS]...";
 
+/// The kernel takes periods below 2^63.
+const PERIODS: u64 = i64::MAX.cast_unsigned();
+
 const RUN_EXAMPLES: &str = "\
 EXAMPLES:
   gilscope run app.py --verbose             options after the script are the script's own
   gilscope run -d 5 -o out.json app.py      record 5 seconds; the extension is the format
+  gilscope run -e page-faults -c 100 app.py who touches new memory, with the lock and without it?
   gilscope run --python ./venv/bin/python3 -m pytest -x
   gilscope run -- celery -A shop worker     a command is run as it stands
   gilscope run spin.toy                     runs in the bundled toy VM
@@ -192,13 +196,25 @@ pub struct RecordArgs {
     /// eight events as perf names them (cycles, instructions:u, syscalls:sys_enter_futex …), or hardware for four of them
     #[arg(long, value_name = "LIST", default_value = "all", value_parser = counters::parse)]
     pub counters: Chosen,
+    /// Sample an event of the threads, with the state and the stack of each sample: task-clock, page-faults, minor-faults,
+    /// major-faults, context-switches, cpu-migrations, cycles, instructions, cache-misses or any other that perf names; the
+    /// report then shows where it comes inside, waiting and outside the lock
+    #[arg(short, long, value_name = "EVENT")]
+    pub event: Option<String>,
+    /// Take a sample whenever the event has happened to a thread N times (of a clock: every N nanoseconds)
+    #[arg(short, long, value_name = "N", requires = "event", value_parser = clap::value_parser!(u64).range(1..=PERIODS))]
+    pub count: Option<u64>,
+    /// Take so many samples of the event a second of a thread's running [default: 999]
+    #[arg(short = 'F', long, value_name = "HZ", requires = "event", conflicts_with = "count")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub freq: Option<u32>,
     /// Record the processes that the program starts as well, each by itself
     #[arg(short, long)]
     pub subprocesses: bool,
     /// Where lock events come from
     #[arg(long, default_value = "auto", value_parser = backend_words())]
     pub backend: BackendChoice,
-    /// What a flame graph or a folded file shows [default: all]
+    /// What a flame graph or a folded file shows [default: all; with --event: event]
     #[arg(long, value_parser = view_words())]
     pub view: Option<View>,
     /// Write the whole profile as JSON to FILE besides

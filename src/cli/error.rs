@@ -4,7 +4,10 @@ use std::{ffi::OsString, path::PathBuf};
 
 use thiserror::Error;
 
-use crate::report::{Format, view::View};
+use crate::{
+    report::{Format, view::View},
+    session::chosen::{EventError, KNOWN_EVENTS},
+};
 
 /// Why typed words make no plan.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -62,6 +65,21 @@ pub enum PlanError {
     /// Native frames, and no stacks that could have them.
     #[error("--native has no meaning with --rate 0, which reads no stacks")]
     NativeWithoutStacks,
+    /// Samples of an event, and no stacks that they could have.
+    #[error("--event has no meaning with --rate 0, which reads no stacks")]
+    EventWithoutStacks,
+    /// The view of an event, and none that could be seen.
+    #[error("--view event shows the event that --event names, and there is none")]
+    NoEvent,
+    /// Nobody knows this event.
+    #[error("there is no event `{word}`")]
+    UnknownEvent {
+        /// As typed.
+        word: String,
+    },
+    /// It is known, and cannot be named like that or not here.
+    #[error(transparent)]
+    Event(EventError),
     /// The in-target probe must be there from the start.
     #[error("the backend preload cannot attach to a running process")]
     PreloadCannotAttach,
@@ -77,6 +95,10 @@ impl PlanError {
             | Self::NoViews { .. }
             | Self::SameFileTwice { .. }
             | Self::NativeWithoutStacks
+            | Self::EventWithoutStacks
+            | Self::NoEvent
+            | Self::UnknownEvent { .. }
+            | Self::Event(_)
             | Self::PreloadCannotAttach => true,
             Self::NoScript { .. }
             | Self::NoCommand { .. }
@@ -101,11 +123,17 @@ impl PlanError {
             Self::NoInterpreter { .. } => Some("--python takes a path or a name to be found in PATH".to_owned()),
             Self::UnknownFormat { .. } => Some(format!("use {}, or -f {}", extensions(), names())),
             Self::NoViews { .. } => Some("views are for the formats svg and folded".to_owned()),
-            Self::NativeWithoutStacks => Some("leave --rate out, or give it a number above 0".to_owned()),
+            Self::NativeWithoutStacks | Self::EventWithoutStacks => {
+                Some("leave --rate out, or give it a number above 0".to_owned())
+            }
             Self::PreloadCannotAttach => {
                 Some("leave --backend out, or start the program with `gilscope run`".to_owned())
             }
-            Self::NoCommand { .. } | Self::ModuleAndCommand | Self::SameFileTwice { .. } => None,
+            Self::NoEvent => Some("add --event EVENT, such as page-faults".to_owned()),
+            Self::UnknownEvent { .. } => Some(format!(
+                "there are task-clock, page-faults, minor-faults, major-faults, context-switches, cpu-migrations, {KNOWN_EVENTS}"
+            )),
+            Self::Event(_) | Self::NoCommand { .. } | Self::ModuleAndCommand | Self::SameFileTwice { .. } => None,
         }
     }
 }

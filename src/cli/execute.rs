@@ -127,8 +127,8 @@ fn toy_vm(plan: ToyVmPlan) -> anyhow::Result<Exit> {
 fn options(plan: &RecordPlan) -> RecordOptions {
     let progress = if plan.verbosity == Verbosity::Quiet { ProgressLine::Hidden } else { ProgressLine::OnTerminal };
     let notes = if plan.verbosity == Verbosity::Verbose { NoteDetail::Full } else { NoteDetail::Brief };
-    let RecordPlan { duration, rate, long_hold, budget, counters, frames, reach, backend, .. } = *plan;
-    RecordOptions { duration, rate, long_hold, budget, counters, frames, backend, reach, progress, notes }
+    let RecordPlan { duration, rate, long_hold, budget, counters, event, frames, reach, backend, .. } = *plan;
+    RecordOptions { duration, rate, long_hold, budget, counters, event, frames, backend, reach, progress, notes }
 }
 
 /// The reports that are to be written.

@@ -15,9 +15,12 @@ use crate::{
         messages::Verbosity,
         program,
     },
-    model::{family::Reach, ids::Pid, profile::Backend},
+    model::{family::Reach, ids::Pid, profile::Backend, sampled_event::Pace},
     report::{Format, Report, outlet::Destination, view::View},
-    session::chosen::Chosen,
+    session::{
+        chosen::{Chosen, EventError},
+        event_choice::EventChoice,
+    },
 };
 
 pub use crate::{
@@ -124,6 +127,8 @@ pub struct RecordPlan {
     pub budget: Budget,
     /// What is counted beside time.
     pub counters: Chosen,
+    /// The event that is sampled, if one is.
+    pub event: Option<EventChoice>,
     /// Which frames stacks have.
     pub frames: FrameDetail,
     /// Which processes are recorded.
@@ -220,6 +225,10 @@ fn record_plan(record: &RecordArgs) -> Result<RecordPlan, PlanError> {
     if let (Some(view), false) = (record.view, format.has_views()) {
         return Err(PlanError::NoViews { view, format });
     }
+    let event = event_of(record)?;
+    if record.view == Some(View::Event) && event.is_none() {
+        return Err(PlanError::NoEvent);
+    }
     let output = match &record.output {
         Some(path) => destination(path.clone()),
         None => Destination::File(PathBuf::from(format!("gilscope.{}", format.extensions()[0]))),
@@ -231,17 +240,31 @@ fn record_plan(record: &RecordArgs) -> Result<RecordPlan, PlanError> {
     Ok(RecordPlan {
         output,
         format,
-        view: record.view.unwrap_or_default(),
+        view: record.view.unwrap_or(if event.is_some() { View::Event } else { View::default() }),
         json,
         duration: record.duration,
         rate: NonZeroU32::new(record.rate),
         long_hold: record.long_hold,
         budget: record.max_overhead,
         counters: record.counters,
+        event,
         frames: frames_of(record)?,
         reach: if record.subprocesses { Reach::Descendants } else { Reach::Root },
         backend: record.backend,
         verbosity: verbosity(record),
+    })
+}
+
+fn event_of(record: &RecordArgs) -> Result<Option<EventChoice>, PlanError> {
+    let Some(name) = &record.event else { return Ok(None) };
+    if record.rate == 0 {
+        return Err(PlanError::EventWithoutStacks);
+    }
+    let frequency = Pace::Frequency(record.freq.unwrap_or(EventChoice::USUAL_FREQUENCY));
+    let pace = record.count.map_or(frequency, Pace::Period);
+    EventChoice::named(name, pace).map(Some).map_err(|why| match why {
+        EventError::Unknown { word } => PlanError::UnknownEvent { word },
+        why => PlanError::Event(why),
     })
 }
 

@@ -13,6 +13,7 @@ use crate::{
         ids::Tid,
         parking::Parking,
         profile::{Blame, CountedLock, HoldSite, LockProfile, LongHold, StackTime, ThreadProfile},
+        sampled_event::EventSums,
         stack::StackId,
         state::{State, StateClass},
         time::{MonoNanos, Nanos},
@@ -38,6 +39,8 @@ pub struct Attribution {
     pub long_holds: Vec<LongHold>,
     /// What threads slept for without a global lock.
     pub parking: Parking,
+    /// What samples of the recording's event stand for.
+    pub events: EventSums,
     /// What was estimated; `None` when every lock event was taken.
     pub estimates: Option<Estimates>,
     /// What was counted about the input.
@@ -82,7 +85,10 @@ impl Ledger {
         let hold_sites: Vec<HoldSite> = self.locks.iter().flat_map(|lock| lock.book.sites(lock.id)).collect();
         let locks: Vec<LockProfile> = self.locks.into_iter().map(|lock| lock_profile(lock, self.tally.lost)).collect();
         let threads = self.ended.into_profiles();
-        let sums = Sums { window, locks: &locks, threads: &threads, blame: &blame, hold_sites: &hold_sites };
+        let events = self.events.close(self.event_totals);
+        let of_samples = (events.total(), self.event_totals.weight());
+        let sums =
+            Sums { window, locks: &locks, threads: &threads, blame: &blame, hold_sites: &hold_sites, of_samples };
         let invariants_broken = sums.broken();
         Attribution {
             window,
@@ -94,6 +100,7 @@ impl Ledger {
             long_hold_threshold: self.options.long_hold,
             long_holds: self.long_holds.into_list(),
             parking: self.parking.close(now),
+            events,
             estimates,
             tally: self.tally,
             invariants_broken,

@@ -15,6 +15,8 @@ pub(super) struct Sums<'a> {
     pub(super) threads: &'a [ThreadProfile],
     pub(super) blame: &'a [Blame],
     pub(super) hold_sites: &'a [HoldSite],
+    /// What samples of an event stand for, by class and stack, and one by one.
+    pub(super) of_samples: (u64, u64),
 }
 
 impl Sums<'_> {
@@ -22,7 +24,15 @@ impl Sums<'_> {
     pub(super) fn broken(self) -> Vec<String> {
         let of_threads = self.threads.iter().flat_map(of_thread);
         let of_locks = self.locks.iter().flat_map(|lock| self.of_lock(lock).into_iter().chain(self.of_holds(lock)));
-        of_threads.chain(of_locks).filter_map(Equation::broken).chain(self.misfit_of_held()).collect()
+        let (left, right) = self.of_samples;
+        let of_samples =
+            Equation { what: "samples of the event: sum over stacks = all".to_owned(), unit: "", left, right };
+        of_threads
+            .chain(of_locks)
+            .chain([of_samples])
+            .filter_map(Equation::broken)
+            .chain(self.misfit_of_held())
+            .collect()
     }
 
     fn of_lock(self, lock: &LockProfile) -> [Equation; 3] {

@@ -18,6 +18,7 @@ mod close;
 mod counts;
 mod cpu_share;
 mod ended;
+mod event_samples;
 mod giving_way;
 mod hold;
 mod invariants;
@@ -45,6 +46,7 @@ use crate::model::{
 use blame::BlameBook;
 use close::ClosedThread;
 use ended::EndedThreads;
+use event_samples::{EventBook, EventTotals};
 use giving_way::Contention;
 use hold::LongHolds;
 use lock::{LockAccount, Owner};
@@ -92,6 +94,9 @@ pub struct Ledger {
     long_holds: LongHolds,
     windows: Windows,
     parking: ParkingBook,
+    /// What samples of the recording's event stand for that belong to no thread alive.
+    events: EventBook,
+    event_totals: EventTotals,
     /// What a probe takes of a thread's time at each step with a lock; zero while that is not known.
     event_cost: Nanos,
     tally: LedgerTally,
@@ -135,6 +140,8 @@ impl Ledger {
             blame: BlameBook::default(),
             windows: Windows::default(),
             parking: ParkingBook::default(),
+            events: EventBook::default(),
+            event_totals: EventTotals::default(),
             event_cost: Nanos::ZERO,
             tally: LedgerTally::default(),
             counting: Counting::Sound,
@@ -186,6 +193,7 @@ impl Ledger {
                 self.with_thread(tid, ThreadAccount::on_switches_lost);
             }
             What::Stack(sample) => self.on_stack(tid, *sample),
+            What::EventSample(sample) => self.on_event_sample((event.at, tid), *sample),
             What::SeenFree(lock) => self.seed_free(*lock),
             What::Window(step) => self.on_window(*step),
             What::Counted(lock, steps) => self.on_counted(*lock, *steps),
@@ -480,6 +488,7 @@ impl Ledger {
         self.lossy.remove(&tid);
         let mut thread = self.threads.remove(&tid)?;
         thread.resolve_at_end();
+        self.events.absorb(std::mem::take(&mut thread.events));
         self.windows.end_thread(&thread);
         Some(ClosedThread::new(thread, self.options.no_stack))
     }

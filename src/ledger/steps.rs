@@ -266,6 +266,7 @@ impl Ledger {
             thread.holds += u64::from(closed.hold.extent == Extent::Whole);
             let giving_way = GivingWay::new((id, now), closed.hold.request, closed.stack, limits);
             thread.counts.on_released();
+            thread.events.on_released();
             let looked_at = matches!(thread.cpu, Cpu::Sampled(_));
             thread.giving_way = Some(if looked_at { giving_way.looked_at() } else { giving_way });
         }

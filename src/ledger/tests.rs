@@ -2,6 +2,7 @@
 //! nanoseconds.
 
 mod counts;
+mod events;
 mod holds;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@ use crate::{
     ledger::{
         counts::CountAccount,
         cpu_share::Place,
+        event_samples::EventBook,
         giving_way::{Contention, GivingWay},
         looked::OpenShare,
         run_delay::{RunDelayAccount, Sleeps},
@@ -169,6 +170,7 @@ pub(super) struct ThreadAccount {
     pub(super) undivided: Undivided,
     pub(super) cpu_share: OpenShare,
     pub(super) counts: CountAccount,
+    pub(super) events: EventBook,
     run_delay: RunDelayAccount,
 }
 
@@ -206,6 +208,7 @@ impl ThreadAccount {
             undivided: Undivided::default(),
             cpu_share: None,
             counts: CountAccount::default(),
+            events: EventBook::default(),
             run_delay: RunDelayAccount::default(),
         }
     }
@@ -403,6 +406,7 @@ impl ThreadAccount {
         }
         self.run_delay.unsplit.add(giving_way.sleeps);
         self.counts.on_forced(giving_way.outside.get(State::OutsideRunning));
+        self.events.on_forced();
         self.forced_releases += 1;
         Wait {
             lock: giving_way.lock,

@@ -60,6 +60,8 @@ pub enum What {
     LostSwitch(LostEvents),
     /// The thread's stack, read between the event's time and `until`.
     Stack(StackSample),
+    /// The event that the recording samples has counted so much of the thread since its sample before.
+    EventSample(EventSample),
     /// Nobody owned the lock when all threads were looked at; whose thread it is told of does not matter.
     SeenFree(LockId),
     /// What is taken of the lock events of all threads changes; whose thread it is told of does not matter.
@@ -245,6 +247,15 @@ pub struct StackSample {
     pub stack: Option<StackId>,
     /// Why it was read.
     pub cause: SampleCause,
+}
+
+/// A sample of the recording's event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EventSample {
+    /// The thread's stack at that moment, or `None` when it could not be read.
+    pub stack: Option<StackId>,
+    /// What the sample stands for.
+    pub weight: u64,
 }
 
 /// Why a stack was read.

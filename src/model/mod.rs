@@ -14,6 +14,7 @@ pub mod machine;
 pub mod parking;
 pub mod profile;
 pub mod recorded;
+pub mod sampled_event;
 pub mod stack;
 pub mod state;
 pub mod surroundings;

@@ -5,6 +5,7 @@ use crate::model::{
     estimate::Estimates,
     ids::{LockId, Pid, Tid},
     parking::Parking,
+    sampled_event::EventProfile,
     stack::{StackId, StackTable},
     state::{State, StateClass, StateTimes},
     surroundings::Surroundings,
@@ -34,6 +35,8 @@ pub struct Profile {
     pub measured: Vec<Measured>,
     /// Events that were chosen, too, and could not be measured.
     pub gone: Vec<GoneEvent>,
+    /// The event that was sampled, by what its threads did with the locks; `None` when none was.
+    pub event: Option<EventProfile>,
     /// What a page fault costs on this machine, at its best; `None` when page faults were not counted, or it was not measured.
     pub fault_cost: Option<Nanos>,
     /// One entry a lock, in order of discovery.

@@ -60,9 +60,11 @@ impl CpuRing {
     pub(crate) fn watch(&self, subject: Subject, tid: Tid, manner: Manner) -> Result<OpenEvent, PerfError> {
         let cpu = self.cpu;
         let tracepoint = match subject {
-            Subject::Scheduling | Subject::Watchpoint { .. } | Subject::MachineState { .. } | Subject::Faults(..) => {
-                None
-            }
+            Subject::Scheduling
+            | Subject::Watchpoint { .. }
+            | Subject::MachineState { .. }
+            | Subject::Faults(..)
+            | Subject::Event(_) => None,
             Subject::Probe { tracepoint, .. } => Some(tracepoint),
         };
         let event = watch(subject, tid, cpu, manner).map_err(|source| match subject {
@@ -89,6 +91,11 @@ impl OpenEvent {
     /// The number that its records carry.
     pub(crate) fn id(&self) -> EventId {
         EventId::from_kernel(self.0.id())
+    }
+
+    /// What it has counted so far, of the thread itself and of all that inherited it.
+    pub(crate) fn count(&mut self) -> Option<u64> {
+        self.0.read().ok()
     }
 
     /// No more records, from the thread itself and from all that inherited the event. Returns how many found no room

@@ -39,6 +39,12 @@ pub fn page_size() -> usize {
     usize::try_from(size).expect("the page size is positive")
 }
 
+/// The most samples a second that the kernel takes of an event (`kernel.perf_event_max_sample_rate`); it lowers that itself where
+/// samples take too long. `None` when it does not say.
+pub fn most_samples() -> Option<u32> {
+    fs::read_to_string("/proc/sys/kernel/perf_event_max_sample_rate").ok()?.trim().parse().ok()
+}
+
 /// Makes room for `more` open files, raising the limit as far as permitted.
 pub fn allow_more_files(more: usize) -> Result<(), PerfError> {
     /// What the observer opens for a moment meanwhile.

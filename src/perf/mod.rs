@@ -7,6 +7,8 @@ pub mod alarm;
 pub mod clock;
 mod cpu;
 pub mod error;
+pub mod event_clock;
+pub mod event_hits;
 pub mod events;
 pub mod fault_cost;
 mod fields;

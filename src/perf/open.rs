@@ -14,7 +14,7 @@ use perf_event_open_sys::ioctls;
 
 use crate::{
     model::{address::LiveAddress, ids::Tid, time::Nanos},
-    perf::{machine::REGISTERS, registers::WRITER_REGISTERS},
+    perf::{event_clock::EventClock, machine::REGISTERS, registers::WRITER_REGISTERS},
 };
 
 /// Bytes of stack copied at a sample. All users' rings together may be small.
@@ -41,6 +41,8 @@ pub enum Subject {
     },
     /// Page faults, so many at a time.
     Faults(FaultKind, CodeSampled, u32),
+    /// Samples of an event.
+    Event(EventClock),
     /// What the processor does for a thread, every so often of the time that it runs: registers and the innermost part of
     /// the stack.
     MachineState {
@@ -111,6 +113,13 @@ impl Manner {
             losses: if accepts(counted) { Losses::Counted } else { Losses::Uncounted },
         }
     }
+
+    /// Has an event follow whom it is to follow.
+    pub(in crate::perf) fn let_inherit(self, builder: &mut Builder<'static>) {
+        builder
+            .inherit(self.inheritance != Inheritance::Nobody)
+            .inherit_thread(self.inheritance == Inheritance::Threads);
+    }
 }
 
 /// An event that reports nothing and only owns a ring of CPU `cpu`. It follows the observer, so that the ring outlives
@@ -149,6 +158,7 @@ fn builder(subject: Subject, manner: Manner) -> Builder<'static> {
         Subject::Probe { tracepoint, .. } => Builder::new(Tracepoint::with_id(tracepoint)),
         Subject::Watchpoint { address, length } => Builder::new(Breakpoint::write(address.raw(), length)),
         Subject::MachineState { .. } => Builder::new(Software::CPU_CLOCK),
+        Subject::Event(clock) => clock.builder(),
         Subject::Faults(FaultKind::Minor, ..) => Builder::new(Software::PAGE_FAULTS_MIN),
         Subject::Faults(FaultKind::Major, ..) => Builder::new(Software::PAGE_FAULTS_MAJ),
     };
@@ -156,10 +166,9 @@ fn builder(subject: Subject, manner: Manner) -> Builder<'static> {
         .sample(SampleFlag::TID | SampleFlag::TIME | SampleFlag::IDENTIFIER)
         .sample_id_all(true)
         .clockid(Clock::MONOTONIC)
-        .inherit(manner.inheritance != Inheritance::Nobody)
-        .inherit_thread(manner.inheritance == Inheritance::Threads)
         .read_format(if manner.losses == Losses::Counted { ReadFormat::LOST } else { ReadFormat::empty() })
         .enabled(true);
+    manner.let_inherit(&mut builder);
     match subject {
         Subject::Scheduling => builder.context_switch(true).task(true).comm(true).comm_exec(true),
         Subject::Probe { register, .. } => {
@@ -170,6 +179,10 @@ fn builder(subject: Subject, manner: Manner) -> Builder<'static> {
         }
         Subject::Faults(_, code, group) => {
             builder.sample_period(u64::from(group.max(1))).exclude_kernel(code == CodeSampled::Program)
+        }
+        Subject::Event(clock) => {
+            clock.shape(&mut builder);
+            builder.wakeup_events(1)
         }
         Subject::MachineState { period, code } => builder
             .sample(SampleFlag::REGS_USER | SampleFlag::STACK_USER)

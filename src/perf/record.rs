@@ -28,6 +28,8 @@ const HEADER: usize = 8;
 const STAMP: usize = 24;
 /// Bytes of the stamp in front of a sample.
 const SAMPLE_STAMP: usize = 24;
+/// Bytes behind the stamp of a sample of the event that is sampled.
+const WEIGHT: usize = 24;
 /// Bytes behind the header of a hit.
 const LONGEST_HIT: usize = 40;
 
@@ -84,6 +86,11 @@ pub enum Body {
     },
     /// What the event counts has happened, as often as it was to be told of.
     Counted,
+    /// A sample of the event that is sampled.
+    Sampling {
+        /// What it stands for, if that is not always the same.
+        weight: u64,
+    },
     /// So many page faults since the record before, the last of them now.
     Faulted(FaultKind, u32),
     /// The thread, which gets a CPU, had another one before. No record of the kernel's says so.
@@ -215,12 +222,14 @@ fn decode(record: &[u8]) -> Option<Kind> {
 
 /// `IDENTIFIER, TID, TIME, REGS_USER` with one register for a hit; with three, and `STACK_USER`, for a look at the
 /// processor, which is longer by more than that; with seventeen and nothing else for a write, which no look is as long as;
-/// without any for what is only counted.
+/// without any for what is only counted; with three words of another kind, what it stands for last, for the event that is sampled.
 fn decode_sample(body: &[u8], misc: u16) -> Option<RawRecord> {
     let event = EventId(u64_at(body, 0)?);
     let at = MonoNanos::from_monotonic(u64_at(body, 16)?);
     let what = if body.len() == SAMPLE_STAMP {
         Body::Counted
+    } else if body.len() == SAMPLE_STAMP + WEIGHT {
+        Body::Sampling { weight: u64_at(body, SAMPLE_STAMP + 16)? }
     } else if body.len() == SAMPLE_STAMP + WRITER_LENGTH {
         Body::Wrote(Box::new(registers::decode(&body[SAMPLE_STAMP..])?))
     } else if body.len() > LONGEST_HIT {
@@ -355,6 +364,13 @@ mod tests {
     fn a_sample_with_nothing_but_its_stamp_counts_one() {
         let stamp = [42_u64.to_ne_bytes().to_vec(), words(&[7, 8]), 1000_u64.to_ne_bytes().to_vec()].concat();
         assert_eq!(only(&record(bindings::PERF_RECORD_SAMPLE, 2, &stamp)), decoded(Body::Counted));
+    }
+
+    #[test]
+    fn a_sample_with_an_address_a_cpu_and_a_period_tells_its_weight() {
+        let stamp = [42_u64.to_ne_bytes().to_vec(), words(&[7, 8]), 1000_u64.to_ne_bytes().to_vec()].concat();
+        let body = [stamp, [0, 3, 77_u64].map(u64::to_ne_bytes).concat()].concat();
+        assert_eq!(only(&record(bindings::PERF_RECORD_SAMPLE, 2, &body)), decoded(Body::Sampling { weight: 77 }));
     }
 
     #[test]

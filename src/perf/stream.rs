@@ -20,6 +20,8 @@ use crate::{
         clock,
         cpu::{CpuRing, OpenEvent},
         error::PerfError,
+        event_clock::EventClock,
+        event_hits::{EventHit, EventHits},
         limits::{RingSize, allow_more_files},
         lineage::{Lineage, RootId},
         open::{CodeSampled, FaultKind, Inheritance, Manner, Subject, keeper},
@@ -100,10 +102,13 @@ pub struct PerfStream {
     complete: MonoNanos,
     bytes: Vec<u8>,
     samples: Vec<(Pid, MachineSample)>,
+    hits: EventHits,
     /// The CPU that each thread had last, by its place in `cpus`.
     places: FxHashMap<Tid, usize>,
     /// Whose page faults are told; `None`: nobody's.
     faults: Option<CodeSampled>,
+    /// How many minor ones are told of at a time.
+    group: u32,
     /// By CPU, what events that are closed have lost.
     lost: Vec<u64>,
     /// While probes are removed.
@@ -180,8 +185,10 @@ impl PerfStream {
             complete: MonoNanos::from_monotonic(0),
             bytes: Vec::new(),
             samples: Vec::new(),
+            hits: EventHits::default(),
             places: FxHashMap::default(),
             faults: None,
+            group: 1,
             lost: Vec::new(),
             keepers: Vec::new(),
             malformed: 0,
@@ -208,6 +215,7 @@ impl PerfStream {
     pub fn group_faults(&mut self, group: u32) -> bool {
         if let Some(code) = self.faults {
             self.drop_faults();
+            self.group = group;
             self.faults = self.watch_family(faults(code, group)).is_ok().then_some(code);
         }
         self.faults.is_some()
@@ -282,6 +290,37 @@ impl PerfStream {
         self.watch_code(|code| vec![(Subject::MachineState { period, code }, None)]).map(drop)
     }
 
+    /// Samples an event of all threads; see [`PerfStream::take_hits`]. For streams of one process.
+    pub fn sample_event(&mut self, clock: EventClock) -> Result<(), PerfError> {
+        self.hits.begin(clock);
+        self.watch_family(vec![(Subject::Event(clock), None)])
+    }
+
+    /// Samples no event any more.
+    pub fn drop_event(&mut self) {
+        self.count_event();
+        self.drop_family(|subject| matches!(subject, Subject::Event(_)));
+        // What it has told already stands for what it did then.
+        self.read_rings();
+    }
+
+    /// Samples of the event since the last call, as soon as they have been read: without waiting for the watermark.
+    pub fn take_hits(&mut self) -> Vec<EventHit> {
+        self.hits.take()
+    }
+
+    /// What the event has counted by the end of the stream, sampled or not; `None` when that is not known.
+    pub fn counted(&self) -> Option<u64> {
+        self.hits.counted().filter(|_| self.families.is_empty())
+    }
+
+    /// Asking interrupts whatever CPU is at it, so it is done when the events end.
+    fn count_event(&mut self) {
+        let samples = |family: &&mut Family| matches!(family.subjects.first(), Some((Subject::Event(_), _)));
+        let events = self.families.iter_mut().filter(samples).flat_map(|family| &mut family.events);
+        self.hits.close(events.map(|(_, event)| event.count()).sum());
+    }
+
     /// Watches a thread in the kernel's code as well, which needs a privilege or a system that is lenient, or in its own alone;
     /// says which.
     fn watch_code(
@@ -319,6 +358,7 @@ impl PerfStream {
         for (place, event) in self.families.iter_mut().flat_map(|family| &mut family.events) {
             lost[*place] += event.stop();
         }
+        self.count_event();
         self.read_rings();
         self.report_silent_losses(&lost);
         self.release(MonoNanos::from_monotonic(u64::MAX));
@@ -417,7 +457,14 @@ impl PerfStream {
         for (place, cpu) in self.cpus.iter().enumerate() {
             for (subject, probe) in &family.subjects {
                 let event = cpu.watch(*subject, tid, self.manner)?;
-                let fault = if let Subject::Faults(kind, _, group) = subject { Some((*kind, *group)) } else { None };
+                // A record of a page fault may come under the number of an event that counts those as well.
+                let fault = match subject {
+                    Subject::Faults(kind, _, group) => Some((*kind, *group)),
+                    Subject::Event(clock) => {
+                        clock.fault().map(|kind| (kind, if kind == FaultKind::Minor { self.group } else { 1 }))
+                    }
+                    _ => None,
+                };
                 let role = Role { family: index, root, probe: *probe, fault };
                 self.roles.insert(event.id(), role);
                 family.events.push((place, event));
@@ -442,6 +489,11 @@ impl PerfStream {
                 let before = std::mem::replace(&mut cpu.last, raw.at);
                 if let Body::Sampled(_) = raw.body {
                     self.samples.extend(sample(raw, (self.pid, self.kin), (&self.roles, &self.families)));
+                    continue;
+                }
+                if let Body::Sampling { weight } = raw.body {
+                    let thread = sampled(&raw, self.pid, (&self.roles, &self.families));
+                    thread.into_iter().for_each(|tid| self.hits.add((raw.at, tid), weight));
                     continue;
                 }
                 let since = before.max(self.watermark);
@@ -568,6 +620,13 @@ fn sample(
         }
         _ => None,
     }
+}
+
+/// The thread of a sample of the event, unless it is nobody's.
+fn sampled(raw: &RawRecord, pid: Pid, (roles, families): (&FxHashMap<EventId, Role>, &[Family])) -> Option<Tid> {
+    let (role, tid) = (roles.get(&raw.event)?, raw.tid?);
+    let own = raw.pid == Some(pid) && families[role.family].lineage.believes(role.root, tid);
+    own.then_some(tid)
 }
 
 fn faults(code: CodeSampled, group: u32) -> Vec<(Subject, Option<usize>)> {

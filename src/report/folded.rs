@@ -31,15 +31,8 @@ impl Folded {
 
 impl Report for Folded {
     fn write(&self, profile: &Profile, out: &mut dyn io::Write) -> Result<(), ReportError> {
-        let scaled = scaled(profile);
-        let profile = &*scaled;
-        let names = ThreadNames::of(profile);
-        let lines = match self.view {
-            View::Blame => blamed_lines(profile, &names),
-            view => state_lines(profile, &names, view),
-        };
-        for (stack, time) in lines {
-            writeln!(out, "{stack} {}", time.as_nanos())?;
+        for (stack, amount) in lines(profile, self.view.of(&[profile])) {
+            writeln!(out, "{stack} {amount}")?;
         }
         Ok(())
     }
@@ -49,19 +42,29 @@ impl Report for Folded {
         if family.profiles().count() < 2 {
             return self.write(&family.root, out);
         }
+        let view = self.view.of(&family.profiles().collect::<Vec<_>>());
         for profile in family.profiles() {
-            let mut lines = Vec::new();
-            self.write(profile, &mut lines)?;
             let process = clean_frame(&process_label(profile));
-            for line in String::from_utf8_lossy(&lines).lines() {
-                writeln!(out, "{process};{line}")?;
+            for (stack, amount) in lines(profile, view) {
+                writeln!(out, "{process};{stack} {amount}")?;
             }
         }
         Ok(())
     }
 }
 
-type Lines = BTreeMap<String, Nanos>;
+type Lines = BTreeMap<String, u64>;
+
+fn lines(profile: &Profile, view: View) -> Lines {
+    let scaled = scaled(profile);
+    let profile = &*scaled;
+    let names = ThreadNames::of(profile);
+    match view {
+        View::Event => event_lines(profile),
+        View::Blame => blamed_lines(profile, &names),
+        view => state_lines(profile, &names, view),
+    }
+}
 
 fn state_lines(profile: &Profile, names: &ThreadNames<'_>, view: View) -> Lines {
     let mut lines = Lines::new();
@@ -72,7 +75,7 @@ fn state_lines(profile: &Profile, names: &ThreadNames<'_>, view: View) -> Lines 
                 stack.push(';');
                 stack.push_str(&clean_frame(&frame.to_string()));
             }
-            *lines.entry(format!("{stack} [{}]", charge.state)).or_default() += charge.time;
+            *lines.entry(format!("{stack} [{}]", charge.state)).or_default() += charge.time.as_nanos();
         }
     }
     lines
@@ -86,7 +89,18 @@ fn blamed_lines(profile: &Profile, names: &ThreadNames<'_>) -> Lines {
             stack.push(';');
             stack.push_str(&clean_frame(&frame.to_string()));
         }
-        *lines.entry(format!("{stack};{} [blame]", clean_frame(&names.label(blame.waiter)))).or_default() += blame.wait;
+        *lines.entry(format!("{stack};{} [blame]", clean_frame(&names.label(blame.waiter)))).or_default() +=
+            blame.wait.as_nanos();
+    }
+    lines
+}
+
+fn event_lines(profile: &Profile) -> Lines {
+    let mut lines = Lines::new();
+    for row in profile.event.iter().flat_map(|event| &event.sums.rows) {
+        let frames = frames_of(&profile.stacks, Some(row.stack)).into_iter();
+        let stack: Vec<String> = frames.map(|frame| clean_frame(&frame.to_string())).collect();
+        *lines.entry(format!("{} [{}]", stack.join(";"), row.class.name())).or_default() += row.weight;
     }
     lines
 }

@@ -2,6 +2,7 @@
 
 mod counting;
 mod estimates;
+mod event;
 mod parking;
 
 use std::io;
@@ -108,6 +109,7 @@ fn document(profile: &Profile) -> schema::Document<'_> {
         ),
         ratios: profile.counts().map(|counts| counting.ratios_by_class(&counts)),
         fault_ns: profile.fault_cost.map(Nanos::as_nanos),
+        event: profile.event.as_ref().map(|part| event::document(part, &profile.stacks)),
         locks: profile.locks.iter().map(|part| lock(part, counting)).collect(),
         threads: profile
             .threads

@@ -3,12 +3,14 @@
 //!
 //! Invariant: as in any profile, a thread's states sum to its lifetime, and their parts by stack to the states.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use crate::model::{
     estimate::{Estimates, LockEstimate, Method, ThreadEstimate},
     profile::{LockProfile, Profile, StackTime, ThreadProfile},
-    state::{State, StateTimes},
+    sampled_event::EventRow,
+    stack::StackId,
+    state::{State, StateClass, StateTimes},
     time::Nanos,
 };
 
@@ -49,8 +51,36 @@ fn scaled_by(profile: &Profile, estimates: &Estimates) -> Profile {
             blame.wait = blamed.time(blame.wait);
         }
     }
+    if let Some(event) = &mut scaled.event {
+        event.sums.rows = shared_out(&event.sums.rows);
+    }
     scaled.quality.unknown = scaled.threads.iter().map(|thread| thread.states.get(State::Unknown)).sum();
     scaled
+}
+
+/// Samples between windows, by what those of the same stack within windows tell; a stack that was in none stays unknown. The sum
+/// stays what it is.
+fn shared_out(rows: &[EventRow]) -> Vec<EventRow> {
+    let (unknown, mut known): (Vec<_>, Vec<_>) = rows.iter().copied().partition(|row| row.class == StateClass::Unknown);
+    let seen: Vec<u64> = known.iter().map(|row| row.weight).collect();
+    let mut alike: BTreeMap<StackId, Vec<usize>> = BTreeMap::new();
+    known.iter().enumerate().for_each(|(place, row)| alike.entry(row.stack).or_default().push(place));
+    for row in unknown {
+        let places = alike.get(&row.stack).map(Vec::as_slice).unwrap_or_default();
+        let whole: u64 = places.iter().map(|place| seen[*place]).sum();
+        let mut left = row.weight;
+        for place in places {
+            let share = Ratio { of: row.weight, to: whole }.apply(seen[*place]);
+            known[*place].weight += share;
+            left -= share;
+        }
+        match places.first() {
+            // What rounding has left over.
+            Some(place) => known[*place].weight += left,
+            None => known.push(row),
+        }
+    }
+    known
 }
 
 /// How much one amount is of another; of nothing, nothing can be made.
@@ -133,4 +163,30 @@ fn scale_lock(lock: &mut LockProfile, estimate: &LockEstimate, window: Nanos) {
         .and_then(|counted| counted.waits)
         .or(estimate.waits.map(|waits| waits.value))
         .unwrap_or(lock.waits);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shared_out;
+    use crate::model::{
+        sampled_event::EventRow,
+        stack::{Frame, StackTable},
+        state::StateClass,
+    };
+
+    #[test]
+    fn samples_between_windows_go_by_those_within() {
+        let mut table = StackTable::default();
+        let [often, never] = ["often", "never"].map(|name| table.intern(&[Frame::marker(name)]));
+        let row = |class, stack, weight| EventRow { class, stack, weight };
+        let rows = [
+            row(StateClass::Unknown, often, 1_000),
+            row(StateClass::Inside, often, 20),
+            row(StateClass::Outside, often, 10),
+            row(StateClass::Unknown, never, 7),
+        ];
+        let shared = shared_out(&rows);
+        let of = |class| shared.iter().filter(|row| row.class == class).map(|row| row.weight).sum::<u64>();
+        assert_eq!(StateClass::ALL.map(of), [20 + 666 + 1, 0, 10 + 333, 7]);
+    }
 }

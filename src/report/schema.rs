@@ -25,6 +25,7 @@ pub(super) struct Document<'a> {
     /// Of all threads together, by class; null: nothing was counted, or records were lost.
     pub(super) ratios: Option<Named<Ratios>>,
     pub(super) fault_ns: Option<u64>,
+    pub(super) event: Option<Event<'a>>,
     pub(super) locks: Vec<Lock<'a>>,
     pub(super) threads: Vec<Thread<'a>>,
     pub(super) blame: Vec<Blame<'a>>,
@@ -38,6 +39,30 @@ pub(super) struct Document<'a> {
     pub(super) parking: Option<Parking<'a>>,
     pub(super) estimates: Option<Estimates>,
     pub(super) quality: Quality<'a>,
+}
+
+/// The event that was sampled.
+#[derive(Debug, Serialize)]
+pub(super) struct Event<'a> {
+    pub(super) name: &'a str,
+    pub(super) unit: &'static str,
+    pub(super) period: Option<u64>,
+    pub(super) frequency_hz: Option<u32>,
+    pub(super) instead_of: Option<&'a str>,
+    pub(super) why: Option<&'a str>,
+    pub(super) samples: u64,
+    pub(super) without_stack: u64,
+    pub(super) sampled: u64,
+    pub(super) counted: Option<u64>,
+    pub(super) classes: Named<u64>,
+    pub(super) stacks: Vec<EventStack<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct EventStack<'a> {
+    pub(super) class: &'static str,
+    pub(super) sampled: u64,
+    pub(super) stack: Vec<Frame<'a>>,
 }
 
 #[derive(Debug, Serialize)]

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::model::state::{State, StateClass};
+use crate::model::{
+    profile::Profile,
+    state::{State, StateClass},
+};
 
 /// Which part of the profile to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -18,11 +21,13 @@ pub enum View {
     Blame,
     /// Time during which the thread neither owned nor wanted the lock.
     Outside,
+    /// No time, but the event that was sampled, by what its threads did with the lock. Where none was: as `All`.
+    Event,
 }
 
 impl View {
     /// All views, the default first.
-    pub const ALL: [Self; 5] = [Self::All, Self::Held, Self::Wait, Self::Blame, Self::Outside];
+    pub const ALL: [Self; 6] = [Self::All, Self::Held, Self::Wait, Self::Blame, Self::Outside, Self::Event];
 
     /// The name used on the command line.
     pub const fn name(self) -> &'static str {
@@ -32,6 +37,7 @@ impl View {
             Self::Wait => "wait",
             Self::Blame => "blame",
             Self::Outside => "outside",
+            Self::Event => "event",
         }
     }
 
@@ -43,6 +49,7 @@ impl View {
             Self::Wait => "who waited for the lock",
             Self::Blame => "who made others wait",
             Self::Outside => "time spent without the lock",
+            Self::Event => "the event of --event, inside, waiting and outside",
         }
     }
 
@@ -54,6 +61,7 @@ impl View {
             Self::Wait => "No thread waited for the lock.",
             Self::Blame => "No thread made another one wait for the lock.",
             Self::Outside => "No thread spent time without owning or wanting the lock.",
+            Self::Event => "The event was not sampled once.",
         }
     }
 
@@ -64,8 +72,14 @@ impl View {
             Self::Held => state.class() == StateClass::Inside,
             Self::Wait => state.class() == StateClass::Waiting,
             Self::Outside => state.class() == StateClass::Outside,
-            Self::Blame => false,
+            Self::Blame | Self::Event => false,
         }
+    }
+
+    /// What is shown of these profiles.
+    pub(super) fn of(self, profiles: &[&Profile]) -> Self {
+        let sampled = profiles.iter().any(|profile| profile.event.is_some());
+        if self == Self::Event && !sampled { Self::All } else { self }
     }
 }
 

@@ -33,7 +33,7 @@ impl AttachSession {
     /// Attaches to `pid`; from now on everything is recorded.
     pub fn start(pid: Pid, options: RecordOptions, signals: Signals) -> Result<Self, SessionError> {
         proc_mount::check()?;
-        let options = RecordOptions { counters: options.counters.tried(), ..options };
+        let options = options.tried();
         let target = Target::discover(pid)?;
         if options.reach == Reach::Root {
             let (_, recording) = ladder::climb(&target, (options, None), Vec::new())?;

@@ -10,6 +10,7 @@ use crate::{
     session::{
         chosen::Chosen,
         engine::Recorded,
+        event_choice::EventChoice,
         governor::Governor,
         intervals::{Intervals, SwitchIntervals},
         joiner::SharedJoiner,
@@ -35,6 +36,8 @@ pub(super) struct Circumstances {
     pub(super) looks: Option<SharedBook>,
     /// What was to be counted.
     pub(super) chosen: Chosen,
+    /// What is sampled.
+    pub(super) event: Option<EventChoice>,
     pub(super) notes: Vec<String>,
 }
 
@@ -50,6 +53,7 @@ pub(super) struct Account {
     scheduler: SchedulerRung,
     looks: Option<LookBook>,
     chosen: Chosen,
+    event: Option<EventChoice>,
     notes: Vec<String>,
 }
 
@@ -66,6 +70,7 @@ impl Circumstances {
             surroundings: self.numbers.known(),
             scheduler: self.scheduler,
             chosen: self.chosen,
+            event: self.event,
             looks: self.looks.as_ref().map(|looks| looks.borrow().clone()),
             notes: self.notes.iter().cloned().chain(self.governor.notes()).chain(joined).collect(),
         }
@@ -75,8 +80,8 @@ impl Circumstances {
 impl Account {
     /// Puts the profile together.
     pub(super) fn complete(self, recorded: Recorded) -> Profile {
-        let (kind, words) = ((self.backend, self.frames, self.chosen), (self.overhead, self.notes));
-        let mut profile = summary::profile(recorded, &self.target, kind, words);
+        let (kind, words) = ((self.backend, self.frames), (self.overhead, self.notes));
+        let mut profile = summary::profile(recorded, &self.target, (kind, self.chosen, self.event), words);
         self.intervals.enter(&mut profile.locks);
         profile.target.surroundings = self.surroundings;
         profile.quality.scheduler = self.scheduler;

@@ -72,6 +72,8 @@ pub(super) struct Recorded {
     pub(super) tells_of_parks: bool,
     /// What they count of each thread beside time, of what was wanted, and what they cannot.
     pub(super) counters: (Counters, Counters),
+    /// What the event that is sampled has counted of all threads, as far as that is known.
+    pub(super) counted_event: Option<u64>,
     /// From the start of the window to the moment at which the process executed another program, which ended it.
     pub(super) replaced: Option<Nanos>,
     /// Start of the window.
@@ -205,6 +207,11 @@ impl Engine {
         [Grouping::Dropped, Grouping::Grouped].into_iter().find(|it| became.contains(it)).unwrap_or(Grouping::None)
     }
 
+    /// Has the event sampled so many times more rarely than at first.
+    pub(super) fn slow_event(&mut self, times: u32) {
+        self.sources.iter_mut().for_each(|source| source.slow_event(times));
+    }
+
     /// How long the threads alive have run so far, and how long they were runnable without a CPU.
     pub(super) fn ran_and_delayed(&self) -> (Nanos, Nanos) {
         self.ledger.ran_and_delayed()
@@ -246,9 +253,21 @@ impl Engine {
         let (tally, late, end) = (self.tally(), self.merger.late(), self.ledger.now());
         let (remarks, start) = (self.remarks(), self.started);
         let (replaced, tells_of_parks, counters) = (self.replaced(), self.tells_of_parks(), self.counters());
+        let counted_event = self.counted_event();
         move || {
             let attribution = ledger.finish(end);
-            Recorded { attribution, stacks, tally, remarks, late, tells_of_parks, counters, replaced, start }
+            Recorded {
+                attribution,
+                stacks,
+                tally,
+                remarks,
+                late,
+                tells_of_parks,
+                counters,
+                counted_event,
+                replaced,
+                start,
+            }
         }
     }
 
@@ -263,6 +282,7 @@ impl Engine {
         let late = self.merger.late();
         let remarks = self.remarks();
         let (replaced, tells_of_parks, counters) = (self.replaced(), self.tells_of_parks(), self.counters());
+        let counted_event = self.counted_event();
         Recorded {
             attribution: self.ledger.finish(end),
             stacks: self.stacks.take(),
@@ -271,6 +291,7 @@ impl Engine {
             late,
             tells_of_parks,
             counters,
+            counted_event,
             replaced,
             start: self.started,
         }
@@ -282,6 +303,10 @@ impl Engine {
 
     fn tells_of_parks(&self) -> bool {
         self.sources.iter().any(|source| source.tells_of_parks())
+    }
+
+    fn counted_event(&self) -> Option<u64> {
+        self.sources.iter().find_map(|source| source.counted_event())
     }
 
     fn counters(&self) -> (Counters, Counters) {

@@ -12,10 +12,11 @@ use crate::{
         budget::{Order, Pacer},
         delay::Delay,
         engine::Engine,
+        event_choice::EventChoice,
         fault_groups::FaultGroups,
         options::Budget,
     },
-    source::{Grouping, Pausing},
+    source::{Grouping, Pausing, Tally},
     target::{discover::Target, lock::LockSeat, memory::ProcessMemory},
 };
 
@@ -34,6 +35,8 @@ pub(super) struct Governor {
     taking: Taking,
     delay: Delay,
     faults: Option<FaultGroups>,
+    /// There while the period between two samples of an event can be raised; and that event.
+    event: Option<(FaultGroups, EventChoice)>,
     /// Whether events have ever been left out.
     closed: bool,
     notes: Vec<String>,
@@ -54,7 +57,7 @@ enum Taking {
 
 impl Governor {
     /// Of a recording that takes everything since `start`.
-    pub(super) fn new(budget: Budget, target: &Target, start: MonoNanos) -> Self {
+    pub(super) fn new((budget, event): (Budget, Option<EventChoice>), target: &Target, start: MonoNanos) -> Self {
         let part = match budget {
             Budget::Unlimited => None,
             Budget::Millionths(part) => Some(f64::from(part) / 1e6),
@@ -71,6 +74,10 @@ impl Governor {
             taking: Taking::All,
             delay: Delay::since(start),
             faults: part.map(|part| FaultGroups::new(part, start)),
+            event: part.zip(event.filter(|event| event.has_period())).map(|(part, event)| {
+                // What was before belongs to no sample.
+                (FaultGroups::new(part, clock::now()), event)
+            }),
             closed: false,
             notes: Vec::new(),
         }
@@ -99,7 +106,10 @@ impl Governor {
             Some(Grouping::None) => self.faults = None,
             Some(Grouping::Grouped) | None => {}
         }
-        let Some(spent) = tally.cost() else { return };
+        let slow = self.event.as_mut().and_then(|(groups, _)| groups.look(clock::now(), tally.cost_of_event));
+        slow.into_iter().for_each(|times| engine.slow_event(times));
+        // Leaving out lock events makes samples of an event no cheaper.
+        let Some(spent) = (Tally { cost_of_event: Nanos::ZERO, ..tally }).cost() else { return };
         let spent = self.delay.caused_by(spent, (clock::now(), engine.ran_and_delayed()));
         while self.taking != Taking::Fixed
             && let Some(order) = self.pacer.as_mut().and_then(|pacer| pacer.order(clock::now(), spent))
@@ -134,6 +144,14 @@ impl Governor {
             format!(
                 "minor page faults came so fast that they were told of up to {size} at a time: a group counts where its last one \
                  fell, and an unfinished one, of each thread and CPU, not at all; --max-overhead none tells each"
+            )
+        }));
+        notes.extend(self.event.as_ref().filter(|(groups, _)| groups.size() > 1).map(|(groups, event)| {
+            format!(
+                "samples of {} came so fast that in the end a sample was taken {} times more rarely than wanted; --max-overhead none \
+                 takes each",
+                event.name(),
+                groups.size()
             )
         }));
         if let (Some(pacer), true) = (&self.pacer, self.closed) {

@@ -13,6 +13,8 @@ mod detail;
 pub mod doctor;
 mod engine;
 pub mod error;
+pub mod event_choice;
+mod event_sampling;
 mod family;
 mod fault_groups;
 mod finder;

@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use crate::{
     model::{family::Reach, profile::Backend},
-    session::{chosen::Chosen, ladder::Rung},
+    session::{chosen::Chosen, event_choice::EventChoice, ladder::Rung},
 };
 
 /// How to record.
@@ -20,6 +20,8 @@ pub struct RecordOptions {
     pub budget: Budget,
     /// What is counted of each thread beside time, where it can be.
     pub counters: Chosen,
+    /// The event that is sampled, if one is.
+    pub event: Option<EventChoice>,
     /// Which frames stacks have.
     pub frames: FrameDetail,
     /// Where to take lock events from.
@@ -30,6 +32,14 @@ pub struct RecordOptions {
     pub progress: ProgressLine,
     /// How much to say about how the recording came about.
     pub notes: NoteDetail,
+}
+
+impl RecordOptions {
+    /// The same once the events have been tried that are to be counted and sampled.
+    #[must_use]
+    pub(super) fn tried(self) -> Self {
+        Self { counters: self.counters.tried(), event: self.event.map(EventChoice::tried), ..self }
+    }
 }
 
 /// What observing may cost the target: probes may take this part of the elapsed time from it.

@@ -15,6 +15,7 @@ use crate::{
         checkpoint::Snapshot,
         circumstances::Circumstances,
         engine::{Engine, Parts},
+        event_sampling,
         governor::Governor,
         intervals::SwitchIntervals,
         joiner::SharedJoiner,
@@ -90,20 +91,33 @@ pub(super) struct Beginning {
 
 impl Recording {
     pub(super) fn begin(beginning: Beginning, options: RecordOptions) -> Self {
-        let Beginning { target, translator, stacks, joiner, sources, backend, start, lock_start, .. } = beginning;
+        let Beginning { target, translator, stacks, joiner, mut sources, backend, start, lock_start, .. } = beginning;
         let (scheduler, looks) = (beginning.scheduler, beginning.looks);
         let mut notes = beginning.notes;
         let sampler = sampler(&target, (options.rate, beginning.readings, joiner.clone()), &mut notes);
+        let begin_event = |choice| event_sampling::begin(choice, &mut sources, (&target, &stacks), &mut notes);
+        let event = options.event.and_then(begin_event);
         let long_hold = nanos(options.long_hold);
         let intervals = SwitchIntervals::of(ProcessMemory::open(target.pid).ok(), Rc::clone(&translator));
-        let governor = Governor::new(options.budget, &target, start);
+        let governor = Governor::new((options.budget, event), &target, start);
         let (chosen, counters) = (options.counters, options.counters.all());
         let engine =
             Engine::new(Parts { sources, translator, stacks, sampler, lock_start, start, long_hold, counters });
         let numbers = ThreadNumbers::of(target.pid, beginning.numbers);
         let (progress, duration) = (Progress::begin(options.progress), options.duration);
-        let beside =
-            Circumstances { target, backend, joiner, intervals, governor, numbers, scheduler, looks, chosen, notes };
+        let beside = Circumstances {
+            target,
+            backend,
+            joiner,
+            intervals,
+            governor,
+            numbers,
+            scheduler,
+            looks,
+            chosen,
+            event,
+            notes,
+        };
         Self { engine, progress, beside, started: start, parted: start, duration }
     }
 

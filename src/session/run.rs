@@ -62,7 +62,7 @@ impl RunSession {
     /// Starts the program with the chosen source in place.
     pub fn start(command: Command, options: RecordOptions, signals: Signals) -> Result<Self, SessionError> {
         proc_mount::check()?;
-        let options = RecordOptions { counters: options.counters.tried(), ..options };
+        let options = options.tried();
         let program = Program {
             executable: command.executable,
             arguments: command.arguments,

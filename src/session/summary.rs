@@ -6,6 +6,7 @@ use crate::{
         counts::{Counter, Counters, GoneEvent, Slot},
         parking::Parking,
         profile::{Backend, Counted, LockProfile, Overhead, Profile, Quality, SchedulerRung, ThreadProfile},
+        sampled_event::EventProfile,
         time::Nanos,
     },
     perf::{events::CountedEvent, fault_cost::fault_cost},
@@ -13,6 +14,7 @@ use crate::{
         chosen::Chosen,
         detail::{self, Collections},
         engine::Recorded,
+        event_choice::EventChoice,
         options::FrameDetail,
     },
     source::Tally,
@@ -23,7 +25,7 @@ use crate::{
 pub(super) fn profile(
     recorded: Recorded,
     target: &Target,
-    (backend, frames, chosen): (Backend, FrameDetail, Chosen),
+    ((backend, frames), chosen, event): ((Backend, FrameDetail), Chosen, Option<EventChoice>),
     (overhead, mut notes): (Overhead, Vec<String>),
 ) -> Profile {
     let Recorded {
@@ -34,6 +36,7 @@ pub(super) fn profile(
         late,
         tells_of_parks,
         counters: (counters, missing),
+        counted_event,
         replaced,
         start,
     } = recorded;
@@ -59,6 +62,11 @@ pub(super) fn profile(
         counters,
         measured: chosen.events.iter().map(CountedEvent::described).collect(),
         gone: gone(missing, chosen),
+        event: event.map(|choice| EventProfile {
+            event: choice.described(),
+            sums: attribution.events,
+            counted: counted_event,
+        }),
         fault_cost: if counters.has(Counter::MinorFaults) { fault_cost() } else { None },
         locks: attribution.locks,
         threads,

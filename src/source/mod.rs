@@ -11,6 +11,7 @@ pub mod preload;
 pub mod renumber;
 pub mod run_delay;
 pub mod sampled;
+pub mod sampling;
 pub mod scheduler;
 pub mod scheduling;
 mod switchable;
@@ -19,13 +20,17 @@ pub mod watchpoint;
 
 use std::{fmt, io, os::fd::RawFd};
 
-use crate::model::{
-    counts::Counters,
-    event::Event,
-    ids::Tid,
-    recorded::RecordedStack,
-    stack::StackId,
-    time::{MonoNanos, Nanos},
+use crate::{
+    model::{
+        counts::Counters,
+        event::Event,
+        ids::Tid,
+        recorded::RecordedStack,
+        stack::StackId,
+        time::{MonoNanos, Nanos},
+    },
+    perf::event_clock::EventClock,
+    source::sampling::{EventRefused, OnEvent},
 };
 
 /// Turns a recorded stack into one of the table; `None` when it cannot be believed.
@@ -77,6 +82,20 @@ pub trait Source: fmt::Debug {
         Grouping::None
     }
 
+    /// Samples an event of all threads from now on; `on_event` reads stacks where nobody reads them at the very moment.
+    fn sample_event(&mut self, _clock: EventClock, _on_event: OnEvent) -> Result<(), EventRefused> {
+        Err(EventRefused::NotHere)
+    }
+
+    /// Takes a sample of it so many times more rarely than at first, from now on.
+    fn slow_event(&mut self, _times: u32) {}
+
+    /// What that event has counted of all threads by the end of the recording, sampled or not; `None` before, or when that is not
+    /// known.
+    fn counted_event(&self) -> Option<u64> {
+        None
+    }
+
     /// What it counts of each thread beside time.
     fn counters(&self) -> Counters {
         Counters::default()
@@ -114,7 +133,7 @@ impl Tally {
         let times = |each: Nanos, count| Nanos::from_nanos(each.as_nanos().saturating_mul(count));
         // The target has paid for lost ones, too.
         let events = times(self.cost_per_event?, self.lock_events.saturating_add(self.lost));
-        Some(events + self.cost_of_counts + self.cost_of_faults + self.cost_of_stacks?)
+        Some(events + self.cost_of_counts + self.cost_of_faults + self.cost_of_event + self.cost_of_stacks?)
     }
 }
 
@@ -133,6 +152,8 @@ pub struct Tally {
     pub cost_of_counts: Nanos,
     /// The time that records of page faults have taken from threads of the target.
     pub cost_of_faults: Nanos,
+    /// The time that samples of an event have taken from them, if that is not among what stacks have cost.
+    pub cost_of_event: Nanos,
     /// The time that threads of the target have spent reading stacks beside that; `None` when not measured.
     pub cost_of_stacks: Option<Nanos>,
 }
@@ -147,6 +168,7 @@ impl Tally {
             unmatched: self.unmatched + other.unmatched,
             cost_of_counts: self.cost_of_counts + other.cost_of_counts,
             cost_of_faults: self.cost_of_faults + other.cost_of_faults,
+            cost_of_event: self.cost_of_event + other.cost_of_event,
             cost_per_event: self.cost_per_event.or(other.cost_per_event),
             cost_of_stacks: costs.reduce(|one, other| one + other),
         }

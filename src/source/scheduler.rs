@@ -20,6 +20,7 @@ use crate::{
     perf::{
         clock,
         error::PerfError,
+        event_clock::EventClock,
         fault_cost::record_cost,
         limits::RingSize,
         open::{CodeSampled, FaultKind},
@@ -30,6 +31,7 @@ use crate::{
         Grouping, Source, Tally,
         kin::{Life, SharedKin},
         run_delay::RunDelays,
+        sampling::{EventRefused, OnEvent, OutsideSampling},
     },
 };
 
@@ -74,6 +76,7 @@ pub struct SchedulerSource {
     /// What a shared feed tells of the time before has not been asked for.
     since: MonoNanos,
     on_sample: Option<OnSample>,
+    sampling: Option<OutsideSampling>,
 }
 
 /// Told of records beside what they mean for the scheduling.
@@ -115,7 +118,7 @@ impl SchedulerSource {
     }
 
     fn new(feed: Feed, threads: ThreadWatch, since: MonoNanos) -> Self {
-        Self { feed, threads, records: Vec::new(), since, on_sample: None }
+        Self { feed, threads, records: Vec::new(), since, on_sample: None, sampling: None }
     }
 
     /// Watches the same threads for writes to words of their memory, which no shared feed does.
@@ -165,6 +168,7 @@ impl SchedulerSource {
                 kin.forget(*life);
             }
         }
+        self.deliver_hits(out);
         self.deliver(on_record, out);
     }
 
@@ -187,11 +191,18 @@ impl SchedulerSource {
             Feed::Own(stream) => stream.take_samples().into_iter().map(|(_, sample)| sample).collect(),
             Feed::Shared(kin, pid, _) => kin.borrow_mut().take_samples(*pid),
         };
+        self.deliver_hits(out);
         let Some(on_sample) = &mut self.on_sample else { return };
         for sample in samples {
             let (at, tid) = (sample.at, sample.tid);
             let what = StackSample { until: clock::now(), stack: on_sample(&sample), cause: SampleCause::Tick };
             out.push(Event { at, tid, what: What::Stack(what) });
+        }
+    }
+
+    fn deliver_hits(&mut self, out: &mut Vec<Event>) {
+        if let (Feed::Own(stream), Some(sampling)) = (&mut self.feed, &mut self.sampling) {
+            sampling.deliver(stream, out);
         }
     }
 
@@ -234,7 +245,7 @@ impl Source for SchedulerSource {
 
     fn alarms(&self) -> Vec<RawFd> {
         match &self.feed {
-            Feed::Own(stream) if self.on_sample.is_some() => stream.alarms(),
+            Feed::Own(stream) if self.on_sample.is_some() || self.sampling.is_some() => stream.alarms(),
             Feed::Shared(kin, ..) if self.on_sample.is_some() => kin.borrow().alarms(),
             Feed::Own(_) | Feed::Shared(..) => Vec::new(),
         }
@@ -245,7 +256,27 @@ impl Source for SchedulerSource {
             Feed::Own(stream) => stream.malformed(),
             Feed::Shared(kin, ..) => kin.borrow().malformed(),
         };
-        Tally { unmatched, cost_of_faults: self.threads.cost_of_faults(), ..Tally::default() }
+        let cost_of_event = self.sampling.as_ref().map_or(Nanos::ZERO, OutsideSampling::cost);
+        Tally { unmatched, cost_of_faults: self.threads.cost_of_faults(), cost_of_event, ..Tally::default() }
+    }
+
+    fn sample_event(&mut self, clock: EventClock, on_event: OnEvent) -> Result<(), EventRefused> {
+        let Feed::Own(stream) = &mut self.feed else { return Err(EventRefused::Shared) };
+        self.sampling = Some(OutsideSampling::begin(stream, clock, on_event)?);
+        Ok(())
+    }
+
+    fn slow_event(&mut self, times: u32) {
+        if let (Feed::Own(stream), Some(sampling)) = (&mut self.feed, &mut self.sampling) {
+            sampling.slow(stream, times);
+        }
+    }
+
+    fn counted_event(&self) -> Option<u64> {
+        match &self.feed {
+            Feed::Own(stream) => self.sampling.as_ref().and_then(|_| stream.counted()),
+            Feed::Shared(..) => None,
+        }
     }
 
     /// Those of a shared stream are everybody's, and it does not know by itself who is there to be watched anew.
@@ -273,7 +304,7 @@ impl Source for SchedulerSource {
     }
 
     fn remarks(&self) -> Vec<String> {
-        remark(self.faults()).into_iter().collect()
+        remark(self.faults()).into_iter().chain(self.sampling.as_ref().map(OutsideSampling::remark)).collect()
     }
 }
 
@@ -413,6 +444,7 @@ impl ThreadWatch {
             | Body::Hit { .. }
             | Body::Wrote(_)
             | Body::Sampled(_)
+            | Body::Sampling { .. }
             | Body::Counted => {}
         }
     }

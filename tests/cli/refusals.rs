@@ -55,6 +55,10 @@ fn wrong_words_are_a_matter_of_usage() {
         ("run", "required arguments were not provided"),
         ("attach", "<PID>"),
         ("attach python3", "a process id is a whole number above 0"),
+        ("run -e page-faults -r 0 mark.py", "--event has no meaning with --rate 0"),
+        ("run --view event mark.py", "--view event shows the event that --event names"),
+        ("run -e page-fault mark.py", "there is no event `page-fault`"),
+        ("run -e cycles -c 1 -F 1 mark.py", "cannot be used with"),
         ("attach --backend preload 1", "the backend preload cannot attach"),
         ("frobnicate", "unrecognized subcommand 'frobnicate'"),
     ] {

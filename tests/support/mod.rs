@@ -105,6 +105,7 @@ pub fn shop() -> Profile {
         counters: Default::default(),
         measured: Vec::new(),
         gone: Vec::new(),
+        event: None,
         fault_cost: None,
         locks: vec![lock],
         threads,

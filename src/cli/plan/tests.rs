@@ -7,8 +7,9 @@ use tempfile::TempDir;
 use super::{BackendChoice, Plan, PlanError, RunPlan, Surroundings};
 use crate::{
     cli::{args::Args, messages::Verbosity},
-    model::profile::Backend,
+    model::{profile::Backend, sampled_event::Pace},
     report::{Format, outlet::Destination, view::View},
+    session::{chosen::EventError, event_choice::EventChoice},
 };
 
 /// A folder with a `python3`, a `tool`, a script and a toy program.
@@ -150,6 +151,29 @@ fn every_option_reaches_the_plan() {
 }
 
 #[test]
+fn an_event_is_sampled_at_a_pace_and_shown() {
+    let place = Place::new();
+    let record = |options: &str| place.run(&format!("run {options} @/x.py")).record;
+    let usual = Pace::Frequency(EventChoice::USUAL_FREQUENCY);
+    for (options, name, pace, view) in [
+        ("-e page-faults", "page-faults", usual, View::Event),
+        ("-e cycles:u -F 49", "cycles:u", Pace::Frequency(49), View::Event),
+        ("--event r01c2 --count 1000 --view held", "r01c2", Pace::Period(1000), View::Held),
+        ("-e task-clock -f json", "task-clock", usual, View::Event),
+    ] {
+        let plan = record(options);
+        assert_eq!(plan.event, Some(EventChoice::named(name, pace).unwrap()), "{options}");
+        assert_eq!(plan.view, view, "{options}");
+    }
+    let refused = |options: &str| place.plan(&format!("run {options} @/x.py")).unwrap_err();
+    assert_eq!(refused("-e page-faults -r 0"), PlanError::EventWithoutStacks);
+    assert_eq!(refused("--view event"), PlanError::NoEvent);
+    assert_eq!(refused("-e page-fault"), PlanError::UnknownEvent { word: "page-fault".to_owned() });
+    assert!(matches!(refused("-e cycles:pp"), PlanError::Event(EventError::Modifier { .. })));
+    assert!(matches!(refused("-e gilscope:nothing"), PlanError::Event(EventError::Tracepoint { .. })));
+}
+
+#[test]
 fn the_toy_vm_and_the_sweep_have_their_own_plans() {
     let place = Place::new();
     let Ok(Plan::ToyVm(plan)) = place.plan("toyvm @/x.toy --truth t.json --switch-interval 2ms --announce") else {
@@ -169,6 +193,10 @@ fn the_parser_says_what_is_wrong() {
         ("attach 0", "a process id is a whole number above 0"),
         ("attach python3", "a process id is a whole number above 0"),
         ("run -q -v x.py", "cannot be used with"),
+        ("run -e cycles -c 0 x.py", "0 is not in 1..="),
+        ("run -e cycles -F 0 x.py", "0 is not in 1..="),
+        ("run -e cycles -c 5 -F 5 x.py", "cannot be used with"),
+        ("run -c 5 x.py", "required arguments were not provided"),
         ("run --view some x.py", "invalid value 'some' for '--view"),
         ("run", "required arguments were not provided"),
     ] {

@@ -50,6 +50,11 @@ impl CountedEvent {
         names::parse(name)
     }
 
+    /// The same for what is sampled: the kernel's own events have names here that are counters of gilscope's elsewhere.
+    pub fn sampled_named(name: &str) -> Result<Self, EventError> {
+        names::parse_own(name).unwrap_or_else(|| names::parse(name))
+    }
+
     /// Opens it on this very thread, to see whether it can be. What may not be counted in the kernel's code is counted in the
     /// program's alone if `name` does not say where.
     pub fn tried(self) -> Result<Self, io::Error> {
@@ -64,6 +69,14 @@ impl CountedEvent {
         }
     }
 
+    /// The same in the program's own code alone, if it was refused because of the kernel's, and happens elsewhere, too.
+    pub fn in_program_alone(&self, refused: &io::Error) -> Option<Self> {
+        let moves = [bindings::PERF_COUNT_SW_CONTEXT_SWITCHES, bindings::PERF_COUNT_SW_CPU_MIGRATIONS].map(u64::from);
+        let in_kernel = self.code.kind == bindings::PERF_TYPE_SOFTWARE && moves.contains(&self.code.config);
+        let narrowed = self.place == CountedPlace::Everywhere && is_denied(refused) && !in_kernel;
+        narrowed.then(|| Self { name: format!("{}:u", self.name), place: CountedPlace::Program, ..self.clone() })
+    }
+
     /// Whether the kernel counts it by itself: then it counts whenever its thread runs, and never shares a counter.
     pub fn is_of_the_kernel(&self) -> bool {
         matches!(self.code.kind, bindings::PERF_TYPE_SOFTWARE | bindings::PERF_TYPE_TRACEPOINT)
@@ -76,12 +89,7 @@ impl CountedEvent {
 
     /// A builder of the event; whom it counts is left open.
     pub fn builder(&self) -> Builder<'static> {
-        let mut builder = Builder::new(self.code);
-        builder
-            .exclude_kernel(self.place == CountedPlace::Program)
-            .exclude_hv(self.place != CountedPlace::Everywhere)
-            .exclude_user(self.place == CountedPlace::Kernel);
-        builder
+        self.place.builder(self.code)
     }
 
     /// Counts whatever runs on `cpu`, whenever `leader` does if there is one. Needs CAP_PERFMON.
@@ -93,6 +101,18 @@ impl CountedEvent {
             Some(leader) => builder.build_with_group(leader),
             None => builder.build(),
         }
+    }
+}
+
+impl CountedPlace {
+    /// A builder of an event that counts there.
+    pub(in crate::perf) fn builder(self, code: EventCode) -> Builder<'static> {
+        let mut builder = Builder::new(code);
+        builder
+            .exclude_kernel(self == Self::Program)
+            .exclude_hv(self != Self::Everywhere)
+            .exclude_user(self == Self::Kernel);
+        builder
     }
 }
 

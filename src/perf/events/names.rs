@@ -38,6 +38,19 @@ const SOFTWARE: [(&str, Software); 3] = [
     ("emulation-faults", Software::EMULATION_FAULTS),
 ];
 
+/// Those that gilscope counts by itself.
+const OWN: [(&str, Software); 9] = [
+    ("task-clock", Software::TASK_CLOCK),
+    ("page-faults", Software::PAGE_FAULTS),
+    ("faults", Software::PAGE_FAULTS),
+    ("minor-faults", Software::PAGE_FAULTS_MIN),
+    ("major-faults", Software::PAGE_FAULTS_MAJ),
+    ("context-switches", Software::CONTEXT_SWITCHES),
+    ("cs", Software::CONTEXT_SWITCHES),
+    ("cpu-migrations", Software::CPU_MIGRATIONS),
+    ("migrations", Software::CPU_MIGRATIONS),
+];
+
 const CACHES: [(&str, CacheId); 7] = [
     ("L1-dcache", CacheId::L1D),
     ("L1-icache", CacheId::L1I),
@@ -131,6 +144,13 @@ pub(super) fn parse(word: &str) -> Result<CountedEvent, EventError> {
         },
         None => Err(unknown()),
     }
+}
+
+/// An event that gilscope counts by itself; `None` for other names.
+pub(super) fn parse_own(word: &str) -> Option<Result<CountedEvent, EventError>> {
+    let (name, letters) = word.split_once(':').unwrap_or((word, ""));
+    let (_, code) = OWN.into_iter().find(|(known, _)| *known == name)?;
+    Some(place(letters).map(|place| event(word, EventCode::of(code), None, place)))
 }
 
 fn event(word: &str, code: EventCode, meaning: Option<Meaning>, place: CountedPlace) -> CountedEvent {

@@ -5,12 +5,13 @@ use std::fmt::Write;
 use crate::{
     model::{
         profile::Profile,
+        sampled_event::{EventSums, EventUnit},
         state::{State, StateClass, StateTimes},
         time::Nanos,
     },
     report::{
-        flamegraph::{paint::state_colour, polish::escaped},
-        text::words::share,
+        flamegraph::{paint::state_colour, polish::escaped, rows::running},
+        text::words::{count, share, share_of},
         view::View,
     },
 };
@@ -42,7 +43,11 @@ struct Entry {
 
 /// The legend of `view` over all `profiles`.
 pub(super) fn of(profiles: &[&Profile], view: View) -> Legend {
+    let sampled = profiles.iter().find_map(|profile| profile.event.as_ref()).filter(|_| view == View::Event);
     let columns = match view {
+        View::Event if sampled.is_some() => {
+            sampled.map(|event| event_columns(profiles, event.event.unit)).unwrap_or_default()
+        }
         View::Blame => vec![blame_column(profiles)],
         view => state_columns(profiles, view),
     };
@@ -77,6 +82,18 @@ fn class_column(class: StateClass, times: &StateTimes, whole: Nanos) -> Column {
         meaning: meaning(state),
     });
     Column { heading: format!("{} {}", class_words(class), share(part, whole)), entries: entries.collect() }
+}
+
+fn event_columns(profiles: &[&Profile], unit: EventUnit) -> Vec<Column> {
+    let sums = || profiles.iter().filter_map(|profile| profile.event.as_ref()).map(|event| &event.sums);
+    let whole: u64 = sums().map(EventSums::total).sum();
+    let column = |class: StateClass| {
+        let part = sums().map(|sums| sums.class(class)).sum();
+        let amount = format!("{} {}", share_of(part, whole), unit.shown(part, count));
+        let entry = Entry { state: running(class), text: amount, meaning: meaning_of(class) };
+        Column { heading: class_words(class).to_owned(), entries: vec![entry] }
+    };
+    StateClass::ALL.into_iter().map(column).collect()
 }
 
 fn blame_column(profiles: &[&Profile]) -> Column {
@@ -126,6 +143,15 @@ const fn class_words(class: StateClass) -> &'static str {
         StateClass::Waiting => "Waiting (wants it)",
         StateClass::Outside => "Outside (neither)",
         StateClass::Unknown => "Unknown",
+    }
+}
+
+const fn meaning_of(class: StateClass) -> &'static str {
+    match class {
+        StateClass::Inside => "its thread owned the lock",
+        StateClass::Waiting => "its thread wanted the lock",
+        StateClass::Outside => "its thread neither owned nor wanted the lock",
+        StateClass::Unknown => meaning(State::Unknown),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
         estimate::{Estimates, Method},
         family::Family,
         profile::{Counted, Profile},
+        sampled_event::{EventProfile, EventUnit, SampledEvent},
         time::Nanos,
     },
     report::{
@@ -32,7 +33,7 @@ use crate::{
         },
         names::{said, shortened},
         scaled::scaled,
-        text::words::{runtime, share},
+        text::words::{count, runtime, share},
         view::View,
     },
 };
@@ -61,12 +62,14 @@ impl Report for FlameGraph {
     fn write(&self, profile: &Profile, out: &mut dyn io::Write) -> Result<(), ReportError> {
         let scaled = scaled(profile);
         let profile = &*scaled;
-        let rows = rows(profile, self.view);
-        let (title, subtitle) = (title(profile, self.view), subtitle(profile));
+        let view = self.view.of(&[profile]);
+        let rows = rows(profile, view);
+        let (title, subtitle) = (title(profile, view), subtitle(profile, view));
         let svg = if rows.is_empty() {
-            blank::picture(&title, &subtitle, self.view.empty_words())
+            blank::picture(&title, &subtitle, view.empty_words())
         } else {
-            polished(&drawn(&rows, title, subtitle)?, &legend::of(&[profile], self.view))
+            let unit = count_name(&[profile], view);
+            polished(&drawn(&rows, (title, subtitle), &unit)?, &legend::of(&[profile], view))
         };
         out.write_all(svg.as_bytes())?;
         Ok(())
@@ -78,25 +81,27 @@ impl Report for FlameGraph {
         if profiles.len() < 2 {
             return self.write(&family.root, out);
         }
-        let rows: Vec<Row> = profiles.iter().flat_map(|profile| rows_on_base(profile, self.view)).collect();
-        let title = title(&family.root, self.view);
+        let view = self.view.of(&profiles);
+        let rows: Vec<Row> = profiles.iter().flat_map(|profile| rows_on_base(profile, view)).collect();
+        let title = title(&family.root, view);
         let subtitle = family_subtitle(&profiles);
         let svg = if rows.is_empty() {
-            blank::picture(&title, &subtitle, self.view.empty_words())
+            blank::picture(&title, &subtitle, view.empty_words())
         } else {
-            polished(&drawn(&rows, title, subtitle)?, &legend::of(&profiles, self.view))
+            let unit = count_name(&profiles, view);
+            polished(&drawn(&rows, (title, subtitle), &unit)?, &legend::of(&profiles, view))
         };
         out.write_all(svg.as_bytes())?;
         Ok(())
     }
 }
 
-fn drawn(rows: &[Row], title: String, subtitle: String) -> io::Result<String> {
+fn drawn(rows: &[Row], (title, subtitle): (String, String), count_name: &str) -> io::Result<String> {
     let mut palette = palette(rows);
     let mut options = Options::default();
     options.title = title;
     options.subtitle = Some(subtitle);
-    options.count_name = polish::UNIT.to_owned();
+    options.count_name = count_name.to_owned();
     options.name_type = String::new();
     options.direction = Direction::Inverted;
     options.text_truncate_direction = TextTruncateDirection::Right;
@@ -121,11 +126,40 @@ fn palette(rows: &[Row]) -> PaletteMap {
     palette
 }
 
-fn title(profile: &Profile, view: View) -> String {
-    shortened(&format!("gilscope: {} — {}", view.words(), said(&profile.target.command)), TITLE_LIMIT)
+/// What widths are: nanoseconds, which become times, or how often the event has happened.
+fn count_name(profiles: &[&Profile], view: View) -> String {
+    let event =
+        profiles.iter().filter_map(|profile| shown_event(profile, view)).find(|event| event.unit == EventUnit::Times);
+    event.map_or_else(|| polish::UNIT.to_owned(), |event| said(&event.name))
 }
 
-fn subtitle(profile: &Profile) -> String {
+/// The event, if it is what the picture shows.
+fn shown_event(profile: &Profile, view: View) -> Option<&SampledEvent> {
+    profile.event.as_ref().filter(|_| view == View::Event).map(|event| &event.event)
+}
+
+fn title(profile: &Profile, view: View) -> String {
+    let words = match shown_event(profile, view) {
+        None => view.words().to_owned(),
+        Some(event) => {
+            let instead =
+                event.instead_of.as_ref().map(|gone| format!(", since {} cannot be sampled here,", said(&gone.name)));
+            format!("{}{} by state", said(&event.name), instead.unwrap_or_default())
+        }
+    };
+    shortened(&format!("gilscope: {words} — {}", said(&profile.target.command)), TITLE_LIMIT)
+}
+
+/// How much there is of the event, and in how many samples.
+fn event_words(event: &EventProfile) -> String {
+    let total = event.event.unit.shown(event.sums.total(), count);
+    format!("{} samples of {}, {total} in all", count(event.sums.samples), said(&event.event.name))
+}
+
+fn subtitle(profile: &Profile, view: View) -> String {
+    if let Some(event) = profile.event.as_ref().filter(|_| view == View::Event) {
+        return format!("{} · window {} · {}", runtime(&profile.target), profile.window, event_words(event));
+    }
     let exactness = match &profile.estimates {
         _ if profile.exact => "exact".to_owned(),
         Some(Estimates { method: Method::Windows, observed, .. }) => {

@@ -29,14 +29,14 @@ pub(super) struct Row {
     /// From the base outwards.
     pub(super) frames: Vec<Painted>,
     /// The width.
-    pub(super) weight: Nanos,
+    pub(super) weight: u64,
 }
 
 impl Row {
     /// The row as inferno reads it.
     pub(super) fn line(&self) -> String {
         let frames: Vec<String> = self.frames.iter().map(Painted::marked).collect();
-        format!("{} {}", frames.join(";"), self.weight.as_nanos())
+        format!("{} {}", frames.join(";"), self.weight)
     }
 }
 
@@ -44,6 +44,7 @@ impl Row {
 pub(super) fn rows(profile: &Profile, view: View) -> Vec<Row> {
     let book = Book { profile, names: ThreadNames::of(profile), kinds: Kinds::of(profile) };
     match view {
+        View::Event => book.event_rows(),
         View::Blame => book.blame_rows(),
         view => {
             State::ALL.into_iter().filter(|state| view.shows(*state)).flat_map(|state| book.state_rows(state)).collect()
@@ -82,7 +83,7 @@ impl Book<'_> {
                 *merged.entry((kind.map(HoldKind::words), order, frames)).or_insert(Nanos::ZERO) += charge.time;
             }
         }
-        merged.into_iter().map(|((_, _, frames), weight)| Row { frames, weight }).collect()
+        merged.into_iter().map(|((_, _, frames), time)| Row { frames, weight: time.as_nanos() }).collect()
     }
 
     /// The lock by name, where there are several; `None` where none is owned or wanted, or not known which.
@@ -106,7 +107,29 @@ impl Book<'_> {
                 *merged.entry(frames).or_insert(Nanos::ZERO) += wait;
             }
         }
-        merged.into_iter().map(|(frames, weight)| Row { frames, weight }).collect()
+        merged.into_iter().map(|(frames, time)| Row { frames, weight: time.as_nanos() }).collect()
+    }
+
+    /// Classes of states in customary order, each in the colour of those of its threads that run.
+    fn event_rows(&self) -> Vec<Row> {
+        let mut merged = BTreeMap::new();
+        for row in self.profile.event.iter().flat_map(|event| &event.sums.rows) {
+            let state = running(row.class);
+            let mut frames = vec![base(row.class.name(), state)];
+            frames.extend(script(&self.profile.stacks, Some(row.stack), state));
+            *merged.entry((row.class, frames)).or_insert(0) += row.weight;
+        }
+        merged.into_iter().map(|((_, frames), weight)| Row { frames, weight }).collect()
+    }
+}
+
+/// The state whose colour stands for the class where something other than time is shown.
+pub(super) const fn running(class: StateClass) -> State {
+    match class {
+        StateClass::Inside => State::HeldRunning,
+        StateClass::Waiting => State::WaitQueued,
+        StateClass::Outside => State::OutsideRunning,
+        StateClass::Unknown => State::Unknown,
     }
 }
 

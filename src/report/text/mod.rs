@@ -6,6 +6,7 @@ pub(super) mod words;
 
 mod counters;
 mod estimates;
+mod event;
 mod findings;
 mod functions;
 mod kinds;
@@ -73,6 +74,7 @@ impl Report for Text {
             threads::section(profile, self.width),
             estimates::section(profile, &names, self.width),
             counters::section(profile, self.width),
+            event::section(profile, self.width),
             kinds::section(profile, self.width),
             functions::costs_section(profile, self.width),
             functions::victims_section(profile, self.width),

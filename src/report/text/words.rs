@@ -25,6 +25,11 @@ pub(in crate::report) fn share(part: Nanos, whole: Nanos) -> String {
     }
 }
 
+/// The same of what is no time.
+pub(in crate::report) fn share_of(part: u64, whole: u64) -> String {
+    share(Nanos::from_nanos(part), Nanos::from_nanos(whole))
+}
+
 /// `share` without its unit, for places where several stand side by side.
 pub(super) fn bare_share(part: Nanos, whole: Nanos) -> String {
     share(part, whole).trim_end_matches(" %").replace("< ", "<")

@@ -55,6 +55,7 @@ impl Scene {
             counters: Default::default(),
             measured: Vec::new(),
             gone: Vec::new(),
+            event: None,
             fault_cost: None,
             locks: vec![lock()],
             threads: Vec::new(),

@@ -103,6 +103,7 @@ fn options(rung: Rung) -> RecordOptions {
         long_hold: Duration::from_secs(1),
         budget: Budget::Unlimited,
         counters: Chosen::default(),
+        event: None,
         frames: FrameDetail::Script,
         backend: BackendChoice::Exactly(rung),
         progress: ProgressLine::Hidden,

@@ -14,22 +14,26 @@ mod metering;
 mod newcomers;
 mod programs;
 pub(crate) mod record;
+mod thread_events;
 
-use std::{fmt, io, num::NonZeroU32};
+use std::{fmt, io, num::NonZeroU32, os::fd::RawFd};
 
 use crate::{
     bpf::ring::{Reading, Ring},
     model::{
         address::LiveAddress,
         counts::Counters,
-        event::{Event, LostEvents, ParkStep, SampleCause, StackSample, What},
+        event::{Event, EventSample, LostEvents, ParkStep, SampleCause, StackSample, What},
         ids::{Pid, Tid},
         machine::MachineState,
         recorded::{RecordedStack, Walk},
         stack::StackId,
         time::{MonoNanos, Nanos},
     },
-    perf::{clock, error::PerfError, events::CountedEvent, limits::online_cpus, sampling::Taken, stream::threads_of},
+    perf::{
+        clock, error::PerfError, event_clock::EventClock, events::CountedEvent, limits::online_cpus, sampling::Taken,
+        stream::threads_of,
+    },
     source::{
         Grouping, Pausing, Source, Tally,
         bpf::{
@@ -40,9 +44,11 @@ use crate::{
             newcomers::Newcomers,
             programs::Programs,
             record::{CallHit, Decoder, Hit, HitKind},
+            thread_events::ThreadEvents,
         },
         calls::{Call, SharedTranslator, StepReport, Verdict},
         parking::{ParkCall, ParkReader},
+        sampling::{EventRefused, LateStacks, OnEvent},
         scheduler::{SchedulerSource, Scope},
     },
     target::{
@@ -78,6 +84,8 @@ const PATIENCE: usize = 20;
 
 /// Lock events, stacks and scheduling of one process.
 pub struct BpfSource {
+    // Before the programs that run at them.
+    events: Option<(ThreadEvents, LateStacks)>,
     programs: Programs,
     ring: Ring,
     scheduler: Box<dyn Source>,
@@ -157,6 +165,7 @@ impl BpfSource {
         translator: SharedTranslator,
     ) -> Self {
         Self {
+            events: None,
             programs,
             ring,
             scheduler,
@@ -269,6 +278,7 @@ impl BpfSource {
                     let stack = (self.on_stack)(&stack, Beside::Nothing);
                     out.push(stack_event((at, tid), stack, SampleCause::OwnerSampled));
                 }
+                HitKind::Event(stack, weight) => out.push(self.event_sample((at, tid), &stack, weight)),
                 HitKind::Call(call) => self.deliver_call((at, tid), call, out),
                 HitKind::Metered(readings) => {
                     self.metering.iter_mut().for_each(|metering| metering.on_record((at, tid), &readings, out));
@@ -277,6 +287,7 @@ impl BpfSource {
             }
         }
         self.machine.forget_before(self.read_until);
+        self.events.iter_mut().for_each(|(_, late)| late.forget());
     }
 
     fn deliver_tick(&mut self, (at, tid): (MonoNanos, Tid), stack: &RecordedStack, out: &mut Vec<Event>) {
@@ -287,6 +298,22 @@ impl BpfSource {
         let machine = self.machine.at_tick(tid, at);
         let stack = (self.on_stack)(stack, Beside::Machine(machine.as_ref()));
         out.push(stack_event((at, tid), stack, SampleCause::Tick));
+    }
+
+    fn account_for_event(&mut self) {
+        if self.events.is_some() {
+            self.tally.cost_of_event = self.programs.spent_on_event().unwrap_or(self.tally.cost_of_event);
+        }
+    }
+
+    /// Whatever becomes of its stack, what it stands for has happened. That of a thread which the programs do not know yet is read
+    /// from outside.
+    fn event_sample(&mut self, (at, tid): (MonoNanos, Tid), stack: &RecordedStack, weight: u64) -> Event {
+        let unknown = stack.walk == Walk::UnknownThread;
+        let new = unknown && self.newcomers.as_mut().is_some_and(|newcomers| newcomers.meet(tid, at));
+        let late = self.events.as_mut().filter(|_| new);
+        let stack = late.map_or_else(|| (self.on_stack)(stack, Beside::Nothing), |(_, late)| late.read(tid));
+        Event { at, tid, what: What::EventSample(EventSample { stack, weight }) }
     }
 
     /// The stack of a wait counts from the moment it began, that of a hold up to the moment it ended.
@@ -373,6 +400,7 @@ impl Source for BpfSource {
             }
         }
         self.tally.cost_of_stacks = self.programs.spent().ok().or(self.tally.cost_of_stacks);
+        self.account_for_event();
         let _refused = self.programs.enter_locks(self.translator.borrow().seats());
         if let Some(newcomers) = &mut self.newcomers {
             newcomers.introduce(&self.programs, now);
@@ -405,9 +433,11 @@ impl Source for BpfSource {
     fn finish(&mut self, out: &mut Vec<Event>) {
         self.programs.settle();
         let mut taken = Vec::new();
+        self.events.iter_mut().for_each(|(events, _)| events.stop());
         self.programs.stop(&mut taken);
         self.machine.add(taken);
         self.tally.cost_of_stacks = self.programs.spent().ok();
+        self.account_for_event();
         let before = self.read_until;
         self.read_ring(MonoNanos::from_monotonic(u64::MAX));
         self.report_losses(before, out);
@@ -425,6 +455,7 @@ impl Source for BpfSource {
             lock_events: self.tally.lock_events + beside.lock_events,
             unmatched: self.decoder.malformed() + beside.unmatched,
             cost_of_faults: beside.cost_of_faults,
+            cost_of_event: self.tally.cost_of_event + beside.cost_of_event,
             cost_per_event: self.tally.cost_per_event.or(beside.cost_per_event),
             ..self.tally
         }
@@ -433,6 +464,40 @@ impl Source for BpfSource {
     fn remarks(&self) -> Vec<String> {
         let counters = self.metering.iter().flat_map(|metering| metering.remarks(&self.programs));
         self.scheduler.remarks().into_iter().chain(counters).collect()
+    }
+
+    fn alarms(&self) -> Vec<RawFd> {
+        self.scheduler.alarms()
+    }
+
+    fn sample_event(&mut self, clock: EventClock, on_event: OnEvent) -> Result<(), EventRefused> {
+        let reads_stacks = self.programs.knows_target().unwrap_or(false);
+        if reads_stacks && clock.takes_programs() {
+            match ThreadEvents::begin(&mut self.programs, self.pid, clock) {
+                Ok(events) => {
+                    self.events = Some((events, LateStacks::of(on_event)));
+                    return Ok(());
+                }
+                // Where nothing else works, either, this says more.
+                Err(why) => return self.scheduler.sample_event(clock, on_event).map_err(|_| why),
+            }
+        }
+        self.scheduler.sample_event(clock, on_event)
+    }
+
+    fn slow_event(&mut self, times: u32) {
+        match &mut self.events {
+            // Where the threads cannot be watched anew, no more samples are taken.
+            Some((events, _)) => drop(events.slow(&self.programs, times)),
+            None => self.scheduler.slow_event(times),
+        }
+    }
+
+    fn counted_event(&self) -> Option<u64> {
+        match &self.events {
+            Some((events, _)) => events.counted(),
+            None => self.scheduler.counted_event(),
+        }
     }
 
     fn group_faults(&mut self, group: u32) -> Grouping {

@@ -1,5 +1,7 @@
 //! The programs in the kernel, and what they are told: places, locks, foreign condition variables, the target.
 
+use std::os::fd::AsRawFd;
+
 use crate::{
     bpf::{
         btf::KernelTypes,
@@ -47,6 +49,7 @@ const ON_METERED_CALL: &str = "on_metered_call";
 const ON_SWITCH: &str = "on_switch";
 const ON_EXIT: &str = "on_exit";
 const ON_UNPARK: &str = "on_unpark";
+const ON_EVENT: &str = "on_event";
 
 /// What an address is to a lock, in the programs' numbering.
 const COND: u32 = 0;
@@ -183,7 +186,7 @@ impl Programs {
     }
 
     /// Whether they have been told how to read stacks.
-    fn knows_target(&self) -> Result<bool, BpfSourceError> {
+    pub(super) fn knows_target(&self) -> Result<bool, BpfSourceError> {
         let config = self.loaded.map("config")?.get(&[0; 4])?.unwrap_or_default();
         Ok(config.first_chunk().is_some_and(|runtime| u64::from_ne_bytes(*runtime) != 0))
     }
@@ -285,6 +288,16 @@ impl Programs {
         Ok(())
     }
 
+    /// Loads the program that runs at the samples of an event.
+    pub(super) fn load_event(&mut self) -> Result<(), BpfSourceError> {
+        Ok(self.loaded.load_more(&Image::parse(OBJECT)?, &[ON_EVENT])?)
+    }
+
+    /// Runs it at those of `event`.
+    pub(super) fn link_event(&self, event: &impl AsRawFd) -> Result<Link, BpfSourceError> {
+        Ok(self.loaded.link_event(ON_EVENT, event, 0)?)
+    }
+
     /// Appends what the clocks have taken along.
     pub(super) fn take_machine_samples(&mut self, out: &mut Vec<MachineSample>) {
         self.clocks.iter_mut().for_each(|(_, clock)| clock.take(out));
@@ -347,6 +360,12 @@ impl Programs {
     /// The time that threads of the target have spent reading stacks so far.
     pub(super) fn spent(&self) -> Result<Nanos, BpfSourceError> {
         self.sum("spent").map(Nanos::from_nanos)
+    }
+
+    /// The same at samples of an event.
+    pub(super) fn spent_on_event(&self) -> Result<Nanos, BpfSourceError> {
+        let value = self.loaded.map("sampled")?.get(&[0; 4])?.unwrap_or_default();
+        Ok(Nanos::from_nanos(value.first_chunk().copied().map_or(0, u64::from_ne_bytes)))
     }
 
     /// Ends everything that runs; what the clocks have taken along by then is appended.

@@ -61,6 +61,8 @@ pub(crate) enum HitKind {
     Holder(RecordedStack),
     /// The sampling clock found the thread running with a lock that others wait for, at a tick that counts for nothing else.
     Owner(RecordedStack),
+    /// The event that is sampled has counted so much of the thread, which has this stack.
+    Event(RecordedStack, u64),
     /// The thread goes to sleep or goes on; its stack, if it was worth reading.
     Park(ParkCall, Option<RecordedStack>),
     /// What the thread's counters say before whatever it does next.
@@ -94,6 +96,7 @@ enum Kind {
     Tick,
     Holder,
     Owner,
+    Event,
     ParkStack,
     Park,
     Metered,
@@ -132,6 +135,7 @@ impl Decoder {
             Kind::Tick => HitKind::Tick(stack(frames, flags)?),
             Kind::Holder => HitKind::Holder(stack(frames, flags)?),
             Kind::Owner => HitKind::Owner(stack(frames, flags)?),
+            Kind::Event => HitKind::Event(stack(frames, flags)?, word(head, 16)?),
             Kind::CallStack(cause) => {
                 if self.stacks.len() >= MOST_WAITING {
                     self.stacks.clear();
@@ -197,6 +201,7 @@ fn kind(number: u8) -> Option<Kind> {
         19 => Kind::Holder,
         20 => Kind::Owner,
         21 => Kind::ParkStack,
+        22 => Kind::Event,
         24..=29 => Kind::Park,
         40 => Kind::Metered,
         FIRST_STEP.. => Kind::Call(SiteMeaning::Step(*STEPS.get(number - FIRST_STEP)?)),

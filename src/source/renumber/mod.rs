@@ -17,7 +17,12 @@ use crate::{
         ids::{Pid, Tid},
         time::{MonoNanos, Nanos},
     },
-    source::{Grouping, Pausing, Source, Tally, renumber::lives::Lives},
+    perf::event_clock::EventClock,
+    source::{
+        Grouping, Pausing, Source, Tally,
+        renumber::lives::Lives,
+        sampling::{EventRefused, OnEvent},
+    },
     target::{process::Status, runtime::threads::inner_ids},
 };
 
@@ -156,6 +161,18 @@ impl Source for Renumbered {
 
     fn count(&mut self, wanted: Counters) {
         self.scheduling.iter_mut().for_each(|scheduling| scheduling.count(wanted));
+    }
+
+    fn sample_event(&mut self, clock: EventClock, on_event: OnEvent) -> Result<(), EventRefused> {
+        self.scheduling.as_mut().ok_or(EventRefused::NotHere)?.sample_event(clock, on_event)
+    }
+
+    fn slow_event(&mut self, times: u32) {
+        self.scheduling.iter_mut().for_each(|scheduling| scheduling.slow_event(times));
+    }
+
+    fn counted_event(&self) -> Option<u64> {
+        self.scheduling.as_ref()?.counted_event()
     }
 
     fn group_faults(&mut self, group: u32) -> Grouping {

@@ -11,7 +11,7 @@ pub mod group;
 pub mod sweep;
 pub mod tracefs;
 
-use std::{fmt, io};
+use std::{fmt, io, os::fd::RawFd};
 
 use crate::{
     model::{
@@ -21,12 +21,14 @@ use crate::{
         time::{MonoNanos, Nanos},
     },
     perf::{
+        event_clock::EventClock,
         limits::RingSize,
         stream::{PerfStream, Probe, Record},
     },
     source::{
         Grouping, Pausing, Source, Tally,
         calls::{Call, StepReport, Verdict},
+        sampling::{EventRefused, OnEvent, OutsideSampling},
         scheduler::{self, RingContent, Scope, ThreadWatch},
         uprobe::{error::UprobeError, group::ProbeGroup, sweep::Sweeper, tracefs::Tracefs},
     },
@@ -67,6 +69,7 @@ pub struct UprobeSource {
     threads: ThreadWatch,
     hits: Hits,
     records: Vec<Record>,
+    sampling: Option<OutsideSampling>,
 }
 
 impl UprobeSource {
@@ -81,7 +84,7 @@ impl UprobeSource {
         let meanings = sites.iter().map(|site| site.meaning).collect();
         let tally = Tally { cost_per_event, cost_of_stacks: Some(Nanos::ZERO), ..Tally::default() };
         let hits = Hits { meanings, on_call, on_step, tally };
-        Ok(Self { stream, group, probes, threads, hits, records: Vec::new() })
+        Ok(Self { stream, group, probes, threads, hits, records: Vec::new(), sampling: None })
     }
 
     /// Probes more places, such as the libc of the program that the target has meanwhile executed.
@@ -104,6 +107,9 @@ impl UprobeSource {
     }
 
     fn deliver(&mut self, out: &mut Vec<Event>) {
+        if let Some(sampling) = &mut self.sampling {
+            sampling.deliver(&mut self.stream, out);
+        }
         for record in self.records.drain(..) {
             self.hits.tally.lost += record.body.lost();
             match record.probe {
@@ -140,7 +146,27 @@ impl Source for UprobeSource {
     fn tally(&self) -> Tally {
         let Tally { unmatched, .. } = self.hits.tally;
         let cost_of_faults = self.threads.cost_of_faults();
-        Tally { unmatched: unmatched + self.stream.malformed(), cost_of_faults, ..self.hits.tally }
+        let cost_of_event = self.sampling.as_ref().map_or(Nanos::ZERO, OutsideSampling::cost);
+        Tally { unmatched: unmatched + self.stream.malformed(), cost_of_faults, cost_of_event, ..self.hits.tally }
+    }
+
+    fn alarms(&self) -> Vec<RawFd> {
+        if self.sampling.is_some() { self.stream.alarms() } else { Vec::new() }
+    }
+
+    fn sample_event(&mut self, clock: EventClock, on_event: OnEvent) -> Result<(), EventRefused> {
+        self.sampling = Some(OutsideSampling::begin(&mut self.stream, clock, on_event)?);
+        Ok(())
+    }
+
+    fn slow_event(&mut self, times: u32) {
+        if let Some(sampling) = &mut self.sampling {
+            sampling.slow(&mut self.stream, times);
+        }
+    }
+
+    fn counted_event(&self) -> Option<u64> {
+        self.sampling.as_ref().and_then(|_| self.stream.counted())
     }
 
     fn group_faults(&mut self, group: u32) -> Grouping {
@@ -158,7 +184,8 @@ impl Source for UprobeSource {
     }
 
     fn remarks(&self) -> Vec<String> {
-        scheduler::remark(self.stream.faults()).into_iter().collect()
+        let sampling = self.sampling.as_ref().map(OutsideSampling::remark);
+        scheduler::remark(self.stream.faults()).into_iter().chain(sampling).collect()
     }
 }
 

@@ -21,10 +21,11 @@ use crate::{
         ids::{LockId, Pid, Tid},
         time::{MonoNanos, Nanos},
     },
-    perf::{error::PerfError, stream::Record},
+    perf::{error::PerfError, event_clock::EventClock, stream::Record},
     source::{
         Grouping, Pausing, Source, Tally,
         calls::{FindLocks, SharedTranslator},
+        sampling::{EventRefused, OnEvent},
         scheduler::{OnSample, RingContent, SchedulerSource, Scheduling, Scope},
         watchpoint::{cost::measure_cost, error::WatchpointError, watch::Watch},
     },
@@ -110,6 +111,18 @@ impl Source for WatchpointSource {
     fn resume(&mut self, _waited: &[Tid]) -> io::Result<()> {
         let Self { scheduler, watch, .. } = self;
         watch.as_mut().map_or(Ok(()), |watch| watch.resume(scheduler)).map_err(io::Error::other)
+    }
+
+    fn sample_event(&mut self, clock: EventClock, on_event: OnEvent) -> Result<(), EventRefused> {
+        self.scheduler.sample_event(clock, on_event)
+    }
+
+    fn slow_event(&mut self, times: u32) {
+        self.scheduler.slow_event(times);
+    }
+
+    fn counted_event(&self) -> Option<u64> {
+        self.scheduler.counted_event()
     }
 
     fn alarms(&self) -> Vec<RawFd> {

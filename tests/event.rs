@@ -1,0 +1,259 @@
+//! Samples of an event against what a program did: pages touched and time spent with the GIL and without it, under every source.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and prints what it measured")]
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread::sleep,
+    time::Duration,
+};
+
+use gilscope::{
+    model::ids::Pid,
+    source::scheduler::{SchedulerSource, Scope},
+};
+use serde_json::Value;
+
+#[path = "support/live.rs"]
+mod live;
+
+use live::{
+    attached::attached_with,
+    interpreters::{Interpreter, interpreters, usual},
+    libraries::built,
+    outcome,
+    privilege::{may_use_uprobes, without_programs},
+    stolen::stolen,
+};
+
+/// Touched by `fixtures/event/event.py` in all, in ten rounds.
+const INSIDE: u64 = 5000;
+const OUTSIDE: u64 = 3000;
+/// What the interpreter itself may touch around the calls, and of the program's memory before it is looked at.
+const STRAY: u64 = 12;
+/// While the hypervisor gives CPUs to others, clocks go on that threads do not.
+const ATTEMPTS: usize = 5;
+
+/// How gilscope meets the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Launch(&'static str),
+    /// With this backend, but without programs in the kernel.
+    WithoutPrograms(&'static str),
+    Attach(&'static str),
+}
+
+struct Stage {
+    folder: tempfile::TempDir,
+    files: [PathBuf; 2],
+}
+
+#[test]
+fn each_page_fault_is_where_it_was_made() {
+    if !may_watch() {
+        return;
+    }
+    let stage = Stage::new();
+    for interpreter in interpreters() {
+        each_fault(&stage, Way::Launch("preload"), &interpreter);
+    }
+    let mut ways = vec![Way::WithoutPrograms("preload"), Way::Launch("watchpoint"), Way::Attach("watchpoint")];
+    if may_use_uprobes() {
+        ways.extend([Way::Launch("uprobe"), Way::Launch("uprobe-tracefs"), Way::Attach("uprobe")]);
+    }
+    ways.into_iter().for_each(|way| each_fault(&stage, way, &usual()));
+}
+
+fn each_fault(stage: &Stage, way: Way, interpreter: &Interpreter) {
+    let profile = stage.run(way, interpreter, &["-e", "page-faults", "-c", "1"]);
+    let [inside, outside] = touched(&profile);
+    let event = &profile["event"];
+    println!(
+        "{} {way:?}: {inside} inside, {outside} outside, {} of {}",
+        interpreter.name, event["sampled"], event["counted"]
+    );
+    assert_eq!(profile["quality"]["invariants_broken"].as_array().unwrap().len(), 0);
+    assert_eq!((&event["sampled"], &event["samples"]), (&event["counted"], &event["counted"]));
+    // The lock of a launched program is watched from some time after its start on.
+    if way != Way::Launch("watchpoint") {
+        assert_eq!(event["classes"]["unknown"], 0);
+    }
+    for (is, made) in [(inside, INSIDE), (outside, OUTSIDE)] {
+        // The last of a batch may be looked at when its thread has gone on.
+        let late = if read_late(&profile) { made / 5 } else { 0 };
+        assert!((made - late..=made + STRAY).contains(&is), "{is} of {made}");
+    }
+    // Whatever stacks tell, classes tell more.
+    let class = |name: &str| event["classes"][name].as_u64().unwrap();
+    assert!(class("inside") >= INSIDE && (OUTSIDE..OUTSIDE + 600).contains(&class("outside")), "{}", event["classes"]);
+}
+
+#[test]
+fn a_period_loses_less_than_one_of_each_kind() {
+    if !may_watch() {
+        return;
+    }
+    let stage = Stage::new();
+    for way in [Way::Launch("preload"), Way::WithoutPrograms("preload")] {
+        let profile = stage.run(way, &usual(), &["-e", "minor-faults", "-c", "100"]);
+        let event = &profile["event"];
+        let [inside, outside] = ["inside", "outside"].map(|class| event["classes"][class].as_u64().unwrap());
+        let (sampled, counted) = (event["sampled"].as_u64().unwrap(), event["counted"].as_u64().unwrap());
+        println!("{way:?}: {inside} inside, {outside} outside; {sampled} of {counted}");
+        // Two threads, each on as many CPUs as there are.
+        let cpus = u64::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
+        assert!(sampled <= counted && counted - sampled < 2 * cpus * 100, "{sampled} {counted}");
+        assert!((OUTSIDE - 200..OUTSIDE + 600).contains(&outside) && inside >= INSIDE - 200);
+        assert!(event["stacks"].as_array().unwrap().iter().all(|row| row["sampled"].as_u64().unwrap() % 100 == 0));
+    }
+}
+
+/// Time on a CPU goes by samples as it goes by states.
+#[test]
+fn samples_of_time_divide_as_time_does() {
+    if !may_watch() {
+        return;
+    }
+    let (stage, mut ways) = (Stage::new(), vec![Way::Launch("preload"), Way::WithoutPrograms("preload")]);
+    if may_use_uprobes() {
+        ways.push(Way::Launch("uprobe"));
+    }
+    for way in ways {
+        let misfit = (0..ATTEMPTS).find_map(|_| {
+            let before = stolen();
+            let profile = stage.run(way, &usual(), &["-e", "task-clock", "-F", "4999"]);
+            let misfit = misfit_of_time(way, &profile);
+            println!("the hypervisor gave {:?} to others", stolen().saturating_sub(before));
+            misfit.is_none().then_some(())
+        });
+        assert!(misfit.is_some(), "{way:?}");
+    }
+}
+
+fn misfit_of_time(way: Way, profile: &Value) -> Option<String> {
+    let event = &profile["event"];
+    assert_eq!(
+        (&event["name"], &event["unit"], &event["instead_of"]),
+        (&"task-clock".into(), &"ns".into(), &Value::Null)
+    );
+    let sampled = |class: &str| event["classes"][class].as_f64().unwrap();
+    let lived = |state: &str| {
+        let threads = profile["threads"].as_array().unwrap().iter();
+        threads.map(|thread| thread["states_ns"][state].as_f64().unwrap()).sum::<f64>()
+    };
+    let sampled = sampled("outside") / (sampled("inside") + sampled("outside"));
+    let lived = lived("outside_running") / (lived("held_running") + lived("outside_running"));
+    let words = format!("{way:?}: {:.2} % of the samples outside, {:.2} % of the time", sampled * 100.0, lived * 100.0);
+    println!("{words}");
+    ((sampled - lived).abs() > 0.02).then_some(words)
+}
+
+/// A tracepoint, at which no program for stacks can run; and what no machine has, for which time stands in.
+#[test]
+fn other_events_are_sampled_in_their_own_ways() {
+    if !may_watch() || !may_use_uprobes() {
+        return;
+    }
+    let stage = Stage::new();
+    let calls = stage.run(Way::Launch("preload"), &usual(), &["-e", "syscalls:sys_enter_munmap", "-c", "1"]);
+    let [inside, outside] = touched(&calls);
+    println!("munmap: {inside} inside, {outside} outside");
+    assert_eq!([inside, outside].map(|calls| calls.min(10)), [10, 10], "each round unmaps its pages");
+    let stood_in = stage.run(Way::Launch("preload"), &usual(), &["-e", "rffffffffffff"]);
+    let event = &stood_in["event"];
+    assert_eq!((&event["name"], &event["instead_of"]), (&"task-clock".into(), &"rffffffffffff".into()));
+    assert!(event["why"].as_str().unwrap().len() > 10 && event["samples"].as_u64().unwrap() > 20, "{event}");
+    assert!(stood_in["quality"]["notes"].to_string().contains("rffffffffffff cannot be sampled"));
+}
+
+/// Some 600,000 page faults of which each would be dear: the period is raised, and what it costs stays within the budget.
+#[test]
+fn a_storm_is_sampled_within_the_budget() {
+    const STORM: &str = "import resource\nfor _ in range(900): kept = [bytes(300000) for _ in range(40)]\n\
+                         print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)";
+    if !may_watch() {
+        return;
+    }
+    let stage = Stage::new();
+    let report = stage.folder.path().join("profile.json");
+    let mut gilscope = Command::new(env!("CARGO_BIN_EXE_gilscope"));
+    gilscope.args(["run", "-q", "-e", "page-faults", "-c", "1", "--counters", "none", "-o"]).arg(&report).arg("--");
+    let program = usual().command();
+    let output = gilscope.arg(program.get_program()).args(program.get_args()).args(["-c", STORM]).output().unwrap();
+    let kernel: f64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    let profile: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    let (sampled, notes) = (profile["event"]["sampled"].as_f64().unwrap(), profile["quality"]["notes"].to_string());
+    let share = profile["quality"]["overhead"]["share"].as_f64().unwrap();
+    println!("{sampled} in {} samples of {kernel}, at a cost of {share}: {notes}", profile["event"]["samples"]);
+    assert!((sampled - kernel).abs() < kernel * 0.02 + 3000.0, "{sampled} {kernel}");
+    assert!(notes.contains("more rarely than wanted") && share < 0.03, "{share}: {notes}");
+}
+
+/// Pages that the two functions touched, inside and outside.
+fn touched(profile: &Value) -> [u64; 2] {
+    let rows = profile["event"]["stacks"].as_array().unwrap();
+    [("touch_inside", "inside"), ("touch_outside", "outside")].map(|(function, class)| {
+        let own = |row: &&Value| {
+            row["class"] == class && row["stack"].as_array().unwrap().last().unwrap()["function"] == function
+        };
+        rows.iter().filter(own).map(|row| row["sampled"].as_u64().unwrap()).sum()
+    })
+}
+
+/// Whether stacks were read from outside, a moment after.
+fn read_late(profile: &Value) -> bool {
+    profile["quality"]["notes"].to_string().contains("were read from outside")
+}
+
+fn may_watch() -> bool {
+    let us = Pid::from_raw(std::process::id().cast_signed()).unwrap();
+    let refused = SchedulerSource::open(us, Scope::Running).err();
+    refused.iter().for_each(|why| outcome::skipped(&format!("events: {why}")));
+    refused.is_none()
+}
+
+impl Stage {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/event");
+        let library = built("counters/counters.c", folder.path(), "libcounters.so");
+        Self { folder, files: [fixtures.join("event.py"), library] }
+    }
+
+    fn run(&self, way: Way, interpreter: &Interpreter, options: &[&str]) -> Value {
+        let report = self.folder.path().join("profile.json");
+        let mut program = interpreter.command();
+        program.args(self.files.iter().map(|file| interpreter.give(self.folder.path(), file)));
+        match way {
+            Way::Launch(backend) => {
+                launch(Command::new(env!("CARGO_BIN_EXE_gilscope")), (backend, options), &program, &report)
+            }
+            Way::WithoutPrograms(backend) => {
+                let mut without = without_programs();
+                without.arg(env!("CARGO_BIN_EXE_gilscope"));
+                launch(without, (backend, options), &program, &report);
+            }
+            Way::Attach(backend) => attach(&mut program, (backend, options), &report),
+        }
+        serde_json::from_slice(&fs::read(&report).unwrap()).unwrap()
+    }
+}
+
+fn launch(mut gilscope: Command, (backend, options): (&str, &[&str]), program: &Command, report: &Path) {
+    gilscope.args(["run", "-q", "--max-overhead", "none", "--backend", backend]).args(options);
+    gilscope.arg("-o").arg(report).arg("--").arg(program.get_program()).args(program.get_args());
+    let output = gilscope.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn attach(program: &mut Command, (backend, options): (&str, &[&str]), report: &Path) {
+    let mut program = program.stdin(Stdio::piped()).spawn().unwrap();
+    // It must have begun before it can be found.
+    sleep(Duration::from_millis(500));
+    let mut gilscope = attached_with(program.id(), report, &[&["--backend", backend], options].concat());
+    writeln!(program.stdin.take().unwrap()).unwrap();
+    assert!(program.wait().unwrap().success() && gilscope.wait().unwrap().success());
+}
