@@ -14,6 +14,7 @@ pub mod sampled;
 pub mod scheduler;
 pub mod scheduling;
 mod switchable;
+mod thread_watch;
 pub mod uprobe;
 pub mod watchpoint;
 

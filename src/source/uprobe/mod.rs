@@ -2,7 +2,7 @@
 //!
 //! The probes are defined in tracefs and opened as tracepoints. (Opened through the kernel's uprobe PMU they could not be
 //! inherited: the copy for a new thread reads the path from the target's memory, and `clone` fails in the target.) One
-//! stream carries hits and switches, so this source delivers all that [`crate::source::scheduler`] does. What a libc call
+//! stream carries hits and switches, so this source stands on [`crate::source::scheduler`]. What a libc call
 //! means for a lock is not decided here. Invariant: when the source is gone, so are its probes, whatever ended it.
 
 pub mod cost;
@@ -22,12 +22,12 @@ use crate::{
     },
     perf::{
         limits::RingSize,
-        stream::{PerfStream, Probe, Record},
+        stream::{Probe, Record},
     },
     source::{
         Grouping, Pausing, Source, Tally,
         calls::{Call, StepReport, Verdict},
-        scheduler::{self, RingContent, Scope, ThreadWatch},
+        scheduler::{SchedulerSource, Scope},
         uprobe::{error::UprobeError, group::ProbeGroup, sweep::Sweeper, tracefs::Tracefs},
     },
     target::site::{Site, SiteMeaning},
@@ -61,12 +61,10 @@ pub struct UprobeOptions {
 #[derive(Debug)]
 pub struct UprobeSource {
     // Before the group: a probe cannot be removed while an event is open on it.
-    stream: PerfStream,
+    scheduler: SchedulerSource,
     group: ProbeGroup,
     probes: Vec<Probe>,
-    threads: ThreadWatch,
     hits: Hits,
-    records: Vec<Record>,
 }
 
 impl UprobeSource {
@@ -75,20 +73,19 @@ impl UprobeSource {
         let UprobeOptions { pid, scope, sites, on_call, on_step, sweeper, cost_per_event } = options;
         let mut group = ProbeGroup::create(Tracefs::find()?, &sweeper)?;
         let probes = define(&mut group, &sites, 0)?;
-        let opened = PerfStream::open(pid, &probes, RingSize::Large);
-        let stream = opened.map_err(|why| UprobeError::from_perf(why, &probes, &sites))?;
-        let threads = ThreadWatch::begin(pid, scope, RingContent::SchedulingAndLocks)?;
+        let opened = SchedulerSource::with_locks(pid, scope, &probes, RingSize::Large);
+        let scheduler = opened.map_err(|why| UprobeError::from_perf(why, &probes, &sites))?;
         let meanings = sites.iter().map(|site| site.meaning).collect();
         let tally = Tally { cost_per_event, cost_of_stacks: Some(Nanos::ZERO), ..Tally::default() };
         let hits = Hits { meanings, on_call, on_step, tally };
-        Ok(Self { stream, group, probes, threads, hits, records: Vec::new() })
+        Ok(Self { scheduler, group, probes, hits })
     }
 
     /// Probes more places, such as the libc of the program that the target has meanwhile executed.
     pub fn add_sites(&mut self, sites: &[Site]) -> Result<(), UprobeError> {
         let probes = define(&mut self.group, sites, self.hits.meanings.len())?;
         self.hits.meanings.extend(sites.iter().map(|site| site.meaning));
-        self.stream.add_probes(&probes).map_err(|why| UprobeError::from_perf(why, &probes, sites))?;
+        self.scheduler.add_probes(&probes).map_err(|why| UprobeError::from_perf(why, &probes, sites))?;
         self.probes.extend(probes);
         Ok(())
     }
@@ -100,65 +97,51 @@ impl UprobeSource {
 
     /// When the process last executed a new program since watching began.
     pub fn executed(&self) -> Option<MonoNanos> {
-        self.threads.executed()
-    }
-
-    fn deliver(&mut self, out: &mut Vec<Event>) {
-        for record in self.records.drain(..) {
-            self.hits.tally.lost += record.body.lost();
-            match record.probe {
-                Some(number) => self.hits.on_hit(number, &record, out),
-                None => self.threads.on_record(record, out),
-            }
-        }
-        self.threads.read_delays(out);
+        self.scheduler.executed()
     }
 }
 
 impl Source for UprobeSource {
     fn drain(&mut self, now: MonoNanos, out: &mut Vec<Event>) -> MonoNanos {
-        let watermark = self.stream.drain(now, &mut self.records);
-        self.deliver(out);
-        watermark
+        let Self { scheduler, hits, .. } = self;
+        scheduler.drain_with(now, &mut |record, out| hits.on_record(record, out), out)
     }
 
     fn pause(&mut self) -> Pausing {
-        self.stream.remove_probes();
+        self.scheduler.remove_probes();
         Pausing::Paused
     }
 
     fn resume(&mut self, _waited: &[Tid]) -> io::Result<()> {
-        self.stream.add_probes(&self.probes).map_err(io::Error::other)
+        self.scheduler.add_probes(&self.probes).map_err(io::Error::other)
     }
 
     fn finish(&mut self, out: &mut Vec<Event>) {
-        self.stream.stop(&mut self.records);
-        self.deliver(out);
+        let Self { scheduler, hits, .. } = self;
+        scheduler.finish_with(&mut |record, out| hits.on_record(record, out), out);
         self.group.remove();
     }
 
     fn tally(&self) -> Tally {
-        let Tally { unmatched, .. } = self.hits.tally;
-        let cost_of_faults = self.threads.cost_of_faults();
-        Tally { unmatched: unmatched + self.stream.malformed(), cost_of_faults, ..self.hits.tally }
+        let beside = self.scheduler.tally();
+        let unmatched = self.hits.tally.unmatched + beside.unmatched;
+        Tally { unmatched, cost_of_faults: beside.cost_of_faults, ..self.hits.tally }
     }
 
     fn group_faults(&mut self, group: u32) -> Grouping {
-        scheduler::grouping(&mut self.stream, group)
+        self.scheduler.group_faults(group)
     }
 
     fn count(&mut self, wanted: Counters) {
-        if !scheduler::sees_faults(wanted) {
-            self.stream.drop_faults();
-        }
+        self.scheduler.count(wanted);
     }
 
     fn counters(&self) -> Counters {
-        scheduler::counters(self.stream.faults())
+        self.scheduler.counters()
     }
 
     fn remarks(&self) -> Vec<String> {
-        scheduler::remark(self.stream.faults()).into_iter().collect()
+        self.scheduler.remarks()
     }
 }
 
@@ -171,6 +154,13 @@ struct Hits {
 }
 
 impl Hits {
+    fn on_record(&mut self, record: &Record, out: &mut Vec<Event>) {
+        self.tally.lost += record.body.lost();
+        if let Some(number) = record.probe {
+            self.on_hit(number, record, out);
+        }
+    }
+
     fn on_hit(&mut self, number: usize, record: &Record, out: &mut Vec<Event>) {
         self.tally.lock_events += 1;
         // A foreign condition variable is no fault; a hit without its argument is.

@@ -21,11 +21,11 @@ use crate::{
         ids::{LockId, Pid, Tid},
         time::{MonoNanos, Nanos},
     },
-    perf::{error::PerfError, stream::Record},
+    perf::{error::PerfError, limits::RingSize, stream::Record},
     source::{
         Grouping, Pausing, Source, Tally,
         calls::{FindLocks, SharedTranslator},
-        scheduler::{OnSample, RingContent, SchedulerSource, Scheduling, Scope},
+        scheduler::{OnSample, SchedulerSource, Scheduling, Scope},
         watchpoint::{cost::measure_cost, error::WatchpointError, watch::Watch},
     },
     target::{lock::LockSeat, memory::Memory, sighting::SeenThread},
@@ -62,7 +62,7 @@ impl WatchpointSource {
             return Err(WatchpointError::OtherProcessor);
         }
         let cost_per_event = Some(measure_cost()?);
-        let scheduler = SchedulerSource::with_content(pid, scope, RingContent::SchedulingAndLocks)?;
+        let scheduler = SchedulerSource::with_locks(pid, scope, &[], RingSize::Ordinary)?;
         let tally = Tally { cost_per_event, cost_of_stacks: Some(Nanos::ZERO), ..Tally::default() };
         Ok(Self { scheduler, pid, watch: None, tally })
     }
