@@ -18,6 +18,7 @@ mod machine;
 pub mod open;
 pub mod pace;
 pub mod priority;
+pub mod reading;
 pub mod record;
 pub mod registers;
 pub mod ring;

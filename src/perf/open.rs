@@ -14,7 +14,11 @@ use perf_event_open_sys::ioctls;
 
 use crate::{
     model::{address::LiveAddress, ids::Tid, time::Nanos},
-    perf::{machine::REGISTERS, registers::WRITER_REGISTERS},
+    perf::{
+        machine::REGISTERS,
+        record::{Layout, Taken},
+        registers::WRITER_REGISTERS,
+    },
 };
 
 /// Bytes of stack copied at a sample. All users' rings together may be small.
@@ -49,6 +53,19 @@ pub enum Subject {
         /// Whether the kernel's code for the thread is looked at, too, and not only the thread's own.
         code: CodeSampled,
     },
+}
+
+impl Subject {
+    /// How its samples look.
+    pub fn layout(self) -> Layout {
+        let taken = match self {
+            Self::Scheduling | Self::Faults(..) => Taken::Nothing,
+            Self::Probe { .. } => Taken::Register,
+            Self::Watchpoint { .. } => Taken::WriterRegisters,
+            Self::MachineState { .. } => Taken::MachineState,
+        };
+        Layout { read: None, taken }
+    }
 }
 
 /// What it took to bring a page into a thread's memory.

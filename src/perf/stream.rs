@@ -23,7 +23,7 @@ use crate::{
         limits::{RingSize, allow_more_files},
         lineage::{Lineage, RootId},
         open::{CodeSampled, FaultKind, Inheritance, Manner, Subject, keeper},
-        record::{Body, EventId, Naming, RawRecord, Records},
+        record::{Body, EventId, Layout, Naming, RawRecord, Records},
     },
 };
 
@@ -139,6 +139,7 @@ struct Role {
     root: RootId,
     probe: Option<usize>,
     fault: Option<(FaultKind, u32)>,
+    layout: Layout,
 }
 
 #[derive(Debug)]
@@ -418,7 +419,7 @@ impl PerfStream {
             for (subject, probe) in &family.subjects {
                 let event = cpu.watch(*subject, tid, self.manner)?;
                 let fault = if let Subject::Faults(kind, _, group) = subject { Some((*kind, *group)) } else { None };
-                let role = Role { family: index, root, probe: *probe, fault };
+                let role = Role { family: index, root, probe: *probe, fault, layout: subject.layout() };
                 self.roles.insert(event.id(), role);
                 family.events.push((place, event));
             }
@@ -431,7 +432,7 @@ impl PerfStream {
         for (place, cpu) in self.cpus.iter_mut().enumerate() {
             self.bytes.clear();
             cpu.ring.take(&mut self.bytes);
-            for record in Records::new(&self.bytes) {
+            for record in Records::new(&self.bytes, |event| self.roles.get(&event).map(|role| role.layout)) {
                 let Ok(raw) = record else {
                     self.malformed += 1;
                     continue;
@@ -535,7 +536,7 @@ fn pending(
     (pid, kin): (Pid, Kin),
     roles: &FxHashMap<EventId, Role>,
 ) -> Option<Pending> {
-    let RawRecord { event, at, pid: of, tid, body } = raw;
+    let RawRecord { event, at, pid: of, tid, body, .. } = raw;
     if let Body::Lost { .. } = body {
         let record = Record { at: since, pid, tid: pid.main_thread(), body, probe: None };
         return Some(Pending { record, place, from: None });
@@ -560,7 +561,7 @@ fn sample(
     whom: (Pid, Kin),
     (roles, families): (&FxHashMap<EventId, Role>, &[Family]),
 ) -> Option<(Pid, MachineSample)> {
-    let RawRecord { event, at, pid: of, tid, body } = raw;
+    let RawRecord { event, at, pid: of, tid, body, .. } = raw;
     let (role, tid, of) = (roles.get(&event)?, tid?, watched(of, whom)?);
     match body {
         Body::Sampled(state) if families[role.family].lineage.believes(role.root, tid) => {

@@ -28,7 +28,8 @@ pub fn measure_cost(sweeper: &Sweeper) -> Result<Nanos, UprobeError> {
     let without = fastest_batch();
     let register = site.argument.perf_number();
     let us = Pid::from_raw(std::process::id().cast_signed()).expect("a process has a positive pid").main_thread();
-    let event = watch_self(Subject::Probe { tracepoint, register });
+    let subject = Subject::Probe { tracepoint, register };
+    let event = watch_self(subject);
     let event = event.map_err(|source| refusal(source, us, 0, Some(tracepoint)))?;
     let ring = Ring::map(&event, RingSize::Ordinary.pages(1));
     let mut ring = ring.map_err(|source| PerfError::Ring { cpu: 0, source })?;
@@ -36,7 +37,8 @@ pub fn measure_cost(sweeper: &Sweeper) -> Result<Nanos, UprobeError> {
     drop(event);
     let mut bytes = Vec::new();
     ring.take(&mut bytes);
-    let hits = Records::new(&bytes).filter(|record| matches!(record, Ok(raw) if matches!(raw.body, Body::Hit { .. })));
+    let hits = Records::new(&bytes, |_| Some(subject.layout()))
+        .filter(|record| matches!(record, Ok(raw) if matches!(raw.body, Body::Hit { .. })));
     if hits.count() < 1 {
         return Err(UprobeError::Unmeasured);
     }

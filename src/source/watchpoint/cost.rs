@@ -28,7 +28,8 @@ pub fn measure_cost() -> Result<Nanos, WatchpointError> {
     let without = fastest_batch(&word);
     let us = Pid::from_raw(std::process::id().cast_signed()).expect("a process has a positive pid").main_thread();
     let address = LiveAddress::in_target(word.as_ptr().addr() as u64);
-    let event = watch_self(Subject::Watchpoint { address, length: 4 });
+    let subject = Subject::Watchpoint { address, length: 4 };
+    let event = watch_self(subject);
     let event = event.map_err(|source| watchpoint_refusal(source, us, 0))?;
     let ring = Ring::map(&event, RingSize::Ordinary.pages(1));
     let mut ring = ring.map_err(|source| PerfError::Ring { cpu: 0, source })?;
@@ -36,7 +37,8 @@ pub fn measure_cost() -> Result<Nanos, WatchpointError> {
     drop(event);
     let mut bytes = Vec::new();
     ring.take(&mut bytes);
-    let told = Records::new(&bytes).filter(|record| matches!(record, Ok(raw) if matches!(raw.body, Body::Wrote(_))));
+    let told = Records::new(&bytes, |_| Some(subject.layout()))
+        .filter(|record| matches!(record, Ok(raw) if matches!(raw.body, Body::Wrote(_))));
     if told.count() < 1 {
         return Err(WatchpointError::Silent);
     }

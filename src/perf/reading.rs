@@ -1,0 +1,100 @@
+//! What the counters of a group say, as the kernel puts it into samples and gives it to who reads the group.
+//!
+//! A group's first event tells of switches alone; behind it come those that are counted, in the order in which they were opened,
+//! and then those that only make records. Invariant: any bytes are survived.
+
+use crate::{model::counts::Slot, perf::fields::u64_at};
+
+/// What a group's counters have counted of one thread on one CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GroupReading {
+    /// For how long they were to count, in nanoseconds of the thread's time on whatever CPU.
+    pub enabled: u64,
+    /// For how long they did.
+    pub running: u64,
+    /// By their places; no more of them are there than `count`.
+    pub values: [u64; Slot::COUNT],
+    /// How many events of the group stand behind the first, at most as many as there are places.
+    pub count: usize,
+    /// Records that all its events have lost; zero where that is not told.
+    pub lost: u64,
+}
+
+/// How a group's values are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ReadFormat {
+    /// One number each.
+    Values,
+    /// Behind each how many records it has lost.
+    ValuesAndLosses,
+}
+
+impl ReadFormat {
+    const fn words(self) -> usize {
+        match self {
+            Self::Values => 1,
+            Self::ValuesAndLosses => 2,
+        }
+    }
+}
+
+/// The number of events, two times, and the values; then whatever follows them. `None` when the bytes end before.
+pub(super) fn decode(bytes: &[u8], format: ReadFormat) -> Option<(GroupReading, &[u8])> {
+    let events = usize::try_from(u64_at(bytes, 0)?).ok()?;
+    let (values, rest) = bytes.get(24..)?.split_at_checked(events.checked_mul(format.words())?.checked_mul(8)?)?;
+    let mut reading = GroupReading { enabled: u64_at(bytes, 8)?, running: u64_at(bytes, 16)?, ..Default::default() };
+    for (index, words) in values.chunks_exact(8 * format.words()).enumerate() {
+        reading.lost = reading.lost.saturating_add(u64_at(words, 8).unwrap_or(0));
+        if let Some(value) = index.checked_sub(1).and_then(|place| reading.values.get_mut(place)) {
+            *value = u64_at(words, 0)?;
+            reading.count = index;
+        }
+    }
+    Some((reading, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{Strategy, any, proptest};
+
+    use super::{GroupReading, ReadFormat, decode};
+
+    fn bytes(words: &[u64]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    }
+
+    fn reading(values: &[u64], lost: u64) -> GroupReading {
+        let mut reading = GroupReading { enabled: 50, running: 40, count: values.len(), lost, ..Default::default() };
+        reading.values[..values.len()].copy_from_slice(values);
+        reading
+    }
+
+    #[test]
+    fn the_first_event_is_passed_over() {
+        let all = bytes(&[3, 50, 40, 9, 11, 22, 77]);
+        assert_eq!(decode(&all, ReadFormat::Values), Some((reading(&[11, 22], 0), &all[48..])));
+        let all = bytes(&[3, 50, 40, 9, 1, 11, 2, 22, 4]);
+        assert_eq!(decode(&all, ReadFormat::ValuesAndLosses), Some((reading(&[11, 22], 7), &[][..])));
+        assert_eq!(decode(&bytes(&[3, 50, 40, 9, 11]), ReadFormat::Values), None);
+        assert_eq!(decode(&bytes(&[1, 50, 40, 9]), ReadFormat::Values).unwrap().0, reading(&[], 0));
+    }
+
+    #[test]
+    fn more_events_than_places_are_passed_over() {
+        let mut words = vec![20, 50, 40];
+        words.extend(100..120);
+        let (reading, rest) =
+            decode(&bytes(&words), ReadFormat::Values).map(|(reading, rest)| (reading, rest.len())).unwrap();
+        assert_eq!((reading.count, reading.values, rest), (8, [101, 102, 103, 104, 105, 106, 107, 108], 0));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>().prop_map(|byte| byte % 12), 0..200)) {
+            for format in [ReadFormat::Values, ReadFormat::ValuesAndLosses] {
+                decode(&bytes, format);
+            }
+            decode(&[0xff; 64], ReadFormat::ValuesAndLosses);
+        }
+    }
+}
