@@ -20,6 +20,17 @@ pub struct GroupReading {
     pub lost: u64,
 }
 
+impl GroupReading {
+    /// And what another group of the same events has counted.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.enabled = self.enabled.saturating_add(other.enabled);
+        self.running = self.running.saturating_add(other.running);
+        self.values.iter_mut().zip(other.values).for_each(|(own, other)| *own = own.saturating_add(other));
+        self.count = self.count.min(other.count);
+        self.lost = self.lost.saturating_add(other.lost);
+    }
+}
+
 /// How a group's values are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReadFormat {

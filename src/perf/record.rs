@@ -108,6 +108,11 @@ pub enum Body {
     },
     /// What the event counts has happened, as often as it was to be told of.
     Counted,
+    /// The counters in question begin to count a thread, and count from what they say now on. No record of the kernel's says so.
+    CountersBegan,
+    /// The counters in question have ended, and have counted so much of all threads; whatever they have not told of yet they have
+    /// counted of this thread. No record of the kernel's says so.
+    CountersEnded,
     /// So many page faults since the record before, the last of them now.
     Faulted(FaultKind, u32),
     /// The thread, which gets a CPU, had another one before. No record of the kernel's says so.

@@ -18,12 +18,16 @@ use crate::{
     },
     perf::{
         clock,
-        cpu::{CpuRing, OpenEvent},
+        cpu::CpuRing,
         error::PerfError,
+        events::CountedEvent,
+        family::{Accounts, Family, Role, Wanted},
         limits::{RingSize, allow_more_files},
-        lineage::{Lineage, RootId},
+        lineage::RootId,
+        measured::{Measured, Measuring},
         open::{CodeSampled, FaultKind, Inheritance, Manner, Subject, keeper},
-        record::{Body, EventId, Layout, Naming, RawRecord, Records},
+        reading::GroupReading,
+        record::{Body, EventId, Naming, RawRecord, Records},
     },
 };
 
@@ -78,6 +82,28 @@ pub struct Record {
     pub body: Body,
     /// The number of the probe that was hit, or of the word that was written to.
     pub probe: Option<usize>,
+    /// What was counted of the thread until then, if that is measured.
+    pub reading: Option<Box<PlacedReading>>,
+}
+
+/// What a group of counters says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlacedReading {
+    /// The number of the groups that were opened together.
+    pub group: usize,
+    /// Which of them it is: by the place of its CPU among all.
+    pub cpu: usize,
+    /// What it says.
+    pub said: GroupReading,
+}
+
+impl PlacedReading {
+    /// A number for the group, of all that there have been.
+    pub fn place(&self) -> usize {
+        /// More CPUs than there are.
+        const CPUS: usize = 1 << 16;
+        self.group * CPUS + self.cpu
+    }
 }
 
 /// The records of all threads of one process.
@@ -102,44 +128,16 @@ pub struct PerfStream {
     samples: Vec<(Pid, MachineSample)>,
     /// The CPU that each thread had last, by its place in `cpus`.
     places: FxHashMap<Tid, usize>,
+    /// The thread that each CPU runs, as far as records have told.
+    running: Vec<Option<Tid>>,
     /// Whose page faults are told; `None`: nobody's.
     faults: Option<CodeSampled>,
+    measured: Measured,
     /// By CPU, what events that are closed have lost.
     lost: Vec<u64>,
     /// While probes are removed.
     keepers: Vec<Counter>,
     malformed: u64,
-}
-
-/// Events opened together, with a lineage of their own: probes added later reach each thread by other ways than the first.
-#[derive(Debug)]
-struct Family {
-    subjects: Vec<(Subject, Option<usize>)>,
-    lineage: Lineage,
-    /// Each with the place of its CPU in [`PerfStream::cpus`].
-    events: Vec<(usize, OpenEvent)>,
-    /// Since when there are none any more; records of before may still be waiting.
-    closed: Option<MonoNanos>,
-}
-
-impl Family {
-    fn of(subjects: Vec<(Subject, Option<usize>)>) -> Self {
-        Self { subjects, lineage: Lineage::default(), events: Vec::new(), closed: None }
-    }
-
-    fn is_of_probes(&self) -> bool {
-        self.closed.is_none() && matches!(self.subjects.first(), Some((Subject::Probe { .. }, _)))
-    }
-}
-
-/// What an event id stands for.
-#[derive(Debug, Clone, Copy)]
-struct Role {
-    family: usize,
-    root: RootId,
-    probe: Option<usize>,
-    fault: Option<(FaultKind, u32)>,
-    layout: Layout,
 }
 
 #[derive(Debug)]
@@ -152,17 +150,35 @@ struct Pending {
 }
 
 impl PerfStream {
-    /// Watches every thread of `pid`, and those they will create, for scheduling and for hits of `probes`.
-    pub fn open(pid: Pid, probes: &[Probe], size: RingSize) -> Result<Self, PerfError> {
-        Self::open_for((pid, Vec::new(), Kin::Nobody), probes, size)
+    /// Watches every thread of `pid`, and those they will create, for scheduling.
+    pub fn open(pid: Pid, size: RingSize) -> Result<Self, PerfError> {
+        Self::open_for((pid, Vec::new(), Kin::Nobody), size)
+    }
+
+    /// The same, and for hits of `probes` from the start on; each of them tells what `events` have counted of the thread.
+    pub fn open_with_probes(
+        pid: Pid,
+        probes: &[Probe],
+        events: &'static [CountedEvent],
+        size: RingSize,
+    ) -> Result<Self, PerfError> {
+        let mut stream = Self::open(pid, size)?;
+        stream.measure(events);
+        // What is to be counted is counted from now on, even if there are no probes yet.
+        if !events.is_empty() || !probes.is_empty() {
+            stream.watch_locks(probes.iter().map(subject).collect())?;
+            stream.complete = clock::now();
+            stream.ready.retain(|record| !is_birth(record));
+        }
+        Ok(stream)
     }
 
     /// Watches every thread of `pid` and of `others`, those they will create, and all their child processes, for scheduling.
     pub fn open_family(pid: Pid, others: Vec<Pid>, size: RingSize) -> Result<Self, PerfError> {
-        Self::open_for((pid, others, Kin::Descendants), &[], size)
+        Self::open_for((pid, others, Kin::Descendants), size)
     }
 
-    fn open_for((pid, others, kin): (Pid, Vec<Pid>, Kin), probes: &[Probe], size: RingSize) -> Result<Self, PerfError> {
+    fn open_for((pid, others, kin): (Pid, Vec<Pid>, Kin), size: RingSize) -> Result<Self, PerfError> {
         let manner = match kin {
             Kin::Nobody => Manner::best(),
             Kin::Descendants => Manner { inheritance: Inheritance::Everybody, ..Manner::best() },
@@ -182,20 +198,18 @@ impl PerfStream {
             bytes: Vec::new(),
             samples: Vec::new(),
             places: FxHashMap::default(),
+            running: Vec::new(),
             faults: None,
+            measured: Measured::default(),
             lost: Vec::new(),
             keepers: Vec::new(),
             malformed: 0,
         };
         stream.lost.resize(stream.cpus.len(), 0);
+        stream.running.resize(stream.cpus.len(), None);
         // Apart from the probes, which may come and go.
         stream.watch_family(vec![(Subject::Scheduling, None)])?;
         stream.watch_faults();
-        if !probes.is_empty() {
-            stream.add_probes(probes)?;
-            stream.complete = clock::now();
-            stream.ready.retain(|record| !is_birth(record));
-        }
         Ok(stream)
     }
 
@@ -217,7 +231,7 @@ impl PerfStream {
     /// Watches for page faults no more, so that they cost nothing.
     pub fn drop_faults(&mut self) {
         self.faults = None;
-        self.drop_family(|subject| matches!(subject, Subject::Faults(..)));
+        self.drop_subjects(|subject| matches!(subject, Subject::Faults(..)));
     }
 
     /// In whose code page faults are seen; `None`: they are not.
@@ -225,28 +239,43 @@ impl PerfStream {
         self.faults
     }
 
+    /// From now on whatever tells of hits and writes tells what `events` have counted of the thread, if that can be.
+    pub fn measure(&mut self, events: &'static [CountedEvent]) {
+        self.measured = Measured::try_these(events, self.manner);
+    }
+
+    /// What is measured at hits and writes.
+    pub fn measuring(&self) -> &Measuring {
+        self.measured.now()
+    }
+
+    /// Measures nothing any more, for this reason. Hits and writes are told of as before, but for those of this very moment.
+    pub fn stop_measuring(&mut self, why: &str) -> Result<(), PerfError> {
+        self.measured.end(why);
+        let groups = self.families.iter().filter(|family| family.group().is_some());
+        let wanted: Vec<Wanted> = groups.flat_map(|family| family.those(is_of_locks)).collect();
+        self.close_groups_but(None);
+        if wanted.is_empty() { Ok(()) } else { self.watch_family(wanted) }
+    }
+
     /// Watches the same threads for hits of more probes.
     pub fn add_probes(&mut self, probes: &[Probe]) -> Result<(), PerfError> {
         if probes.is_empty() {
             return Ok(());
         }
-        self.watch_family(probes.iter().map(subject).collect())
+        self.watch_locks(probes.iter().map(subject).collect())
     }
 
     /// Watches for no hits of probes any more, so that they cost nothing; those until now will be delivered.
     pub fn remove_probes(&mut self) {
-        let probes = self.families.iter().filter(|family| family.is_of_probes()).flat_map(|family| &family.subjects);
+        let is_probe = |subject| matches!(subject, Subject::Probe { .. });
+        let open = self.families.iter().filter(|family| family.is_open());
         // Without them it only takes longer.
-        let keepers: Vec<Counter> = probes.filter_map(|(subject, _)| keeper(*subject).ok()).collect();
+        let keepers = open.flat_map(|family| family.those(is_probe)).filter_map(|(subject, _)| keeper(subject).ok());
+        let keepers: Vec<Counter> = keepers.collect();
         // Room first, as at the end.
         self.read_rings();
-        for family in self.families.iter_mut().filter(|family| family.is_of_probes()) {
-            for (place, event) in &mut family.events {
-                self.lost[*place] += event.stop();
-            }
-            family.events.clear();
-            family.closed = Some(clock::now());
-        }
+        self.drop_subjects(is_probe);
         self.keepers = keepers;
         self.read_rings();
     }
@@ -257,23 +286,38 @@ impl PerfStream {
         let subjects = words.iter().map(|Watchpoint { number, address, length }| {
             (Subject::Watchpoint { address: *address, length: *length }, Some(*number))
         });
-        self.watch_family(subjects.collect())
+        self.watch_locks(subjects.collect())
     }
 
     /// Watches no more words; writes that have been told of already still come.
     pub fn drop_watchpoints(&mut self) {
-        self.drop_family(|subject| matches!(subject, Subject::Watchpoint { .. }));
+        self.drop_subjects(|subject| matches!(subject, Subject::Watchpoint { .. }));
     }
 
-    fn drop_family(&mut self, of: impl Fn(Subject) -> bool) {
-        let is_meant = |family: &Family| {
-            family.closed.is_none() && family.subjects.first().is_some_and(|(subject, _)| of(*subject))
-        };
-        for family in self.families.iter_mut().filter(|family| is_meant(family)) {
-            for (place, mut event) in family.events.drain(..) {
-                self.lost[place] += event.stop();
-            }
-            family.closed = Some(clock::now());
+    /// What is counted in the groups of such subjects is counted still.
+    fn drop_subjects(&mut self, of: impl Fn(Subject) -> bool) {
+        let cpus = self.cpus.len();
+        for family in self.families.iter_mut().filter(|family| family.watches(&of)) {
+            let lost = match family.group() {
+                Some(_) => family.leave(&of, cpus),
+                None => family.close(cpus).lost,
+            };
+            self.lost.iter_mut().zip(lost).for_each(|(all, lost)| *all += lost);
+        }
+    }
+
+    /// Ends all groups but one, and has their counters tell what they have not told yet.
+    fn close_groups_but(&mut self, kept: Option<usize>) {
+        let cpus = self.cpus.len();
+        for index in 0..self.families.len() {
+            let Some(group) = self.families[index].group().filter(|group| Some(*group) != kept) else { continue };
+            let Accounts { lost, counted } = self.families[index].close(cpus);
+            self.lost.iter_mut().zip(lost).for_each(|(all, lost)| *all += lost);
+            let (at, pid) = (clock::now(), self.pid);
+            let ended = counted.into_iter().map(|(cpu, said)| {
+                told_by_us((at, pid, pid.main_thread()), PlacedReading { group, cpu, said }, Body::CountersEnded)
+            });
+            self.pending.extend(ended);
         }
     }
 
@@ -285,10 +329,7 @@ impl PerfStream {
 
     /// Watches a thread in the kernel's code as well, which needs a privilege or a system that is lenient, or in its own alone;
     /// says which.
-    fn watch_code(
-        &mut self,
-        subjects: impl Fn(CodeSampled) -> Vec<(Subject, Option<usize>)>,
-    ) -> Result<CodeSampled, PerfError> {
+    fn watch_code(&mut self, subjects: impl Fn(CodeSampled) -> Vec<Wanted>) -> Result<CodeSampled, PerfError> {
         let mut watch = |code| self.watch_family(subjects(code)).map(|()| code);
         watch(CodeSampled::ProgramAndKernel).or_else(|_| watch(CodeSampled::Program))
     }
@@ -316,10 +357,9 @@ impl PerfStream {
     pub fn stop(&mut self, out: &mut Vec<Record>) {
         // Room first: a record of a loss is written only when a later record finds room.
         self.read_rings();
-        let mut lost = std::mem::take(&mut self.lost);
-        for (place, event) in self.families.iter_mut().flat_map(|family| &mut family.events) {
-            lost[*place] += event.stop();
-        }
+        self.close_groups_but(None);
+        self.drop_subjects(|_| true);
+        let lost = std::mem::take(&mut self.lost);
         self.read_rings();
         self.report_silent_losses(&lost);
         self.release(MonoNanos::from_monotonic(u64::MAX));
@@ -339,24 +379,60 @@ impl PerfStream {
         self.cpus.iter().map(CpuRing::capacity)
     }
 
-    /// Page faults make room for whatever else is to be watched.
-    fn watch_family(&mut self, subjects: Vec<(Subject, Option<usize>)>) -> Result<(), PerfError> {
-        let again = self.faults.is_some().then(|| subjects.clone());
-        match (self.try_watching(subjects), again) {
-            (Err(PerfError::TooManyFiles { .. }), Some(subjects)) => {
-                self.drop_faults();
-                self.try_watching(subjects)
+    /// Steps with locks, each told of with what is measured. Counters that are open already go over to the new groups.
+    fn watch_locks(&mut self, mut subjects: Vec<Wanted>) -> Result<(), PerfError> {
+        let Some(number) = self.measured.next_group() else { return self.watch_family(subjects) };
+        let groups = self.families.iter().filter(|family| family.group().is_some());
+        subjects.extend(groups.flat_map(|family| family.those(is_of_locks)));
+        self.drop_subjects(|subject| is_of_locks(subject));
+        let grouped = self.with_room(|stream| {
+            stream.try_watching(Family::grouped(stream.measured.counted(), subjects.clone(), number))
+        });
+        match grouped {
+            Ok(family) => {
+                self.go_over(family, number);
+                Ok(())
             }
-            (outcome, _) => outcome,
+            Err(why) => {
+                self.watch_family(subjects)?;
+                self.measured.refuse(&why);
+                self.close_groups_but(None);
+                Ok(())
+            }
         }
     }
 
-    fn try_watching(&mut self, subjects: Vec<(Subject, Option<usize>)>) -> Result<(), PerfError> {
-        let family = self.place_for(Family::of(subjects));
-        self.open_all(family).inspect_err(|_| {
-            self.families[family].events.clear();
-            self.families[family].closed = Some(clock::now());
-        })
+    /// From the counters of other groups to those of this one: what both have counted counts once.
+    fn go_over(&mut self, family: usize, group: usize) {
+        self.close_groups_but(Some(group));
+        let (at, pid) = (clock::now(), self.pid);
+        let began = self.families[family].readings().map(|(tid, cpu, said)| {
+            told_by_us((at, pid, tid), PlacedReading { group, cpu, said }, Body::CountersBegan)
+        });
+        self.pending.extend(began);
+        self.measured.begin(group, at);
+    }
+
+    fn watch_family(&mut self, subjects: Vec<Wanted>) -> Result<(), PerfError> {
+        self.with_room(|stream| stream.try_watching(Family::alone(subjects.clone()))).map(drop)
+    }
+
+    /// Page faults make room for whatever else is to be watched.
+    fn with_room<T>(&mut self, watch: impl Fn(&mut Self) -> Result<T, PerfError>) -> Result<T, PerfError> {
+        match watch(self) {
+            Err(PerfError::TooManyFiles { .. }) if self.faults.is_some() => {
+                self.drop_faults();
+                watch(self)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Returns where the family stands among others.
+    fn try_watching(&mut self, family: Family) -> Result<usize, PerfError> {
+        let family = self.place_for(family);
+        let opened = self.open_all(family);
+        opened.map(|()| family).inspect_err(|_| drop(self.families[family].close(self.cpus.len())))
     }
 
     fn open_all(&mut self, family: usize) -> Result<(), PerfError> {
@@ -375,7 +451,7 @@ impl PerfStream {
             }
             self.open_threads(family, &new)?;
         }
-        if self.families[family].events.is_empty() {
+        if self.families[family].is_empty() {
             return Err(PerfError::ProcessGone { pid: self.pid });
         }
         Ok(())
@@ -402,29 +478,14 @@ impl PerfStream {
     }
 
     fn open_threads(&mut self, family: usize, tids: &[Tid]) -> Result<(), PerfError> {
-        allow_more_files(tids.len() * self.cpus.len() * self.families[family].subjects.len())?;
+        allow_more_files(tids.len() * self.cpus.len() * self.families[family].size())?;
         for tid in tids {
-            match self.open_thread(family, *tid) {
+            let opening = (&self.cpus[..], self.manner);
+            match self.families[family].open_thread(*tid, opening, family, &mut self.roles) {
                 Err(PerfError::Open { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => {}
                 outcome => outcome?,
             }
         }
-        Ok(())
-    }
-
-    fn open_thread(&mut self, index: usize, tid: Tid) -> Result<(), PerfError> {
-        let family = &mut self.families[index];
-        let root = family.lineage.begin_root();
-        for (place, cpu) in self.cpus.iter().enumerate() {
-            for (subject, probe) in &family.subjects {
-                let event = cpu.watch(*subject, tid, self.manner)?;
-                let fault = if let Subject::Faults(kind, _, group) = subject { Some((*kind, *group)) } else { None };
-                let role = Role { family: index, root, probe: *probe, fault, layout: subject.layout() };
-                self.roles.insert(event.id(), role);
-                family.events.push((place, event));
-            }
-        }
-        family.lineage.complete_root(root, tid, clock::now());
         Ok(())
     }
 
@@ -446,7 +507,7 @@ impl PerfStream {
                     continue;
                 }
                 let since = before.max(self.watermark);
-                self.pending.extend(pending((raw, place), since, (self.pid, self.kin), &self.roles));
+                self.pending.extend(pending(raw, place, since, (self.pid, self.kin), &self.roles));
             }
         }
     }
@@ -457,7 +518,7 @@ impl PerfStream {
             let count = lost.saturating_sub(cpu.lost);
             if count > 0 {
                 let (at, tid) = (cpu.last.max(self.watermark), self.pid.main_thread());
-                let record = Record { at, pid: self.pid, tid, body: Body::Lost { count }, probe: None };
+                let record = Record { at, pid: self.pid, tid, body: Body::Lost { count }, probe: None, reading: None };
                 self.pending.push(Pending { record, place, from: None });
             }
         }
@@ -468,7 +529,7 @@ impl PerfStream {
         self.watermark = self.watermark.max(before);
         self.pending.sort_by_key(|pending| pending.record.at);
         let count = self.pending.partition_point(|pending| pending.record.at < self.watermark);
-        for Pending { record, place, from } in self.pending.drain(..count) {
+        for Pending { mut record, place, from } in self.pending.drain(..count) {
             let believed = from.is_none_or(|(family, root)| self.families[family].lineage.believes(root, record.tid));
             if is_exec(&record) && !believed {
                 self.families.iter_mut().for_each(|family| family.lineage.on_renumbered());
@@ -476,14 +537,34 @@ impl PerfStream {
                 continue;
             }
             follow(&mut self.families, &record);
+            record.reading.take_if(|reading| !self.measured.has_begun(reading.group, record.at));
+            if record.body == Body::CountersEnded {
+                // Of all others everything was told when they lost the CPU.
+                let Some(tid) = self.running[place] else { continue };
+                record.tid = tid;
+            } else if from.is_some() {
+                let goes_on = !matches!(record.body, Body::SwitchedOut(_) | Body::Exited);
+                self.running[place] = goes_on.then_some(record.tid);
+            }
             // To whoever reads this, such a thread was there when watching began.
             if record.at >= self.complete || !is_birth(&record) {
                 let migrated = has_migrated(&mut self.places, &record, place);
-                self.ready.extend(migrated.then(|| Record { body: Body::Migrated, probe: None, ..record.clone() }));
+                self.ready.extend(migrated.then(|| Record {
+                    body: Body::Migrated,
+                    probe: None,
+                    reading: None,
+                    ..record.clone()
+                }));
                 self.ready.push(record);
             }
         }
     }
+}
+
+fn told_by_us((at, pid, tid): (MonoNanos, Pid, Tid), reading: PlacedReading, body: Body) -> Pending {
+    let place = reading.cpu;
+    let record = Record { at, pid, tid, body, probe: None, reading: Some(Box::new(reading)) };
+    Pending { record, place, from: None }
 }
 
 fn is_birth(record: &Record) -> bool {
@@ -519,7 +600,7 @@ fn is_exec(record: &Record) -> bool {
 
 /// Keeps the lineages up to date with births and deaths.
 fn follow(families: &mut [Family], record: &Record) {
-    for Family { lineage, .. } in families {
+    for lineage in families.iter_mut().map(|family| &mut family.lineage) {
         match record.body {
             Body::Forked { child, .. } => lineage.on_fork(record.tid, child, record.at),
             Body::Exited => lineage.on_exit(record.tid),
@@ -531,22 +612,27 @@ fn follow(families: &mut [Family], record: &Record) {
 /// A record of the target as it is kept; `None` for one about another process or from an event that is not ours.
 /// A loss is dated `since`, the last moment before it that is accounted for.
 fn pending(
-    (raw, place): (RawRecord, usize),
+    raw: RawRecord,
+    place: usize,
     since: MonoNanos,
     (pid, kin): (Pid, Kin),
     roles: &FxHashMap<EventId, Role>,
 ) -> Option<Pending> {
-    let RawRecord { event, at, pid: of, tid, body, .. } = raw;
+    let RawRecord { event, at, pid: of, tid, body, reading } = raw;
     if let Body::Lost { .. } = body {
-        let record = Record { at: since, pid, tid: pid.main_thread(), body, probe: None };
+        let record = Record { at: since, pid, tid: pid.main_thread(), body, probe: None, reading: None };
         return Some(Pending { record, place, from: None });
     }
     let (role, of) = (roles.get(&event)?, watched(of, (pid, kin))?);
+    let placed =
+        |said: Box<GroupReading>| role.group.map(|group| Box::new(PlacedReading { group, cpu: place, said: *said }));
+    let reading = reading.and_then(placed);
     let body = match (body, role.fault) {
-        (Body::Counted, fault) => fault.map(|(kind, group)| Body::Faulted(kind, group))?,
+        (Body::Counted, Some((kind, times))) => Body::Faulted(kind, times),
+        (Body::Counted, None) if reading.is_none() => return None,
         (body, _) => body,
     };
-    let record = Record { at, pid: of, tid: tid?, body, probe: role.probe };
+    let record = Record { at, pid: of, tid: tid?, body, probe: role.probe, reading };
     Some(Pending { record, place, from: Some((role.family, role.root)) })
 }
 
@@ -571,14 +657,19 @@ fn sample(
     }
 }
 
-fn faults(code: CodeSampled, group: u32) -> Vec<(Subject, Option<usize>)> {
+fn faults(code: CodeSampled, group: u32) -> Vec<Wanted> {
     // A major one takes so long that being told of it does not matter.
     [(FaultKind::Minor, group), (FaultKind::Major, 1)]
         .map(|(kind, group)| (Subject::Faults(kind, code, group), None))
         .to_vec()
 }
 
-fn subject(probe: &Probe) -> (Subject, Option<usize>) {
+/// Whether it tells of steps with locks.
+fn is_of_locks(subject: Subject) -> bool {
+    matches!(subject, Subject::Probe { .. } | Subject::Watchpoint { .. })
+}
+
+fn subject(probe: &Probe) -> Wanted {
     let Probe { number, tracepoint, register } = *probe;
     (Subject::Probe { tracepoint, register }, Some(number))
 }

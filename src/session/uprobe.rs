@@ -11,7 +11,7 @@ use crate::{
         profile::{Backend, SchedulerRung},
         time::{MonoNanos, Nanos},
     },
-    perf::clock,
+    perf::{clock, events::CountedEvent},
     session::{
         error::SessionError,
         family::Household,
@@ -82,15 +82,16 @@ const EAGER_LOOKS: u32 = 200;
 
 impl UprobeWatch {
     /// Arms the probes on the held child.
-    pub(super) fn before_start(child: Pid, means: Means, reach: Reach) -> Result<Self, SessionError> {
-        let kin = match reach {
+    pub(super) fn before_start(child: Pid, means: Means, options: RecordOptions) -> Result<Self, SessionError> {
+        let kin = match options.reach {
             Reach::Root => None,
             Reach::Descendants => Some(KinStream::open(child, Vec::new())?.shared()),
         };
         let armed = CondLibrary::of_self()?;
         let translator = Rc::new(RefCell::new(Translator::new(None)));
         let place = (child, Scope::BeforeExec, kin.as_ref());
-        let probes = LockProbes::arm(place, armed.sites.clone(), &translator, means)?;
+        let by = (means, options.counters.events);
+        let probes = LockProbes::arm(place, armed.sites.clone(), &translator, by)?;
         Ok(Self { probes, means, armed, translator, child, kin, started: clock::now(), looks: 0 })
     }
 
@@ -167,7 +168,8 @@ pub(super) fn attach(
 ) -> Result<Recording, SessionError> {
     let memory = ProcessMemory::open(target.pid)?;
     let translator = Rc::new(RefCell::new(Translator::new(Some(Box::new(LiveLocks::of(&target)?)))));
-    let probes = LockProbes::arm((target.pid, Scope::Running, kin), target.sites()?, &translator, means)?;
+    let by = (means, options.counters.events);
+    let probes = LockProbes::arm((target.pid, Scope::Running, kin), target.sites()?, &translator, by)?;
     let mut notes = Vec::new();
     translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
     let seats = numbered_seats(&translator);
@@ -219,7 +221,7 @@ impl LockProbes {
         (pid, scope, kin): (Pid, Scope, Option<&SharedKin>),
         sites: Vec<Site>,
         translator: &SharedTranslator,
-        means: Means,
+        (means, events): (Means, &'static [CountedEvent]),
     ) -> Result<Self, SessionError> {
         let scheduler = || match kin {
             Some(kin) => SchedulerSource::of_kin(Rc::clone(kin), pid, scope),
@@ -230,7 +232,9 @@ impl LockProbes {
                 let source = BpfSource::arm_beside(pid, scheduler, &sites, Rc::clone(translator));
                 Self::Programs(Box::new(source.map_err(SessionError::Programs)?))
             }
-            Means::Tracepoints => Self::Tracepoints(Box::new(arm_tracepoints(pid, scope, sites, translator)?)),
+            Means::Tracepoints => {
+                Self::Tracepoints(Box::new(arm_tracepoints((pid, scope), sites, events, translator)?))
+            }
         })
     }
 
@@ -263,9 +267,9 @@ impl LockProbes {
 }
 
 fn arm_tracepoints(
-    pid: Pid,
-    scope: Scope,
+    (pid, scope): (Pid, Scope),
     sites: Vec<Site>,
+    events: &'static [CountedEvent],
     translator: &SharedTranslator,
 ) -> Result<UprobeSource, SessionError> {
     let sweeper = Sweeper::this_program();
@@ -274,6 +278,7 @@ fn arm_tracepoints(
         pid,
         scope,
         sites,
+        events,
         on_call: Box::new(move |call, out| calls.borrow_mut().translate(call, out)),
         on_step: Box::new(move |step, out| steps.borrow_mut().report_step(step, out)),
         cost_per_event: measure_cost(&sweeper).ok(),

@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod calls;
 pub mod kin;
 pub mod measuring;
+mod metering;
 pub mod order;
 pub mod parking;
 pub mod poll;

@@ -8,7 +8,7 @@ use std::{fmt, os::fd::RawFd};
 use crate::{
     model::{
         counts::{Counter, Counters},
-        event::{Event, SampleCause, StackSample, What},
+        event::{Event, LostEvents, SampleCause, StackSample, What},
         ids::Pid,
         machine::MachineSample,
         stack::StackId,
@@ -17,7 +17,9 @@ use crate::{
     perf::{
         clock,
         error::PerfError,
+        events::CountedEvent,
         limits::RingSize,
+        measured::Measuring,
         open::CodeSampled,
         record::Body,
         stream::{PerfStream, Probe, Record, Watchpoint},
@@ -25,6 +27,7 @@ use crate::{
     source::{
         Grouping, Source, Tally,
         kin::{Life, SharedKin},
+        metering::{Metering, Presence},
         thread_watch::{RingContent, ThreadWatch},
     },
 };
@@ -54,6 +57,7 @@ pub struct SchedulerSource {
     /// What a shared feed tells of the time before has not been asked for.
     since: MonoNanos,
     on_sample: Option<OnSample>,
+    metering: Option<Metering>,
 }
 
 /// Told of records beside what they mean for the scheduling.
@@ -71,19 +75,23 @@ pub type OnSample = Box<dyn FnMut(&MachineSample) -> Option<StackId>>;
 impl SchedulerSource {
     /// Watches every thread of `pid`, and those it will create.
     pub fn open(pid: Pid, scope: Scope) -> Result<Self, PerfError> {
-        let stream = PerfStream::open(pid, &[], RingSize::Ordinary)?;
+        let stream = PerfStream::open(pid, RingSize::Ordinary)?;
         Ok(Self::of_stream(stream, ThreadWatch::begin(pid, scope, RingContent::Scheduling)?))
     }
 
-    /// The same for a source that takes lock events from the stream, those of `probes` from the start on.
+    /// The same for a source that takes lock events from the stream, those of `probes` from the start on. Each comes with what
+    /// `events` have counted of its thread, if that can be.
     pub(in crate::source) fn with_locks(
         pid: Pid,
         scope: Scope,
         probes: &[Probe],
+        events: &'static [CountedEvent],
         size: RingSize,
     ) -> Result<Self, PerfError> {
-        let stream = PerfStream::open(pid, probes, size)?;
-        Ok(Self::of_stream(stream, ThreadWatch::begin(pid, scope, RingContent::SchedulingAndLocks)?))
+        let stream = PerfStream::open_with_probes(pid, probes, events, size)?;
+        let metering = (!events.is_empty()).then(|| Metering::of(events));
+        let source = Self::of_stream(stream, ThreadWatch::begin(pid, scope, RingContent::SchedulingAndLocks)?);
+        Ok(Self { metering, ..source })
     }
 
     fn of_stream(stream: PerfStream, threads: ThreadWatch) -> Self {
@@ -104,7 +112,7 @@ impl SchedulerSource {
     }
 
     fn new(feed: Feed, threads: ThreadWatch, since: MonoNanos) -> Self {
-        Self { feed, threads, records: Vec::new(), since, on_sample: None }
+        Self { feed, threads, records: Vec::new(), since, on_sample: None, metering: None }
     }
 
     /// Watches the same threads for hits of more probes, which no shared feed does.
@@ -112,6 +120,13 @@ impl SchedulerSource {
         match &mut self.feed {
             Feed::Own(stream) => stream.add_probes(probes),
             Feed::Shared(..) => Ok(()),
+        }
+    }
+
+    /// Lock events may have been missed until now.
+    pub(in crate::source) fn on_gap(&mut self) {
+        if let Some(metering) = &mut self.metering {
+            metering.on_gap();
         }
     }
 
@@ -155,7 +170,12 @@ impl SchedulerSource {
             }
         };
         self.deliver_samples(out);
-        self.deliver(on_record, out);
+        if self.deliver(on_record, out) == Presence::Off {
+            self.measure_no_more(out);
+        }
+        if let Some(metering) = &mut self.metering {
+            metering.on_watermark(watermark);
+        }
         watermark
     }
 
@@ -199,9 +219,13 @@ impl SchedulerSource {
         }
     }
 
-    fn deliver(&mut self, on_record: OnRecord<'_>, out: &mut Vec<Event>) {
-        let since = self.since;
+    fn deliver(&mut self, on_record: OnRecord<'_>, out: &mut Vec<Event>) -> Presence {
+        let (since, mut presence) = (self.since, Presence::On);
         for record in self.records.drain(..).filter(|record| record.at >= since) {
+            let measured = self.metering.as_mut().map(|metering| metering.on_record(&record, out));
+            if measured == Some(Presence::Off) {
+                presence = Presence::Off;
+            }
             if record.probe.is_none() {
                 self.threads.on_record(&record, out);
             }
@@ -210,6 +234,45 @@ impl SchedulerSource {
             }
         }
         self.threads.read_delays(out);
+        presence
+    }
+
+    /// Lock events that stand in one group with counters are off whenever those are: better no counters than lock events missing.
+    fn measure_no_more(&mut self, out: &mut Vec<Event>) {
+        let (Feed::Own(stream), Some(metering)) = (&mut self.feed, &self.metering) else { return };
+        if !matches!(stream.measuring(), Measuring::These(_)) {
+            return;
+        }
+        let at = clock::now();
+        let reopened = stream.stop_measuring(
+            "others took the processor's counters, and lock events that are read with them would have been missed",
+        );
+        let missing = LostEvents { count: u64::from(reopened.is_err()) };
+        for tid in self.threads.tids() {
+            out.push(Event { at, tid, what: What::LostLock(missing) });
+            out.push(Event { at, tid, what: What::Unmeasured(metering.counters()) });
+        }
+    }
+
+    /// Why nothing is measured that was to be, and what is to be known of what is.
+    fn remarks_on_measures(&self) -> Vec<String> {
+        let Feed::Own(stream) = &self.feed else { return Vec::new() };
+        let why = match stream.measuring() {
+            Measuring::Never(why) => Some(format!("no events are counted: {why}")),
+            Measuring::Ended(why) => Some(format!("events are counted no more: {why}")),
+            Measuring::Nothing | Measuring::These(_) => None,
+        };
+        why.into_iter().chain(self.metering.as_ref().and_then(Metering::remark)).collect()
+    }
+
+    /// What is counted beside what every recording can have.
+    fn measured(&self) -> Counters {
+        match (&self.feed, &self.metering) {
+            (Feed::Own(stream), Some(metering)) if !matches!(stream.measuring(), Measuring::Never(_)) => {
+                metering.counters()
+            }
+            _ => Counters::default(),
+        }
     }
 }
 
@@ -270,11 +333,11 @@ impl Source for SchedulerSource {
     }
 
     fn counters(&self) -> Counters {
-        counters(self.faults())
+        counters(self.faults()).with(self.measured())
     }
 
     fn remarks(&self) -> Vec<String> {
-        remark(self.faults()).into_iter().collect()
+        remark(self.faults()).into_iter().chain(self.remarks_on_measures()).collect()
     }
 }
 

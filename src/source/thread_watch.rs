@@ -95,6 +95,11 @@ impl ThreadWatch {
         Self { pid, content, threads, delays, first: Vec::new(), executed: None, fault_records: 0 }
     }
 
+    /// All threads that are known.
+    pub fn tids(&self) -> impl Iterator<Item = Tid> {
+        self.threads.keys().copied()
+    }
+
     /// When the process last executed a new program.
     pub fn executed(&self) -> Option<MonoNanos> {
         self.executed
@@ -137,7 +142,9 @@ impl ThreadWatch {
             | Body::Hit { .. }
             | Body::Wrote(_)
             | Body::Sampled(_)
-            | Body::Counted => {}
+            | Body::Counted
+            | Body::CountersBegan
+            | Body::CountersEnded => {}
         }
     }
 
@@ -251,7 +258,7 @@ mod tests {
         let mut out = Vec::new();
         for (at, raw, body) in records {
             let at = MonoNanos::from_monotonic(at);
-            watch.on_record(&Record { at, pid: pid(), tid: tid(raw), body, probe: None }, &mut out);
+            watch.on_record(&Record { at, pid: pid(), tid: tid(raw), body, probe: None, reading: None }, &mut out);
         }
         out
     }

@@ -86,6 +86,6 @@ fn start_looked_at(program: Program) -> Result<(Launched, Watch), SessionError> 
 
 fn start_probed(program: Program, means: Means, options: RecordOptions) -> Result<(Launched, Watch), SessionError> {
     let suspended = program.suspended()?;
-    let watch = UprobeWatch::before_start(suspended.pid(), means, options.reach)?;
+    let watch = UprobeWatch::before_start(suspended.pid(), means, options)?;
     Ok((suspended.start()?, Watch::Uprobe(Box::new(watch))))
 }

@@ -72,6 +72,7 @@ impl ExactWaits {
             pid: target.pid,
             scope: Scope::Running,
             sites: queue_sites(target.pid)?,
+            events: &[],
             on_call: Box::new(|_, _| Verdict::Foreign),
             on_step: Box::new(move |StepReport { at, tid, lock, step }, _| {
                 if !seat.is_queued_for_by(step, lock) {

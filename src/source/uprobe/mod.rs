@@ -21,6 +21,7 @@ use crate::{
         time::{MonoNanos, Nanos},
     },
     perf::{
+        events::CountedEvent,
         limits::RingSize,
         stream::{Probe, Record},
     },
@@ -47,6 +48,8 @@ pub struct UprobeOptions {
     pub scope: Scope,
     /// Where to put probes; more can follow by [`UprobeSource::add_sites`].
     pub sites: Vec<Site>,
+    /// What is counted of threads from one lock event to the next.
+    pub events: &'static [CountedEvent],
     /// Told of every hit of a [`SiteMeaning::Libc`].
     pub on_call: OnCall,
     /// Told of every hit of a [`SiteMeaning::Step`].
@@ -70,10 +73,10 @@ pub struct UprobeSource {
 impl UprobeSource {
     /// Defines the probes and begins to watch.
     pub fn arm(options: UprobeOptions) -> Result<Self, UprobeError> {
-        let UprobeOptions { pid, scope, sites, on_call, on_step, sweeper, cost_per_event } = options;
+        let UprobeOptions { pid, scope, sites, events, on_call, on_step, sweeper, cost_per_event } = options;
         let mut group = ProbeGroup::create(Tracefs::find()?, &sweeper)?;
         let probes = define(&mut group, &sites, 0)?;
-        let opened = SchedulerSource::with_locks(pid, scope, &probes, RingSize::Large);
+        let opened = SchedulerSource::with_locks(pid, scope, &probes, events, RingSize::Large);
         let scheduler = opened.map_err(|why| UprobeError::from_perf(why, &probes, &sites))?;
         let meanings = sites.iter().map(|site| site.meaning).collect();
         let tally = Tally { cost_per_event, cost_of_stacks: Some(Nanos::ZERO), ..Tally::default() };
@@ -113,6 +116,7 @@ impl Source for UprobeSource {
     }
 
     fn resume(&mut self, _waited: &[Tid]) -> io::Result<()> {
+        self.scheduler.on_gap();
         self.scheduler.add_probes(&self.probes).map_err(io::Error::other)
     }
 

@@ -21,7 +21,7 @@ use crate::{
         ids::{LockId, Pid, Tid},
         time::{MonoNanos, Nanos},
     },
-    perf::{error::PerfError, limits::RingSize, stream::Record},
+    perf::{error::PerfError, events::CountedEvent, limits::RingSize, stream::Record},
     source::{
         Grouping, Pausing, Source, Tally,
         calls::{FindLocks, SharedTranslator},
@@ -56,13 +56,14 @@ pub struct WatchedProgram {
 }
 
 impl WatchpointSource {
-    /// Watches the scheduling of `pid`, having measured what a write will cost.
-    pub fn open(pid: Pid, scope: Scope) -> Result<Self, WatchpointError> {
+    /// Watches the scheduling of `pid`, having measured what a write will cost. Writes will be told of with what `events` have
+    /// counted of their threads, if that can be.
+    pub fn open(pid: Pid, scope: Scope, events: &'static [CountedEvent]) -> Result<Self, WatchpointError> {
         if !cfg!(target_arch = "x86_64") {
             return Err(WatchpointError::OtherProcessor);
         }
         let cost_per_event = Some(measure_cost()?);
-        let scheduler = SchedulerSource::with_locks(pid, scope, &[], RingSize::Ordinary)?;
+        let scheduler = SchedulerSource::with_locks(pid, scope, &[], events, RingSize::Ordinary)?;
         let tally = Tally { cost_per_event, cost_of_stacks: Some(Nanos::ZERO), ..Tally::default() };
         Ok(Self { scheduler, pid, watch: None, tally })
     }
@@ -109,6 +110,7 @@ impl Source for WatchpointSource {
 
     fn resume(&mut self, _waited: &[Tid]) -> io::Result<()> {
         let Self { scheduler, watch, .. } = self;
+        scheduler.on_gap();
         watch.as_mut().map_or(Ok(()), |watch| watch.resume(scheduler)).map_err(io::Error::other)
     }
 
