@@ -3,13 +3,15 @@
 //! Every load runs alone and under each tool, in turn, for several rounds, and times itself once its threads are up, so
 //! that neither start-up nor the report counts. Nothing is asserted: figures are printed, with their spread.
 //!
-//! Words after `--` choose sections: `pipe`, `computing`, `releasing`, `contended`, `detach`, `latency`, `memory`. Variables: `PYTHON`, the
+//! Words after `--` choose sections: `pipe`, `computing`, `releasing`, `contended`, `detach`, `latency`, `memory`,
+//! `counters`. Variables: `PYTHON`, the
 //! interpreter (`python3`); `PY_SPY`, the other profiler (`py-spy`; left out where there is none); `ROUNDS`, how often
 //! everything is measured (3); `WINDOW`, seconds for which a load's work is counted (0.6).
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it measures")]
 
 mod bench;
+mod counters;
 mod detach;
 mod figures;
 mod latency;
@@ -25,7 +27,7 @@ use bench::Bench;
 
 type Section = (&'static str, fn(&Bench));
 
-const SECTIONS: [Section; 7] = [
+const SECTIONS: [Section; 8] = [
     ("pipe", pipe::report),
     ("computing", |bench| throughput::report(bench, &loads::COMPUTING)),
     ("releasing", |bench| throughput::report(bench, &loads::RELEASING)),
@@ -33,6 +35,7 @@ const SECTIONS: [Section; 7] = [
     ("detach", detach::report),
     ("latency", latency::report),
     ("memory", memory::report),
+    ("counters", counters::report),
 ];
 
 fn main() {

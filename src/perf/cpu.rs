@@ -146,12 +146,14 @@ impl OpenEvent {
                 let said = read_group(&self.counter, manner).ok();
                 Stopped { lost: said.map_or(0, |said| said.lost), said }
             }
-            // The first may be there still.
-            Standing::Member => {
-                let _stopped = self.counter.disable();
-                Stopped::default()
-            }
+            // The first has ended it.
+            Standing::Member => Stopped::default(),
         }
+    }
+
+    /// No more records from this member of a group that goes on.
+    pub(crate) fn leave(&mut self) {
+        let _stopped = self.counter.disable();
     }
 }
 

@@ -163,25 +163,37 @@ impl Family {
         self.subjects.retain(|(subject, _)| !of(*subject));
         let (mut leaving, staying) = self.events.drain(..).partition::<Vec<_>, _>(|opened| of(opened.subject));
         self.events = staying;
-        for opened in &mut leaving {
-            let _all_told_by_the_first = opened.event.stop();
-        }
+        leaving.iter_mut().for_each(|opened| opened.event.leave());
         drop(leaving);
         before.iter().zip(lost(self)).map(|(before, after)| before.saturating_sub(after)).collect()
     }
 
-    /// Tells of nothing any more.
-    pub(super) fn close(&mut self, cpus: usize) -> Accounts {
+    /// Tells of nothing any more. Until [`Family::forget`] the events are there, since to give them up takes long.
+    pub(super) fn end(&mut self, cpus: usize) -> Accounts {
         self.closed = Some(clock::now());
-        Accounts::of(std::mem::take(&mut self.events), cpus)
+        Accounts::of(&mut self.events, cpus)
+    }
+
+    /// Gives up what has ended.
+    pub(super) fn forget(&mut self) {
+        if !self.is_open() {
+            self.events.clear();
+        }
+    }
+
+    /// Both.
+    pub(super) fn close(&mut self, cpus: usize) -> Accounts {
+        let accounts = self.end(cpus);
+        self.forget();
+        accounts
     }
 }
 
 impl Accounts {
     /// Ends the events.
-    fn of(mut events: Vec<Opened>, cpus: usize) -> Self {
+    fn of(events: &mut [Opened], cpus: usize) -> Self {
         let mut accounts = Self { lost: vec![0; cpus], counted: Vec::new() };
-        for Opened { place, event, .. } in &mut events {
+        for Opened { place, event, .. } in events {
             let stopped = event.stop();
             accounts.lost[*place] += stopped.lost;
             let Some(said) = stopped.said else { continue };

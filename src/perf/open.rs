@@ -161,7 +161,8 @@ pub struct Manner {
 }
 
 impl Manner {
-    const ALONE: Self = Self { inheritance: Inheritance::Nobody, losses: Losses::Uncounted };
+    /// The thread itself alone.
+    pub const ALONE: Self = Self { inheritance: Inheritance::Nobody, losses: Losses::Uncounted };
 
     /// Threads and nobody else, and losses counted, as far as this kernel can.
     pub fn best() -> Self {
@@ -240,6 +241,24 @@ pub fn read_group(first: &Counter, manner: Manner) -> io::Result<GroupReading> {
 /// An event that reports `subject` of the calling thread on whatever CPU.
 pub fn watch_self(subject: Subject) -> io::Result<Counter> {
     builder(subject, Manner::ALONE).observe_self().any_cpu().build()
+}
+
+/// The same in one group with `events`, as [`watch`] opens it, if there are any. The event that reports comes last.
+pub fn watch_self_counting(subject: Subject, events: &'static [CountedEvent]) -> io::Result<Vec<Counter>> {
+    if events.is_empty() {
+        return Ok(vec![watch_self(subject)?]);
+    }
+    let open = |subject| {
+        let mut builder = builder(subject, Manner::ALONE);
+        with_readings(&mut builder, subject, Manner::ALONE).observe_self().any_cpu();
+        builder
+    };
+    let mut group = vec![open(Subject::LosingCpu).build()?];
+    for subject in events.iter().map(Subject::Counted).chain([subject]) {
+        let member = open(subject).build_with_group(&mut group[0])?;
+        group.push(member);
+    }
+    Ok(group)
 }
 
 /// Makes `event` write into the ring of `owner`; both must be bound to the same CPU.

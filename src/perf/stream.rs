@@ -254,7 +254,7 @@ impl PerfStream {
         self.measured.end(why);
         let groups = self.families.iter().filter(|family| family.group().is_some());
         let wanted: Vec<Wanted> = groups.flat_map(|family| family.those(is_of_locks)).collect();
-        self.close_groups_but(None);
+        self.close_groups();
         if wanted.is_empty() { Ok(()) } else { self.watch_family(wanted) }
     }
 
@@ -307,11 +307,11 @@ impl PerfStream {
     }
 
     /// Ends all groups but one, and has their counters tell what they have not told yet.
-    fn close_groups_but(&mut self, kept: Option<usize>) {
+    fn end_groups_but(&mut self, kept: Option<usize>) {
         let cpus = self.cpus.len();
         for index in 0..self.families.len() {
             let Some(group) = self.families[index].group().filter(|group| Some(*group) != kept) else { continue };
-            let Accounts { lost, counted } = self.families[index].close(cpus);
+            let Accounts { lost, counted } = self.families[index].end(cpus);
             self.lost.iter_mut().zip(lost).for_each(|(all, lost)| *all += lost);
             let (at, pid) = (clock::now(), self.pid);
             let ended = counted.into_iter().map(|(cpu, said)| {
@@ -319,6 +319,11 @@ impl PerfStream {
             });
             self.pending.extend(ended);
         }
+    }
+
+    fn close_groups(&mut self) {
+        self.end_groups_but(None);
+        self.families.iter_mut().for_each(Family::forget);
     }
 
     /// Looks at what the threads' processors do, once in `period` of each thread's CPU time; see
@@ -357,7 +362,7 @@ impl PerfStream {
     pub fn stop(&mut self, out: &mut Vec<Record>) {
         // Room first: a record of a loss is written only when a later record finds room.
         self.read_rings();
-        self.close_groups_but(None);
+        self.close_groups();
         self.drop_subjects(|_| true);
         let lost = std::mem::take(&mut self.lost);
         self.read_rings();
@@ -396,7 +401,7 @@ impl PerfStream {
             Err(why) => {
                 self.watch_family(subjects)?;
                 self.measured.refuse(&why);
-                self.close_groups_but(None);
+                self.close_groups();
                 Ok(())
             }
         }
@@ -404,13 +409,16 @@ impl PerfStream {
 
     /// From the counters of other groups to those of this one: what both have counted counts once.
     fn go_over(&mut self, family: usize, group: usize) {
-        self.close_groups_but(Some(group));
+        self.end_groups_but(Some(group));
+        let said: Vec<(Tid, usize, GroupReading)> = self.families[family].readings().collect();
+        // What they say in between counts later.
         let (at, pid) = (clock::now(), self.pid);
-        let began = self.families[family].readings().map(|(tid, cpu, said)| {
+        let began = said.into_iter().map(|(tid, cpu, said)| {
             told_by_us((at, pid, tid), PlacedReading { group, cpu, said }, Body::CountersBegan)
         });
         self.pending.extend(began);
         self.measured.begin(group, at);
+        self.families.iter_mut().for_each(Family::forget);
     }
 
     fn watch_family(&mut self, subjects: Vec<Wanted>) -> Result<(), PerfError> {

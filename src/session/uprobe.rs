@@ -281,7 +281,7 @@ fn arm_tracepoints(
         events,
         on_call: Box::new(move |call, out| calls.borrow_mut().translate(call, out)),
         on_step: Box::new(move |step, out| steps.borrow_mut().report_step(step, out)),
-        cost_per_event: measure_cost(&sweeper).ok(),
+        cost_per_event: measure_cost(&sweeper, events).ok(),
         sweeper,
     })?)
 }

@@ -155,7 +155,8 @@ impl Metering {
         out: &mut Vec<Event>,
     ) -> Presence {
         let off = self.time_off((at, tid), place, (number, said));
-        self.last.entry((tid, place)).or_default().off += off;
+        let group = self.last.entry((tid, place)).or_default();
+        group.off = group.off.saturating_add(off);
         let since = self.turns.as_ref().and_then(|turns| turns.get(&tid)?.read);
         if let Some(turn) = self.turns.as_mut().and_then(|turns| turns.get_mut(&tid)) {
             turn.read = Some(at);
@@ -273,3 +274,6 @@ impl Metering {
         Counters::measured(self.events.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,7 +81,7 @@ impl ExactWaits {
                 shared.borrow_mut().push(WaitStep { at, tid, step });
                 Verdict::Known
             }),
-            cost_per_event: measure_cost(&sweeper).ok(),
+            cost_per_event: measure_cost(&sweeper, &[]).ok(),
             sweeper,
         })?;
         // Only its steps are of use here.

@@ -62,7 +62,7 @@ impl WatchpointSource {
         if !cfg!(target_arch = "x86_64") {
             return Err(WatchpointError::OtherProcessor);
         }
-        let cost_per_event = Some(measure_cost()?);
+        let cost_per_event = Some(measure_cost(events)?);
         let scheduler = SchedulerSource::with_locks(pid, scope, &[], events, RingSize::Ordinary)?;
         let tally = Tally { cost_per_event, cost_of_stacks: Some(Nanos::ZERO), ..Tally::default() };
         Ok(Self { scheduler, pid, watch: None, tally })
