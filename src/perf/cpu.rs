@@ -123,6 +123,12 @@ impl OpenEvent {
         EventId::from_kernel(self.counter.id())
     }
 
+    /// The group is complete whose first event it is, and begins.
+    pub(crate) fn begin(&mut self) {
+        // This fails only for a descriptor that is no event.
+        let _begun = self.counter.enable();
+    }
+
     /// What the group says whose first event it is.
     pub(crate) fn read_group(&self) -> Option<GroupReading> {
         match self.standing {

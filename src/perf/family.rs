@@ -142,6 +142,9 @@ impl Family {
                 roles.insert(event.id(), Role { family: index, root, probe: *probe, fault, layout, group });
                 self.events.push(Opened { place, tid, subject: *subject, event });
             }
+            if let (Grouping::Grouped(_), Some(first)) = (self.grouping, self.events.get_mut(first)) {
+                first.event.begin();
+            }
         }
         self.lineage.complete_root(root, tid, clock::now());
         Ok(())

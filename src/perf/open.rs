@@ -188,6 +188,8 @@ pub fn keeper(subject: Subject) -> io::Result<Counter> {
 }
 
 /// An event that reports `subject` of thread `tid` whenever it runs on CPU `cpu`; in a group, with what the group's counters say.
+/// The first event of a group is to be enabled when all others are there: those that come to a group that goes already may stay
+/// off until the thread loses the CPU (seen with Linux 6.18).
 pub fn watch(
     subject: Subject,
     (tid, cpu): (Tid, u32),
@@ -198,7 +200,7 @@ pub fn watch(
     builder.observe_pid(tid.raw()).one_cpu(index(cpu));
     match membership {
         Membership::Alone => builder.build(),
-        Membership::First => with_readings(&mut builder, subject, manner).build(),
+        Membership::First => with_readings(&mut builder, subject, manner).enabled(false).build(),
         Membership::Of(first) => with_readings(&mut builder, subject, manner).build_with_group(first),
     }
 }
@@ -253,11 +255,12 @@ pub fn watch_self_counting(subject: Subject, events: &'static [CountedEvent]) ->
         with_readings(&mut builder, subject, Manner::ALONE).observe_self().any_cpu();
         builder
     };
-    let mut group = vec![open(Subject::LosingCpu).build()?];
+    let mut group = vec![open(Subject::LosingCpu).enabled(false).build()?];
     for subject in events.iter().map(Subject::Counted).chain([subject]) {
         let member = open(subject).build_with_group(&mut group[0])?;
         group.push(member);
     }
+    group[0].enable()?;
     Ok(group)
 }
 

@@ -21,6 +21,16 @@ pub struct GroupReading {
 }
 
 impl GroupReading {
+    /// What it said when this share of the time between two readings had passed.
+    pub(super) fn on_the_way_to(&self, later: &Self, share: f64) -> Self {
+        let between = |before: u64, after: u64| before.saturating_add(part(after.saturating_sub(before), share));
+        let mut said = *self;
+        said.enabled = between(self.enabled, later.enabled);
+        said.running = between(self.running, later.running);
+        said.values.iter_mut().zip(later.values).for_each(|(value, later)| *value = between(*value, later));
+        said
+    }
+
     /// And what another group of the same events has counted.
     pub(super) fn add(&mut self, other: &Self) {
         self.enabled = self.enabled.saturating_add(other.enabled);
@@ -47,6 +57,16 @@ impl ReadFormat {
             Self::ValuesAndLosses => 2,
         }
     }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the share is no better known"
+)]
+fn part(whole: u64, share: f64) -> u64 {
+    (whole as f64 * share.clamp(0.0, 1.0)) as u64
 }
 
 /// The number of events, two times, and the values; then whatever follows them. `None` when the bytes end before.
@@ -88,6 +108,14 @@ mod tests {
         assert_eq!(decode(&all, ReadFormat::ValuesAndLosses), Some((reading(&[11, 22], 7), &[][..])));
         assert_eq!(decode(&bytes(&[3, 50, 40, 9, 11]), ReadFormat::Values), None);
         assert_eq!(decode(&bytes(&[1, 50, 40, 9]), ReadFormat::Values).unwrap().0, reading(&[], 0));
+    }
+
+    #[test]
+    fn between_two_readings_counters_have_counted_evenly() {
+        let between = reading(&[100, 7], 0).on_the_way_to(&reading(&[300, 7], 9), 0.25);
+        assert_eq!(between, reading(&[150, 7], 0));
+        // One that goes back is taken for no later than it was.
+        assert_eq!(reading(&[100], 0).on_the_way_to(&reading(&[50], 0), 0.5), reading(&[100], 0));
     }
 
     #[test]

@@ -409,11 +409,17 @@ impl PerfStream {
 
     /// From the counters of other groups to those of this one: what both have counted counts once.
     fn go_over(&mut self, family: usize, group: usize) {
+        let before: Vec<(Tid, usize, GroupReading)> = self.families[family].readings().collect();
+        let begun = clock::now();
         self.end_groups_but(Some(group));
-        let said: Vec<(Tid, usize, GroupReading)> = self.families[family].readings().collect();
+        let ended = clock::now();
+        let after: Vec<(Tid, usize, GroupReading)> = self.families[family].readings().collect();
         // What they say in between counts later.
         let (at, pid) = (clock::now(), self.pid);
-        let began = said.into_iter().map(|(tid, cpu, said)| {
+        let share = ended.saturating_since(begun).share_of(at.saturating_since(begun));
+        let began = before.into_iter().zip(after).map(|((.., before), (tid, cpu, after))| {
+            // We may have lost the CPU meanwhile, and others not.
+            let said = before.on_the_way_to(&after, share);
             told_by_us((at, pid, tid), PlacedReading { group, cpu, said }, Body::CountersBegan)
         });
         self.pending.extend(began);
