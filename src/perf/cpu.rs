@@ -138,22 +138,25 @@ impl OpenEvent {
     }
 
     /// No more records, from the thread itself and from all that inherited the event; the first event of a group ends all of it.
-    /// Returns how many found no room since it was opened; zero where the kernel does not count them.
-    pub(crate) fn stop(&mut self) -> Stopped {
+    pub(crate) fn stop(&mut self) {
         // These fail only for a descriptor that is no event.
-        match self.standing {
-            Standing::Alone => {
-                let _stopped = self.counter.disable();
-                let lost = self.counter.read_full().ok().and_then(|counts| counts.lost()).unwrap_or(0);
-                Stopped { lost, said: None }
-            }
-            Standing::First(manner) => {
-                let _stopped = self.counter.disable_group();
-                let said = read_group(&self.counter, manner).ok();
-                Stopped { lost: said.map_or(0, |said| said.lost), said }
-            }
+        let _stopped = match self.standing {
+            Standing::Alone => self.counter.disable(),
+            Standing::First(_) => self.counter.disable_group(),
             // The first has ended it.
-            Standing::Member => Stopped::default(),
+            Standing::Member => Ok(()),
+        };
+    }
+
+    /// How many records found no room since it was opened, zero where the kernel does not count them; and what its group says.
+    pub(crate) fn account(&mut self) -> (u64, Option<GroupReading>) {
+        match self.standing {
+            Standing::Alone => (self.counter.read_full().ok().and_then(|counts| counts.lost()).unwrap_or(0), None),
+            Standing::First(_) => {
+                let said = self.read_group();
+                (said.map_or(0, |said| said.lost), said)
+            }
+            Standing::Member => (0, None),
         }
     }
 
@@ -161,15 +164,6 @@ impl OpenEvent {
     pub(crate) fn leave(&mut self) {
         let _stopped = self.counter.disable();
     }
-}
-
-/// What an event tells at its end.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Stopped {
-    /// Records that found no room.
-    pub(crate) lost: u64,
-    /// What the group's counters have counted, of all threads that had it from this one.
-    pub(crate) said: Option<GroupReading>,
 }
 
 impl fmt::Debug for OpenEvent {

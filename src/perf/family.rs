@@ -64,8 +64,10 @@ struct Opened {
 }
 
 /// What the events of a family that is closed have lost, by CPU, and what its counters have counted there of all threads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Accounts {
+    /// When they ended.
+    pub(super) at: MonoNanos,
     pub(super) lost: Vec<u64>,
     pub(super) counted: Vec<(usize, GroupReading)>,
 }
@@ -173,8 +175,11 @@ impl Family {
 
     /// Tells of nothing any more. Until [`Family::forget`] the events are there, since to give them up takes long.
     pub(super) fn end(&mut self, cpus: usize) -> Accounts {
-        self.closed = Some(clock::now());
-        Accounts::of(&mut self.events, cpus)
+        // All first: whoever runs now is to be the one who ran until then.
+        self.events.iter_mut().for_each(|opened| opened.event.stop());
+        let at = clock::now();
+        self.closed = Some(at);
+        Accounts::of(&mut self.events, at, cpus)
     }
 
     /// Gives up what has ended.
@@ -193,13 +198,13 @@ impl Family {
 }
 
 impl Accounts {
-    /// Ends the events.
-    fn of(events: &mut [Opened], cpus: usize) -> Self {
-        let mut accounts = Self { lost: vec![0; cpus], counted: Vec::new() };
+    /// Those of events that ended at this time.
+    fn of(events: &mut [Opened], at: MonoNanos, cpus: usize) -> Self {
+        let mut accounts = Self { at, lost: vec![0; cpus], counted: Vec::new() };
         for Opened { place, event, .. } in events {
-            let stopped = event.stop();
-            accounts.lost[*place] += stopped.lost;
-            let Some(said) = stopped.said else { continue };
+            let (lost, said) = event.account();
+            accounts.lost[*place] += lost;
+            let Some(said) = said else { continue };
             match accounts.counted.iter_mut().find(|(of, _)| of == place) {
                 Some((_, sum)) => sum.add(&said),
                 None => accounts.counted.push((*place, said)),

@@ -306,19 +306,21 @@ impl PerfStream {
         }
     }
 
-    /// Ends all groups but one, and has their counters tell what they have not told yet.
-    fn end_groups_but(&mut self, kept: Option<usize>) {
-        let cpus = self.cpus.len();
+    /// Ends all groups but one, and has their counters tell what they have not told yet. Returns when that was.
+    fn end_groups_but(&mut self, kept: Option<usize>) -> Option<MonoNanos> {
+        let (cpus, mut ended_at) = (self.cpus.len(), None);
         for index in 0..self.families.len() {
             let Some(group) = self.families[index].group().filter(|group| Some(*group) != kept) else { continue };
-            let Accounts { lost, counted } = self.families[index].end(cpus);
+            let Accounts { at, lost, counted } = self.families[index].end(cpus);
             self.lost.iter_mut().zip(lost).for_each(|(all, lost)| *all += lost);
-            let (at, pid) = (clock::now(), self.pid);
+            ended_at = Some(at);
+            let pid = self.pid;
             let ended = counted.into_iter().map(|(cpu, said)| {
                 told_by_us((at, pid, pid.main_thread()), PlacedReading { group, cpu, said }, Body::CountersEnded)
             });
             self.pending.extend(ended);
         }
+        ended_at
     }
 
     fn close_groups(&mut self) {
@@ -411,8 +413,7 @@ impl PerfStream {
     fn go_over(&mut self, family: usize, group: usize) {
         let before: Vec<(Tid, usize, GroupReading)> = self.families[family].readings().collect();
         let begun = clock::now();
-        self.end_groups_but(Some(group));
-        let ended = clock::now();
+        let ended = self.end_groups_but(Some(group)).unwrap_or(begun);
         let after: Vec<(Tid, usize, GroupReading)> = self.families[family].readings().collect();
         // What they say in between counts later.
         let (at, pid) = (clock::now(), self.pid);
