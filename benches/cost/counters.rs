@@ -11,8 +11,8 @@ use gilscope::{
 
 use crate::{bench::Bench, figures::Figures};
 
-/// Some that every kernel counts by itself; a processor's own cost an instruction or two more each.
-const EVENTS: [&str; 4] = ["cs", "cpu-clock", "page-faults", "cpu-migrations"];
+/// Some that every kernel counts by itself.
+const EVENTS: [&str; 4] = ["sched:sched_switch", "cpu-clock", "alignment-faults", "emulation-faults"];
 /// How many of them are read.
 const NUMBERS: [usize; 4] = [0, 1, 2, 4];
 /// Measurements a round: each is short.
@@ -29,7 +29,7 @@ pub fn report(bench: &Bench) {
 
 fn compare(name: &str, bench: &Bench, cost: impl Fn(Events) -> Option<Nanos>) {
     let events = |number: usize| -> Events {
-        Vec::leak(EVENTS[..number].iter().map(|name| CountedEvent::named(name).expect("perf's names")).collect())
+        Vec::leak(EVENTS[..number].iter().map(|name| CountedEvent::named(name).expect("the kernel has it")).collect())
     };
     let chosen = NUMBERS.map(events);
     let mut costs = NUMBERS.map(|_| Vec::new());

@@ -101,9 +101,10 @@ impl Subject {
 
     /// Losses are read from the first event of a group.
     fn read_format(self, manner: Manner) -> ReadFormat {
-        match (self, manner.losses) {
-            (Self::LosingCpu, Losses::Counted) => ReadFormat::ValuesAndLosses,
-            _ => ReadFormat::Values,
+        match (self, manner.losses, manner.times) {
+            (Self::LosingCpu, Losses::Counted, _) => ReadFormat::TimesValuesAndLosses,
+            (_, _, Times::Told) => ReadFormat::TimesAndValues,
+            (_, _, Times::Untold) => ReadFormat::Values,
         }
     }
 
@@ -158,11 +159,34 @@ pub struct Manner {
     pub inheritance: Inheritance,
     /// Whether losses are counted.
     pub losses: Losses,
+    /// Whether groups tell how long they have counted.
+    pub times: Times,
+}
+
+/// Whether a group tells for how long it was to count, and did. That costs time at each record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Times {
+    /// It does: others may take its counters.
+    Told,
+    /// It counts whenever its thread runs.
+    Untold,
+}
+
+impl Times {
+    /// What a group of these events needs.
+    pub fn of(events: &[CountedEvent]) -> Self {
+        if events.iter().all(CountedEvent::is_of_the_kernel) { Self::Untold } else { Self::Told }
+    }
 }
 
 impl Manner {
     /// The thread itself alone.
-    pub const ALONE: Self = Self { inheritance: Inheritance::Nobody, losses: Losses::Uncounted };
+    const ALONE: Self = Self { inheritance: Inheritance::Nobody, losses: Losses::Uncounted, times: Times::Told };
+
+    /// The same in a group with these events.
+    pub fn counting(events: &[CountedEvent]) -> Self {
+        Self { times: Times::of(events), ..Self::ALONE }
+    }
 
     /// Threads and nobody else, and losses counted, as far as this kernel can.
     pub fn best() -> Self {
@@ -172,6 +196,7 @@ impl Manner {
         Self {
             inheritance: if accepts(threads) { Inheritance::Threads } else { Inheritance::Everybody },
             losses: if accepts(counted) { Losses::Counted } else { Losses::Uncounted },
+            ..Self::ALONE
         }
     }
 }
@@ -215,11 +240,12 @@ pub fn try_readings(manner: Manner) -> io::Result<()> {
 
 /// The crate's own way to ask for a group's values has an id put before each.
 fn with_readings<'a>(builder: &'a mut Builder<'static>, subject: Subject, manner: Manner) -> &'a mut Builder<'static> {
-    let losses = match subject.read_format(manner) {
-        ReadFormat::Values => Format::empty(),
-        ReadFormat::ValuesAndLosses => Format::LOST,
+    let times = Format::TOTAL_TIME_ENABLED | Format::TOTAL_TIME_RUNNING;
+    let format = match subject.read_format(manner) {
+        ReadFormat::Values => Format::GROUP,
+        ReadFormat::TimesAndValues => Format::GROUP | times,
+        ReadFormat::TimesValuesAndLosses => Format::GROUP | times | Format::LOST,
     };
-    let format = Format::GROUP | Format::TOTAL_TIME_ENABLED | Format::TOTAL_TIME_RUNNING | losses;
     builder.attrs_mut().read_format = format.bits();
     if subject.tells() {
         builder.sample(SampleFlag::READ);
@@ -250,9 +276,10 @@ pub fn watch_self_counting(subject: Subject, events: &'static [CountedEvent]) ->
     if events.is_empty() {
         return Ok(vec![watch_self(subject)?]);
     }
+    let manner = Manner::counting(events);
     let open = |subject| {
-        let mut builder = builder(subject, Manner::ALONE);
-        with_readings(&mut builder, subject, Manner::ALONE).observe_self().any_cpu();
+        let mut builder = builder(subject, manner);
+        with_readings(&mut builder, subject, manner).observe_self().any_cpu();
         builder
     };
     let mut group = vec![open(Subject::LosingCpu).enabled(false).build()?];

@@ -8,7 +8,7 @@ use crate::{model::counts::Slot, perf::fields::u64_at};
 /// What a group's counters have counted of one thread on one CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GroupReading {
-    /// For how long they were to count, in nanoseconds of the thread's time on whatever CPU.
+    /// For how long they were to count, in nanoseconds of the thread's time on whatever CPU; zero where that is not told.
     pub enabled: u64,
     /// For how long they did.
     pub running: u64,
@@ -46,15 +46,19 @@ impl GroupReading {
 pub enum ReadFormat {
     /// One number each.
     Values,
-    /// Behind each how many records it has lost.
-    ValuesAndLosses,
+    /// The same behind the group's two times.
+    TimesAndValues,
+    /// Behind the two times, and behind each number how many records its event has lost.
+    TimesValuesAndLosses,
 }
 
 impl ReadFormat {
-    const fn words(self) -> usize {
+    /// Words in front of all values, and of each.
+    const fn words(self) -> (usize, usize) {
         match self {
-            Self::Values => 1,
-            Self::ValuesAndLosses => 2,
+            Self::Values => (1, 1),
+            Self::TimesAndValues => (3, 1),
+            Self::TimesValuesAndLosses => (3, 2),
         }
     }
 }
@@ -69,12 +73,17 @@ fn part(whole: u64, share: f64) -> u64 {
     (whole as f64 * share.clamp(0.0, 1.0)) as u64
 }
 
-/// The number of events, two times, and the values; then whatever follows them. `None` when the bytes end before.
+/// The number of events, the times, and the values; then whatever follows them. `None` when the bytes end before.
 pub(super) fn decode(bytes: &[u8], format: ReadFormat) -> Option<(GroupReading, &[u8])> {
+    let (in_front, each) = format.words();
     let events = usize::try_from(u64_at(bytes, 0)?).ok()?;
-    let (values, rest) = bytes.get(24..)?.split_at_checked(events.checked_mul(format.words())?.checked_mul(8)?)?;
-    let mut reading = GroupReading { enabled: u64_at(bytes, 8)?, running: u64_at(bytes, 16)?, ..Default::default() };
-    for (index, words) in values.chunks_exact(8 * format.words()).enumerate() {
+    let length = events.checked_mul(each)?.checked_mul(8)?;
+    let (values, rest) = bytes.get(8 * in_front..)?.split_at_checked(length)?;
+    let mut reading = GroupReading::default();
+    if format != ReadFormat::Values {
+        (reading.enabled, reading.running) = (u64_at(bytes, 8)?, u64_at(bytes, 16)?);
+    }
+    for (index, words) in values.chunks_exact(8 * each).enumerate() {
         reading.lost = reading.lost.saturating_add(u64_at(words, 8).unwrap_or(0));
         if let Some(value) = index.checked_sub(1).and_then(|place| reading.values.get_mut(place)) {
             *value = u64_at(words, 0)?;
@@ -103,11 +112,14 @@ mod tests {
     #[test]
     fn the_first_event_is_passed_over() {
         let all = bytes(&[3, 50, 40, 9, 11, 22, 77]);
-        assert_eq!(decode(&all, ReadFormat::Values), Some((reading(&[11, 22], 0), &all[48..])));
+        assert_eq!(decode(&all, ReadFormat::TimesAndValues), Some((reading(&[11, 22], 0), &all[48..])));
+        let plain = bytes(&[2, 9, 11, 22]);
+        let untimed = GroupReading { enabled: 0, running: 0, ..reading(&[11], 0) };
+        assert_eq!(decode(&plain, ReadFormat::Values), Some((untimed, &plain[24..])));
         let all = bytes(&[3, 50, 40, 9, 1, 11, 2, 22, 4]);
-        assert_eq!(decode(&all, ReadFormat::ValuesAndLosses), Some((reading(&[11, 22], 7), &[][..])));
-        assert_eq!(decode(&bytes(&[3, 50, 40, 9, 11]), ReadFormat::Values), None);
-        assert_eq!(decode(&bytes(&[1, 50, 40, 9]), ReadFormat::Values).unwrap().0, reading(&[], 0));
+        assert_eq!(decode(&all, ReadFormat::TimesValuesAndLosses), Some((reading(&[11, 22], 7), &[][..])));
+        assert_eq!(decode(&bytes(&[3, 50, 40, 9, 11]), ReadFormat::TimesAndValues), None);
+        assert_eq!(decode(&bytes(&[1, 50, 40, 9]), ReadFormat::TimesAndValues).unwrap().0, reading(&[], 0));
     }
 
     #[test]
@@ -123,17 +135,17 @@ mod tests {
         let mut words = vec![20, 50, 40];
         words.extend(100..120);
         let (reading, rest) =
-            decode(&bytes(&words), ReadFormat::Values).map(|(reading, rest)| (reading, rest.len())).unwrap();
+            decode(&bytes(&words), ReadFormat::TimesAndValues).map(|(reading, rest)| (reading, rest.len())).unwrap();
         assert_eq!((reading.count, reading.values, rest), (8, [101, 102, 103, 104, 105, 106, 107, 108], 0));
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>().prop_map(|byte| byte % 12), 0..200)) {
-            for format in [ReadFormat::Values, ReadFormat::ValuesAndLosses] {
+            for format in [ReadFormat::Values, ReadFormat::TimesAndValues, ReadFormat::TimesValuesAndLosses] {
                 decode(&bytes, format);
             }
-            decode(&[0xff; 64], ReadFormat::ValuesAndLosses);
+            decode(&[0xff; 64], ReadFormat::TimesValuesAndLosses);
         }
     }
 }

@@ -140,9 +140,10 @@ pub enum Naming {
 impl Layout {
     /// All that there are.
     pub fn all() -> impl Iterator<Item = Self> {
-        let reads = [None, Some(ReadFormat::Values), Some(ReadFormat::ValuesAndLosses)];
+        let formats = [ReadFormat::Values, ReadFormat::TimesAndValues, ReadFormat::TimesValuesAndLosses];
+        let reads = [None].into_iter().chain(formats.map(Some));
         let taken = [Taken::Nothing, Taken::Register, Taken::WriterRegisters, Taken::MachineState];
-        reads.into_iter().flat_map(move |read| taken.map(|taken| Self { read, taken }))
+        reads.flat_map(move |read| taken.map(|taken| Self { read, taken }))
     }
 }
 
@@ -410,7 +411,7 @@ mod tests {
         let numbers = [3_u64, 50, 40, 9, 11, 22, 2, 0x1234];
         let rest = |count: usize| numbers[..count].iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
         let sample = |count| record(bindings::PERF_RECORD_SAMPLE, 2, &[&front[..], &rest(count)].concat());
-        let read = Some(ReadFormat::Values);
+        let read = Some(ReadFormat::TimesAndValues);
         let [hit] = &records(&sample(8), read, Taken::Register)[..] else { panic!("one record") };
         let mut reading = GroupReading { enabled: 50, running: 40, count: 2, ..GroupReading::default() };
         reading.values[..2].copy_from_slice(&[11, 22]);

@@ -25,7 +25,7 @@ use crate::{
         limits::{RingSize, allow_more_files},
         lineage::RootId,
         measured::{Measured, Measuring},
-        open::{CodeSampled, FaultKind, Inheritance, Manner, Subject, keeper},
+        open::{CodeSampled, FaultKind, Inheritance, Manner, Subject, Times, keeper},
         reading::GroupReading,
         record::{Body, EventId, Naming, RawRecord, Records},
     },
@@ -241,6 +241,7 @@ impl PerfStream {
 
     /// From now on whatever tells of hits and writes tells what `events` have counted of the thread, if that can be.
     pub fn measure(&mut self, events: &'static [CountedEvent]) {
+        self.manner.times = Times::of(events);
         self.measured = Measured::try_these(events, self.manner);
     }
 
@@ -391,7 +392,7 @@ impl PerfStream {
         let Some(number) = self.measured.next_group() else { return self.watch_family(subjects) };
         let groups = self.families.iter().filter(|family| family.group().is_some());
         subjects.extend(groups.flat_map(|family| family.those(is_of_locks)));
-        self.drop_subjects(|subject| is_of_locks(subject));
+        self.drop_subjects(is_of_locks);
         let grouped = self.with_room(|stream| {
             stream.try_watching(Family::grouped(stream.measured.counted(), subjects.clone(), number))
         });

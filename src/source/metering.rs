@@ -127,7 +127,9 @@ impl Metering {
         }
     }
 
+    /// While probes came or words changed, steps with locks may have been missed.
     fn begin(&mut self, tid: Tid, reading: &PlacedReading) {
+        self.meters.on_gap();
         let said = reading.said;
         self.last.insert((tid, reading.place()), Group { first: said, last: said, off: 0 });
         let told = self.told.entry(reading.place()).or_default();
@@ -191,7 +193,8 @@ impl Metering {
         let group = self.last.entry((tid, place)).or_default();
         let told = self.told.entry(place).or_default();
         let mut readings = Readings::default();
-        let running = said.running.saturating_sub(group.first.running);
+        // Groups that are never off tell it at times only.
+        let running = self.turns.as_ref().map_or(0, |_| said.running.saturating_sub(group.first.running));
         for (slot, reading) in readings.iter_mut().enumerate().take(self.events.len()) {
             let (value, last) = (said.values[slot], group.last.values[slot]);
             told[slot] = told[slot].saturating_add(value.saturating_sub(last));
@@ -257,11 +260,6 @@ impl Metering {
     /// All records before this time have been told of.
     pub(super) fn on_watermark(&mut self, watermark: MonoNanos) {
         self.since = watermark;
-    }
-
-    /// Steps with locks may have been missed by everybody.
-    pub(super) fn on_gap(&mut self) {
-        self.meters.on_gap();
     }
 
     /// Which of the events shared a processor's counters with others.

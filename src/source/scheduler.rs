@@ -123,13 +123,6 @@ impl SchedulerSource {
         }
     }
 
-    /// Lock events may have been missed until now.
-    pub(in crate::source) fn on_gap(&mut self) {
-        if let Some(metering) = &mut self.metering {
-            metering.on_gap();
-        }
-    }
-
     /// Watches for no hits any more.
     pub(in crate::source) fn remove_probes(&mut self) {
         if let Feed::Own(stream) = &mut self.feed {

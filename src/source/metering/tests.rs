@@ -80,6 +80,8 @@ fn what_nobody_has_told_at_the_end_is_that_of_the_thread_that_runs() {
         (20, 1, Body::Counted, says(0, 0, 30, (3, 3))),
         (30, 1, HIT, says(0, 1, 7, (4, 1))),
         (40, 2, HIT, says(0, 0, 4, (1, 1))),
+        // Without its times.
+        (45, 2, HIT, says(0, 0, 4, (0, 0))),
         (50, 2, Body::CountersEnded, says(0, 0, 44, (9, 5))),
     ];
     let (told, presences) = play(&mut metering, records);
@@ -101,7 +103,12 @@ fn from_one_set_of_groups_to_the_next_everything_counts_once() {
         (21, 1, Body::CountersBegan, says(1, 0, 3, (1, 1))),
         (30, 1, HIT, says(1, 0, 8, (2, 2))),
     ];
-    assert_eq!(play(&mut metering, records).0, [measured(10, 1, 20), measured(20, 1, 6), measured(30, 1, 5)]);
+    let mut later = measured(30, 1, 5);
+    if let What::Measured(_, since) = &mut later.what {
+        // Steps may have been missed when the one took over from the other.
+        *since = MeasuredSince::Unknown;
+    }
+    assert_eq!(play(&mut metering, records).0, [measured(10, 1, 20), measured(20, 1, 6), later]);
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub fn measure_cost(sweeper: &Sweeper, events: &'static [CountedEvent]) -> Resul
     let ring = Ring::map(event, RingSize::Ordinary.pages(1));
     let mut ring = ring.map_err(|source| PerfError::Ring { cpu: 0, source })?;
     let with = fastest_batch();
-    let layout = if opened.len() > 1 { subject.layout_in_group(Manner::ALONE) } else { subject.layout() };
+    let layout = if opened.len() > 1 { subject.layout_in_group(Manner::counting(events)) } else { subject.layout() };
     drop(opened);
     let mut bytes = Vec::new();
     ring.take(&mut bytes);

@@ -116,7 +116,6 @@ impl Source for UprobeSource {
     }
 
     fn resume(&mut self, _waited: &[Tid]) -> io::Result<()> {
-        self.scheduler.on_gap();
         self.scheduler.add_probes(&self.probes).map_err(io::Error::other)
     }
 

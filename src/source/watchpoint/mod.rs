@@ -110,7 +110,6 @@ impl Source for WatchpointSource {
 
     fn resume(&mut self, _waited: &[Tid]) -> io::Result<()> {
         let Self { scheduler, watch, .. } = self;
-        scheduler.on_gap();
         watch.as_mut().map_or(Ok(()), |watch| watch.resume(scheduler)).map_err(io::Error::other)
     }
 

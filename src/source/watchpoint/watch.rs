@@ -224,7 +224,6 @@ impl Watch {
     fn change(&mut self, live: &[LockSeat], scheduler: &mut SchedulerSource, out: &mut Vec<Event>) {
         let at = clock::now();
         scheduler.drop_watchpoints();
-        scheduler.on_gap();
         if self.choose(live, scheduler).is_err() {
             self.watched.clear();
         }
