@@ -4,6 +4,9 @@
 //! Invariants: records come out in order of time up to the watermark; none is delivered twice; none belongs to a process
 //! that was not asked for. A thread that vanishes while it is being opened is skipped.
 
+mod groups;
+mod telling;
+
 use std::{fs, io, os::fd::RawFd, thread, time::Duration};
 
 use perf_event::Counter;
@@ -21,13 +24,14 @@ use crate::{
         cpu::CpuRing,
         error::PerfError,
         events::CountedEvent,
-        family::{Accounts, Family, Role, Wanted},
+        family::{Family, Role, Wanted},
         limits::{RingSize, allow_more_files},
         lineage::RootId,
-        measured::{Measured, Measuring},
-        open::{CodeSampled, FaultKind, Inheritance, Manner, Subject, Times, keeper},
+        measured::Measured,
+        open::{CodeSampled, FaultKind, Inheritance, Manner, Subject, keeper},
         reading::GroupReading,
-        record::{Body, EventId, Naming, RawRecord, Records},
+        record::{Body, EventId, Records},
+        stream::telling::{follow, has_migrated, is_birth, is_exec, pending, sample},
     },
 };
 
@@ -239,26 +243,6 @@ impl PerfStream {
         self.faults
     }
 
-    /// From now on whatever tells of hits and writes tells what `events` have counted of the thread, if that can be.
-    pub fn measure(&mut self, events: &'static [CountedEvent]) {
-        self.manner.times = Times::of(events);
-        self.measured = Measured::try_these(events, self.manner);
-    }
-
-    /// What is measured at hits and writes.
-    pub fn measuring(&self) -> &Measuring {
-        self.measured.now()
-    }
-
-    /// Measures nothing any more, for this reason. Hits and writes are told of as before, but for those of this very moment.
-    pub fn stop_measuring(&mut self, why: &str) -> Result<(), PerfError> {
-        self.measured.end(why);
-        let groups = self.families.iter().filter(|family| family.group().is_some());
-        let wanted: Vec<Wanted> = groups.flat_map(|family| family.those(is_of_locks)).collect();
-        self.close_groups();
-        if wanted.is_empty() { Ok(()) } else { self.watch_family(wanted) }
-    }
-
     /// Watches the same threads for hits of more probes.
     pub fn add_probes(&mut self, probes: &[Probe]) -> Result<(), PerfError> {
         if probes.is_empty() {
@@ -305,28 +289,6 @@ impl PerfStream {
             };
             self.lost.iter_mut().zip(lost).for_each(|(all, lost)| *all += lost);
         }
-    }
-
-    /// Ends all groups but one, and has their counters tell what they have not told yet. Returns when that was.
-    fn end_groups_but(&mut self, kept: Option<usize>) -> Option<MonoNanos> {
-        let (cpus, mut ended_at) = (self.cpus.len(), None);
-        for index in 0..self.families.len() {
-            let Some(group) = self.families[index].group().filter(|group| Some(*group) != kept) else { continue };
-            let Accounts { at, lost, counted } = self.families[index].end(cpus);
-            self.lost.iter_mut().zip(lost).for_each(|(all, lost)| *all += lost);
-            ended_at = Some(at);
-            let pid = self.pid;
-            let ended = counted.into_iter().map(|(cpu, said)| {
-                told_by_us((at, pid, pid.main_thread()), PlacedReading { group, cpu, said }, Body::CountersEnded)
-            });
-            self.pending.extend(ended);
-        }
-        ended_at
-    }
-
-    fn close_groups(&mut self) {
-        self.end_groups_but(None);
-        self.families.iter_mut().for_each(Family::forget);
     }
 
     /// Looks at what the threads' processors do, once in `period` of each thread's CPU time; see
@@ -385,48 +347,6 @@ impl PerfStream {
     /// Bytes of records that each ring holds.
     pub fn ring_capacities(&self) -> impl Iterator<Item = usize> + '_ {
         self.cpus.iter().map(CpuRing::capacity)
-    }
-
-    /// Steps with locks, each told of with what is measured. Counters that are open already go over to the new groups.
-    fn watch_locks(&mut self, mut subjects: Vec<Wanted>) -> Result<(), PerfError> {
-        let Some(number) = self.measured.next_group() else { return self.watch_family(subjects) };
-        let groups = self.families.iter().filter(|family| family.group().is_some());
-        subjects.extend(groups.flat_map(|family| family.those(is_of_locks)));
-        self.drop_subjects(is_of_locks);
-        let grouped = self.with_room(|stream| {
-            stream.try_watching(Family::grouped(stream.measured.counted(), subjects.clone(), number))
-        });
-        match grouped {
-            Ok(family) => {
-                self.go_over(family, number);
-                Ok(())
-            }
-            Err(why) => {
-                self.watch_family(subjects)?;
-                self.measured.refuse(&why);
-                self.close_groups();
-                Ok(())
-            }
-        }
-    }
-
-    /// From the counters of other groups to those of this one: what both have counted counts once.
-    fn go_over(&mut self, family: usize, group: usize) {
-        let before: Vec<(Tid, usize, GroupReading)> = self.families[family].readings().collect();
-        let begun = clock::now();
-        let ended = self.end_groups_but(Some(group)).unwrap_or(begun);
-        let after: Vec<(Tid, usize, GroupReading)> = self.families[family].readings().collect();
-        // What they say in between counts later.
-        let (at, pid) = (clock::now(), self.pid);
-        let share = ended.saturating_since(begun).share_of(at.saturating_since(begun));
-        let began = before.into_iter().zip(after).map(|((.., before), (tid, cpu, after))| {
-            // We may have lost the CPU meanwhile, and others not.
-            let said = before.on_the_way_to(&after, share);
-            told_by_us((at, pid, tid), PlacedReading { group, cpu, said }, Body::CountersBegan)
-        });
-        self.pending.extend(began);
-        self.measured.begin(group, at);
-        self.families.iter_mut().for_each(Family::forget);
     }
 
     fn watch_family(&mut self, subjects: Vec<Wanted>) -> Result<(), PerfError> {
@@ -577,112 +497,11 @@ impl PerfStream {
     }
 }
 
-fn told_by_us((at, pid, tid): (MonoNanos, Pid, Tid), reading: PlacedReading, body: Body) -> Pending {
-    let place = reading.cpu;
-    let record = Record { at, pid, tid, body, probe: None, reading: Some(Box::new(reading)) };
-    Pending { record, place, from: None }
-}
-
-fn is_birth(record: &Record) -> bool {
-    matches!(record.body, Body::Forked { .. })
-}
-
-/// Whether the record is that of a thread which goes on on another CPU, the one at this place.
-fn has_migrated(places: &mut FxHashMap<Tid, usize>, record: &Record, place: usize) -> bool {
-    match record.body {
-        // The number may be that of an earlier one, whose end was lost.
-        Body::Forked { child, .. } => {
-            places.remove(&child);
-            false
-        }
-        Body::SwitchedIn => places.insert(record.tid, place).is_some_and(|before| before != place),
-        Body::SwitchedOut(_) => {
-            places.insert(record.tid, place);
-            false
-        }
-        Body::Exited => {
-            places.remove(&record.tid);
-            false
-        }
-        _ => false,
-    }
-}
-
-/// Whether the record tells of a new program. It is believed whoever wrote it: a thread other than the first that
-/// executes one goes on under the first's number, with the events of its own root.
-fn is_exec(record: &Record) -> bool {
-    matches!(record.body, Body::Named { cause: Naming::Exec, .. })
-}
-
-/// Keeps the lineages up to date with births and deaths.
-fn follow(families: &mut [Family], record: &Record) {
-    for lineage in families.iter_mut().map(|family| &mut family.lineage) {
-        match record.body {
-            Body::Forked { child, .. } => lineage.on_fork(record.tid, child, record.at),
-            Body::Exited => lineage.on_exit(record.tid),
-            _ => {}
-        }
-    }
-}
-
-/// A record of the target as it is kept; `None` for one about another process or from an event that is not ours.
-/// A loss is dated `since`, the last moment before it that is accounted for.
-fn pending(
-    raw: RawRecord,
-    place: usize,
-    since: MonoNanos,
-    (pid, kin): (Pid, Kin),
-    roles: &FxHashMap<EventId, Role>,
-) -> Option<Pending> {
-    let RawRecord { event, at, pid: of, tid, body, reading } = raw;
-    if let Body::Lost { .. } = body {
-        let record = Record { at: since, pid, tid: pid.main_thread(), body, probe: None, reading: None };
-        return Some(Pending { record, place, from: None });
-    }
-    let (role, of) = (roles.get(&event)?, watched(of, (pid, kin))?);
-    let placed =
-        |said: Box<GroupReading>| role.group.map(|group| Box::new(PlacedReading { group, cpu: place, said: *said }));
-    let reading = reading.and_then(placed);
-    let body = match (body, role.fault) {
-        (Body::Counted, Some((kind, times))) => Body::Faulted(kind, times),
-        (Body::Counted, None) if reading.is_none() => return None,
-        (body, _) => body,
-    };
-    let record = Record { at, pid: of, tid: tid?, body, probe: role.probe, reading };
-    Some(Pending { record, place, from: Some((role.family, role.root)) })
-}
-
-/// The process of a record, if it is to be watched.
-fn watched(of: Option<Pid>, (pid, kin): (Pid, Kin)) -> Option<Pid> {
-    of.filter(|of| kin == Kin::Descendants || *of == pid)
-}
-
-/// A look at a thread of the target, by the event that is its own.
-fn sample(
-    raw: RawRecord,
-    whom: (Pid, Kin),
-    (roles, families): (&FxHashMap<EventId, Role>, &[Family]),
-) -> Option<(Pid, MachineSample)> {
-    let RawRecord { event, at, pid: of, tid, body, .. } = raw;
-    let (role, tid, of) = (roles.get(&event)?, tid?, watched(of, whom)?);
-    match body {
-        Body::Sampled(state) if families[role.family].lineage.believes(role.root, tid) => {
-            Some((of, MachineSample { at, tid, state }))
-        }
-        _ => None,
-    }
-}
-
 fn faults(code: CodeSampled, group: u32) -> Vec<Wanted> {
     // A major one takes so long that being told of it does not matter.
     [(FaultKind::Minor, group), (FaultKind::Major, 1)]
         .map(|(kind, group)| (Subject::Faults(kind, code, group), None))
         .to_vec()
-}
-
-/// Whether it tells of steps with locks.
-fn is_of_locks(subject: Subject) -> bool {
-    matches!(subject, Subject::Probe { .. } | Subject::Watchpoint { .. })
 }
 
 fn subject(probe: &Probe) -> Wanted {
