@@ -1,54 +1,68 @@
-//! Nanoseconds that a lock event costs the thread that makes it, with and without counters read at it.
+//! What it costs at each lock event to read counters, against the event without them.
 
-use gilscope::{
-    model::time::Nanos,
-    perf::events::CountedEvent,
-    source::{
-        uprobe::{self, sweep::Sweeper},
-        watchpoint,
-    },
+use crate::{
+    bench::Bench,
+    figures::Figures,
+    pipe,
+    tool::{Setting, Tool},
 };
 
-use crate::{bench::Bench, figures::Figures};
+/// The process's own CPU time, in the load's lines.
+const CPU_TIME: usize = 1;
 
-/// Some that every kernel counts by itself.
-const EVENTS: [&str; 4] = ["sched:sched_switch", "cpu-clock", "alignment-faults", "emulation-faults"];
-/// How many of them are read.
-const NUMBERS: [usize; 4] = [0, 1, 2, 4];
-/// Measurements a round: each is short.
-const RUNS: usize = 5;
-
-type Events = &'static [CountedEvent];
-
-pub fn report(bench: &Bench) {
-    let sweeper = Sweeper { program: env!("CARGO_BIN_EXE_gilscope").into(), arguments: vec!["__sweep".into()] };
-    println!("\nA lock event with counters read at it: ns by the median and by the best (beside those without)");
-    compare("uprobe in tracefs", bench, |events| uprobe::cost::measure_cost(&sweeper, events).ok());
-    compare("watchpoint", bench, |events| watchpoint::cost::measure_cost(events).ok());
+const fn gilscope(options: &'static [&'static str]) -> Tool {
+    Tool::Gilscope(options)
 }
 
-fn compare(name: &str, bench: &Bench, cost: impl Fn(Events) -> Option<Nanos>) {
-    let events = |number: usize| -> Events {
-        Vec::leak(EVENTS[..number].iter().map(|name| CountedEvent::named(name).expect("the kernel has it")).collect())
-    };
-    let chosen = NUMBERS.map(events);
-    let mut costs = NUMBERS.map(|_| Vec::new());
-    for _ in 0..bench.rounds * RUNS {
-        for (costs, events) in costs.iter_mut().zip(chosen) {
-            costs.extend(cost(events).map(|cost| cost.as_nanos() as f64));
+const ONE: &str = "cpu-clock";
+const TWO: &str = "cpu-clock,alignment-faults";
+const FOUR: &str = "cpu-clock,alignment-faults,emulation-faults,cpu-clock:u";
+const HARDWARE: &str = "hardware";
+
+/// The first row of each group is what the others are compared with.
+const GROUPS: [[Setting; 6]; 2] = [
+    [
+        ("alone", Tool::Nobody),
+        ("uprobe-bpf", gilscope(&["-r", "0", "--backend", "uprobe-bpf", "--counters", "none"])),
+        ("  1 of the kernel's", gilscope(&["-r", "0", "--backend", "uprobe-bpf", "--counters", ONE])),
+        ("  2 of the kernel's", gilscope(&["-r", "0", "--backend", "uprobe-bpf", "--counters", TWO])),
+        ("  4 of the kernel's", gilscope(&["-r", "0", "--backend", "uprobe-bpf", "--counters", FOUR])),
+        ("  4 of the processor's", gilscope(&["-r", "0", "--backend", "uprobe-bpf", "--counters", HARDWARE])),
+    ],
+    [
+        ("alone", Tool::Nobody),
+        ("uprobe-tracefs", gilscope(&["-r", "0", "--backend", "uprobe-tracefs", "--counters", "none"])),
+        ("  1 of the kernel's", gilscope(&["-r", "0", "--backend", "uprobe-tracefs", "--counters", ONE])),
+        ("  2 of the kernel's", gilscope(&["-r", "0", "--backend", "uprobe-tracefs", "--counters", TWO])),
+        ("  4 of the kernel's", gilscope(&["-r", "0", "--backend", "uprobe-tracefs", "--counters", FOUR])),
+        ("  4 of the processor's", gilscope(&["-r", "0", "--backend", "uprobe-tracefs", "--counters", HARDWARE])),
+    ],
+];
+
+pub fn report(bench: &Bench) {
+    println!(
+        "\nPipe loop, counters read at each lock event: ns of CPU time a cycle, and what an event costs against one without"
+    );
+    println!("  (where the machine has no counters of the processor's, the last row of a group is one without)");
+    for group in &GROUPS {
+        let figures = pipe::figures(&pipe::run(bench, group), CPU_TIME);
+        let [Some(alone), Some(without), ..] = &figures[..] else {
+            println!("    {:<22} skipped: not permitted here", group[1].0);
+            continue;
+        };
+        for ((name, _), figures) in group.iter().zip(&figures).skip(1) {
+            show(name, figures.as_ref(), (alone, without));
         }
     }
-    let figures = costs.map(Figures::of);
-    let Some(without) = &figures[0] else { return println!("  {name}: skipped: not permitted here") };
-    for (number, figures) in NUMBERS.iter().zip(&figures) {
-        let Some(figures) = figures else { continue };
-        let more = |of: fn(&Figures) -> f64| (of(figures) / of(without) - 1.0) * 100.0;
-        println!(
-            "  {name:<18} {number} counters {:>6.0} {:>+5.1} %   {:>6.0} {:>+5.1} %",
-            figures.median(),
-            more(Figures::median),
-            figures.lowest(),
-            more(Figures::lowest)
-        );
-    }
+}
+
+fn show(name: &str, figures: Option<&Figures>, (alone, without): (&Figures, &Figures)) {
+    let Some(figures) = figures else { return println!("    {name:<22} skipped: not permitted here") };
+    let ratio = |of: fn(&Figures) -> f64| (of(figures) - of(alone)) / (of(without) - of(alone));
+    println!(
+        "    {name:<22} {:>6.0}   event x {:.2} by the median, x {:.2} by the first quartile",
+        figures.median(),
+        ratio(Figures::median),
+        ratio(Figures::first_quartile)
+    );
 }

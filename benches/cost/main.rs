@@ -3,8 +3,7 @@
 //! Every load runs alone and under each tool, in turn, for several rounds, and times itself once its threads are up, so
 //! that neither start-up nor the report counts. Nothing is asserted: figures are printed, with their spread.
 //!
-//! Words after `--` choose sections: `pipe`, `computing`, `releasing`, `contended`, `detach`, `latency`, `memory`,
-//! `counters`. Variables: `PYTHON`, the
+//! Words after `--` choose sections: `pipe`, `counters`, `computing`, `releasing`, `contended`, `detach`, `latency`, `memory`. Variables: `PYTHON`, the
 //! interpreter (`python3`); `PY_SPY`, the other profiler (`py-spy`; left out where there is none); `ROUNDS`, how often
 //! everything is measured (3); `WINDOW`, seconds for which a load's work is counted (0.6).
 
@@ -29,13 +28,13 @@ type Section = (&'static str, fn(&Bench));
 
 const SECTIONS: [Section; 8] = [
     ("pipe", pipe::report),
+    ("counters", counters::report),
     ("computing", |bench| throughput::report(bench, &loads::COMPUTING)),
     ("releasing", |bench| throughput::report(bench, &loads::RELEASING)),
     ("contended", |bench| throughput::report(bench, &loads::CONTENDED)),
     ("detach", detach::report),
     ("latency", latency::report),
     ("memory", memory::report),
-    ("counters", counters::report),
 ];
 
 fn main() {

@@ -29,20 +29,30 @@ const SETTINGS: [Setting; 9] = [
 ];
 
 pub fn report(bench: &Bench) {
+    let lines = run(bench, &SETTINGS);
+    println!("\nPipe loop, one thread: ns a cycle (two columns of differences to alone: by the median, by the best)");
+    for (column, title) in ["on the clock", "of its own CPU time"].into_iter().enumerate() {
+        println!("  {title:<22}   median     +     quartiles        best     +");
+        show(&figures(&lines, column));
+    }
+}
+
+/// The lines that the load writes in each setting.
+pub fn run(bench: &Bench, settings: &[Setting]) -> Vec<Vec<Vec<f64>>> {
     let script = bench.script("pipe.py", loads::PIPE);
-    let mut lines = vec![Vec::new(); SETTINGS.len()];
+    let mut lines = vec![Vec::new(); settings.len()];
     for _ in 0..bench.rounds * RUNS {
-        for ((_, tool), lines) in SETTINGS.iter().zip(&mut lines) {
+        for ((_, tool), lines) in settings.iter().zip(&mut lines) {
             let watched = tool.watch(bench, &[script.as_os_str(), OsStr::new(BATCHES)]);
             lines.extend(watched.into_iter().flat_map(|watched| watched.lines));
         }
     }
-    println!("\nPipe loop, one thread: ns a cycle (two columns of differences to alone: by the median, by the best)");
-    for (column, title) in ["on the clock", "of its own CPU time"].into_iter().enumerate() {
-        println!("  {title:<22}   median     +     quartiles        best     +");
-        let figures = lines.iter().map(|lines| Figures::of(lines.iter().filter_map(|line| line.get(column).copied())));
-        show(&figures.collect::<Vec<_>>());
-    }
+    lines
+}
+
+/// Of one column of them, in each setting; `None` where nothing ran.
+pub fn figures(lines: &[Vec<Vec<f64>>], column: usize) -> Vec<Option<Figures>> {
+    lines.iter().map(|lines| Figures::of(lines.iter().filter_map(|line| line.get(column).copied()))).collect()
 }
 
 fn show(figures: &[Option<Figures>]) {

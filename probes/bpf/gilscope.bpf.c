@@ -63,6 +63,8 @@ inlined void add_to(void *map, u64 number)
 		__sync_fetch_and_add(sum, number);
 }
 
+#include "meter.h"
+
 /*
  * The time is taken after the place in the ring: whoever finds the ring empty at some moment has seen all calls before
  * that moment.
@@ -82,6 +84,15 @@ inlined void report(u32 tid, u8 kind, u64 address)
 	record->count = 0;
 	record->address = address;
 	ring_submit(record, BPF_RB_NO_WAKEUP);
+}
+
+/* Reports a call, with the counters where they are read. */
+inlined void tell(const struct config *c, u32 tid, u8 kind, u64 address, int metered)
+{
+	if (metered)
+		report_metered(c, tid, kind, address);
+	else
+		report(tid, kind, address);
 }
 
 inlined void begin_stack(struct stack *stack, u32 tid, u8 kind, u64 state)
@@ -296,26 +307,26 @@ inlined void end_want(struct book *book, struct thread *thread)
 		book->waiters--;
 }
 
-/* A call on a known lock. */
-inlined void on_step(const struct config *c, const struct role *role, u64 cookie, u64 address)
+/* A call on a known lock. Where counters are read, before all else: what is done here belongs to what comes. */
+inlined void on_step(const struct config *c, const struct role *role, u64 cookie, u64 address, int metered)
 {
 	u32 tid = current_ids(c), number = role->number;
 	u64 lock = role->lock;
 	int step = step_of(cookie, role->part);
 	u8 stack = 0;
 	struct book *book = map_lookup(&books, &number);
-	struct thread *thread;
+	struct thread *thread = 0;
+	int plain = !book || is_plain(book, tid, step);
 
-	if (book && is_plain(book, tid, step)) {
-		report(tid, cookie, address);
+	if (!plain)
+		thread = thread_of(tid);
+	if (!thread) {
+		tell(c, tid, cookie, address, metered);
+		if (!book || !plain)
+			return;
 		book->since = step == ACQUIRED ? kernel_ticks() : 0;
 		if (step == ACQUIRED && c->runtime)
 			learn_state(c, book, tid, lock);
-		return;
-	}
-	thread = thread_of(tid);
-	if (!book || !thread) {
-		report(tid, cookie, address);
 		return;
 	}
 	if (step == RELEASED) {
@@ -339,9 +350,14 @@ inlined void on_step(const struct config *c, const struct role *role, u64 cookie
 			stack = WAIT_BEGAN;
 		}
 	}
-	if (stack && c->runtime)
+	if (stack && c->runtime) {
+		if (metered)
+			report_metered(c, tid, METERED, 0);
 		send_stack(c, thread, &thread->stack, tid, stack);
-	report(tid, cookie, address);
+		report(tid, cookie, address);
+	} else {
+		tell(c, tid, cookie, address, metered);
+	}
 	if (step == WANT) {
 		if (c->runtime && is_due(&book->read_at))
 			send_holder(c, book, &thread->stack, tid, lock);
@@ -367,8 +383,7 @@ inlined int is_first(const struct seat *seat, u64 address, struct role *role)
 	return seat->lock && (address == seat->cond || address == seat->switch_cond);
 }
 
-SEC("uprobe.multi")
-int on_call(struct pt_regs *registers)
+inlined int on_any_call(struct pt_regs *registers, int metered)
 {
 	u32 zero = 0;
 	u64 address = registers->rdi;
@@ -381,10 +396,51 @@ int on_call(struct pt_regs *registers)
 		return 0;
 	role = is_first(seat, address, &of_first) ? &of_first : map_lookup(&roles, &address);
 	if (role)
-		on_step(c, role, cookie, address);
+		on_step(c, role, cookie, address, metered);
 	/* A foreign one that is made anew may be a lock's. */
 	else if (cookie == INIT || !map_lookup(&foreign, &address))
-		report(current_ids(c), cookie, address);
+		tell(c, current_ids(c), cookie, address, metered);
+	return 0;
+}
+
+SEC("uprobe.multi")
+int on_call(struct pt_regs *registers)
+{
+	return on_any_call(registers, 0);
+}
+
+/* The same where counters are read. */
+SEC("uprobe.metered")
+int on_metered_call(struct pt_regs *registers)
+{
+	return on_any_call(registers, 1);
+}
+
+/* A thread leaves its CPU. */
+SEC("raw_tp.switch")
+int on_switch(struct switched *switched)
+{
+	u32 zero = 0;
+	struct config *c = map_lookup(&config, &zero);
+
+	if (c)
+		on_any_switch(c, switched->to);
+	return 0;
+}
+
+/* A thread ends. What it does afterwards belongs to nobody. */
+SEC("raw_tp.exit")
+int on_exit(void *context)
+{
+	u32 zero = 0;
+	struct config *c = map_lookup(&config, &zero);
+	u64 id;
+
+	if (!c)
+		return 0;
+	id = current_ids(c);
+	if (id >> 32 == c->process)
+		report_metered(c, id, METERED, 0);
 	return 0;
 }
 

@@ -70,6 +70,14 @@ pub enum BpfError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// A program could not run at a place that the kernel itself has marked.
+    #[error("the kernel cannot run the program {name}")]
+    Tracepoint {
+        /// Its name in the object.
+        name: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The ring could not be mapped.
     #[error("cannot map the programs' ring")]
     Ring(#[source] io::Error),
@@ -83,6 +91,7 @@ impl BpfError {
             | Self::Access { source, .. }
             | Self::Program { source, .. }
             | Self::Link { source, .. }
+            | Self::Tracepoint { source, .. }
             | Self::Clock { source, .. } => {
                 source.kind() == io::ErrorKind::PermissionDenied || source.raw_os_error() == Some(libc::ENOSYS)
             }

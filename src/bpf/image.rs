@@ -20,6 +20,8 @@ pub enum ProgramKind {
     Uprobes,
     /// Runs when a perf event overflows.
     PerfEvent,
+    /// Runs at a place that the kernel itself has marked, with what it tells there as it is.
+    RawTracepoint,
 }
 
 /// A map as the object defines it.
@@ -75,6 +77,9 @@ impl Image {
             ("perf_event", ProgramKind::PerfEvent),
             ("uprobe.park", ProgramKind::Uprobes),
             ("uprobe.unpark", ProgramKind::Uprobes),
+            ("uprobe.metered", ProgramKind::Uprobes),
+            ("raw_tp.switch", ProgramKind::RawTracepoint),
+            ("raw_tp.exit", ProgramKind::RawTracepoint),
         ];
         let programs = kinds.map(|(name, kind)| program(&file, name, kind)).into_iter().collect::<Result<_, _>>()?;
         Ok(Self { licence, maps: maps(&file)?, programs })
@@ -149,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_embedded_object_has_four_programs_that_refer_to_its_maps() {
+    fn the_embedded_object_has_seven_programs_that_refer_to_its_maps() {
         let image = Image::parse(include_bytes!("../../probes/bpf/gilscope.bpf.o")).unwrap();
         let kinds: Vec<_> = image.programs.iter().map(|program| (program.name.as_str(), program.kind)).collect();
         let expected = [
@@ -157,6 +162,9 @@ mod tests {
             ("on_tick", ProgramKind::PerfEvent),
             ("on_park", ProgramKind::Uprobes),
             ("on_unpark", ProgramKind::Uprobes),
+            ("on_metered_call", ProgramKind::Uprobes),
+            ("on_switch", ProgramKind::RawTracepoint),
+            ("on_exit", ProgramKind::RawTracepoint),
         ];
         assert_eq!(kinds, expected);
         assert_eq!(image.licence.to_str(), Ok("Dual MIT/GPL"));

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::CStr,
     fs::File,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
@@ -54,11 +55,9 @@ pub struct Link {
 }
 
 impl Loaded {
-    /// Creates the maps and loads the programs of these names.
+    /// Loads the programs of these names, with the maps that they refer to.
     pub fn load(image: &Image, names: &[&str]) -> Result<Self, BpfError> {
-        let maps = image.maps.iter().map(|map| Ok((map.name.clone(), Map::create(map)?)));
-        let maps = maps.collect::<Result<BTreeMap<String, Map>, BpfError>>()?;
-        let mut loaded = Self { maps, programs: BTreeMap::new() };
+        let mut loaded = Self { maps: BTreeMap::new(), programs: BTreeMap::new() };
         loaded.load_more(image, names)?;
         Ok(loaded)
     }
@@ -66,9 +65,35 @@ impl Loaded {
     /// Loads more programs of the same image.
     pub fn load_more(&mut self, image: &Image, names: &[&str]) -> Result<(), BpfError> {
         for definition in image.programs.iter().filter(|definition| names.contains(&definition.name.as_str())) {
+            for (_, name) in &definition.references {
+                self.create(image, name)?;
+            }
             self.programs.insert(definition.name.clone(), load(definition, image, &self.maps)?);
         }
         Ok(())
+    }
+
+    fn create(&mut self, image: &Image, name: &str) -> Result<(), BpfError> {
+        if self.maps.contains_key(name) {
+            return Ok(());
+        }
+        let definition = image.maps.iter().find(|map| map.name == name);
+        let map = Map::create(definition.ok_or_else(|| BpfError::Malformed(name.to_owned()))?)?;
+        self.maps.insert(name.to_owned(), map);
+        Ok(())
+    }
+
+    /// Makes `program` run at a place that the kernel itself has marked.
+    pub fn link_tracepoint(&self, program: &str, tracepoint: &CStr) -> Result<Link, BpfError> {
+        let linked = syscall::open_raw_tracepoint(self.program(program)?, tracepoint);
+        let descriptor = linked.map_err(|source| BpfError::Tracepoint { name: program.to_owned(), source })?;
+        Ok(Link { _descriptor: descriptor })
+    }
+
+    /// Runs a program of such a place once, in whatever thread runs on `cpu` now.
+    pub fn run_on(&self, program: &str, cpu: u32) -> Result<(), BpfError> {
+        let ran = syscall::run_on(self.program(program)?, cpu);
+        ran.map_err(|source| BpfError::Tracepoint { name: program.to_owned(), source })
     }
 
     /// The map of this name.

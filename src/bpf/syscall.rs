@@ -17,6 +17,8 @@ const MAP_LOOKUP: libc::c_long = 1;
 const MAP_UPDATE: libc::c_long = 2;
 const MAP_DELETE: libc::c_long = 3;
 const PROGRAM_LOAD: libc::c_long = 5;
+const PROGRAM_RUN: libc::c_long = 10;
+const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const LINK_CREATE: libc::c_long = 28;
 
 const TRACE_UPROBE_MULTI: u32 = 48;
@@ -88,6 +90,30 @@ struct LinkEvent {
     flags: u32,
 }
 
+#[repr(C)]
+struct OpenRawTracepoint {
+    name: u64,
+    program: u32,
+    padding: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct RunProgram {
+    program: u32,
+    outcome: u32,
+    data_sizes: [u32; 2],
+    data: [u64; 2],
+    repeat: u32,
+    duration: u32,
+    context_sizes: [u32; 2],
+    context: [u64; 2],
+    flags: u32,
+    cpu: u32,
+    batch: u32,
+    padding: u32,
+}
+
 /// Whether an element may exist already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Existing {
@@ -138,6 +164,7 @@ pub(super) fn load(
     let (program_type, attach_type) = match kind {
         ProgramKind::Uprobes => (2, TRACE_UPROBE_MULTI),
         ProgramKind::PerfEvent => (7, 0),
+        ProgramKind::RawTracepoint => (17, 0),
     };
     let attributes = LoadProgram {
         program_type,
@@ -183,6 +210,27 @@ pub(super) fn link_event(program: BorrowedFd<'_>, event: &impl AsRawFd) -> io::R
     let event = event.as_raw_fd().cast_unsigned();
     let attributes = LinkEvent { program: number(program), event, attach_type: PERF_EVENT, flags: 0 };
     descriptor(LINK_CREATE, &attributes)
+}
+
+pub(super) fn open_raw_tracepoint(program: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    let attributes = OpenRawTracepoint { name: name.as_ptr() as u64, program: number(program), padding: 0 };
+    descriptor(RAW_TRACEPOINT_OPEN, &attributes)
+}
+
+/// In the flags of a run: on the CPU that is told, in whatever thread runs there.
+const ON_CPU: u32 = 1;
+/// Words that a raw tracepoint can tell.
+const TOLD: usize = 12;
+
+/// Runs a program of a raw tracepoint once on `cpu`, and returns when it has.
+pub(super) fn run_on(program: BorrowedFd<'_>, cpu: u32) -> io::Result<()> {
+    // It is told nothing: all that it may be told is 0.
+    let nothing = [0_u64; TOLD];
+    let context_sizes = [count(size_of_val(&nothing)), 0];
+    let context = [nothing.as_ptr() as u64, 0];
+    let program = number(program);
+    let attributes = RunProgram { program, flags: ON_CPU, cpu, context_sizes, context, ..RunProgram::default() };
+    call(PROGRAM_RUN, &attributes).map(|_| ())
 }
 
 /// An error if something before the kernel's own code answers. The kernel reads the attributes before it asks for any right.

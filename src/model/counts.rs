@@ -55,6 +55,19 @@ pub struct Measured {
     pub name: String,
     /// What it says about a processor's work, if it is one of those that are known to.
     pub meaning: Option<Meaning>,
+    /// In whose code it counts.
+    pub place: CountedPlace,
+}
+
+/// In whose code an event counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CountedPlace {
+    /// In the program's and in the kernel's, which not every user may.
+    Everywhere,
+    /// In the program's alone.
+    Program,
+    /// In the kernel's alone.
+    Kernel,
 }
 
 /// An event that was to be measured, and cannot be.
@@ -151,6 +164,12 @@ impl Counts {
         self.0.iter_mut().zip(others.0).for_each(|(own, other)| *own += other);
     }
 
+    /// Each made into another number.
+    #[must_use]
+    pub fn map(self, each: impl Fn(u64) -> u64) -> Self {
+        Self(self.0.map(each))
+    }
+
     /// At most all of `others` less.
     pub fn take_all(&mut self, others: &Self) {
         self.0.iter_mut().zip(others.0).for_each(|(own, other)| *own = own.saturating_sub(other));
@@ -162,6 +181,8 @@ impl Counts {
 pub struct ClassCounts {
     by_class: [Counts; StateClass::ALL.len()],
     missing: Counters,
+    /// Whether the recording's events have told anything at all of whom they counted.
+    told: bool,
 }
 
 impl ClassCounts {
@@ -193,7 +214,25 @@ impl ClassCounts {
         self.missing = self.missing.with(counters);
     }
 
+    /// So much of what the recording's events count more, in one class.
+    pub fn measure(&mut self, class: StateClass, measures: &Measures) {
+        self.class_mut(class).add_measures(measures);
+        self.told = true;
+    }
+
+    /// The same, as if all counters had counted all the time.
+    #[must_use]
+    pub fn nothing_missing(self) -> Self {
+        Self { missing: Counters::default(), ..self }
+    }
+
+    /// Whether the recording's events have told anything of it.
+    pub fn told(&self) -> bool {
+        self.told
+    }
+
     fn add_all(&mut self, others: &Self) {
+        self.told |= others.told;
         self.by_class.iter_mut().zip(&others.by_class).for_each(|(own, other)| own.add_all(other));
         self.miss(others.missing);
     }

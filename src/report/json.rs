@@ -1,5 +1,6 @@
 //! The whole profile as JSON for programs. Owns the way from the model to the schema; the names live in `schema.rs`.
 
+mod counting;
 mod estimates;
 mod parking;
 
@@ -7,7 +8,6 @@ use std::io;
 
 use crate::{
     model::{
-        counts::{ClassCounts, Counter, Counters, Counts, Measured},
         estimate::{Estimates, Method},
         family::{Family, Reach, Record, Relative},
         ids::{Pid, Tid},
@@ -24,6 +24,7 @@ use crate::{
         Report, ReportError,
         charge::frames_of,
         functions::{FunctionCost, function_costs},
+        json::counting::Counting,
         kind::HoldKind,
         kinds::{KindCost, Kinds},
         matrix::Matrix,
@@ -85,54 +86,6 @@ fn process(relative: &Relative) -> schema::Process<'_> {
     }
 }
 
-/// Which events the source sees one by one: else a number of them is null.
-#[derive(Debug, Clone, Copy)]
-struct Counting<'a> {
-    steps: Counted,
-    /// What was counted of threads.
-    counters: Counters,
-    /// What was counted of holds; `None`: nothing, or some was lost.
-    of_holds: Option<Counters>,
-    measured: &'a [Measured],
-}
-
-impl<'a> Counting<'a> {
-    fn of_profile(profile: &'a Profile) -> Self {
-        let counters = profile.counters;
-        let of_holds = profile.counts().map(|counts| counters.without(counts.missing()));
-        Self { steps: profile.counted, counters, of_holds, measured: &profile.measured }
-    }
-
-    /// What was counted during holds; their time on a CPU is not told apart.
-    fn of_holds(self, counts: &Counts) -> Option<schema::Counts<'a>> {
-        let complete = self.of_holds?;
-        Some(self.amounts(counts, self.counters.without(Counters::these(&[Counter::TaskClock])), complete))
-    }
-
-    /// What was counted of a thread, in each class of states.
-    fn by_class(self, counts: &ClassCounts) -> schema::Named<schema::Counts<'a>> {
-        let complete = self.counters.without(counts.missing());
-        let of_class = |class: StateClass| (class.name(), self.amounts(counts.class(class), self.counters, complete));
-        schema::Named(StateClass::ALL.into_iter().map(of_class).collect())
-    }
-
-    /// Those of `counters`; of one that is not `complete`, nothing is known.
-    fn amounts(self, counts: &Counts, counters: Counters, complete: Counters) -> schema::Counts<'a> {
-        let amount =
-            |counter| (Counter::name(counter, self.measured), complete.has(counter).then(|| counts.get(counter)));
-        schema::Named(counters.iter().map(amount).collect())
-    }
-
-    /// Something about the number of holds.
-    fn of<T>(self, number: T) -> Option<T> {
-        self.steps.holds().then_some(number)
-    }
-
-    fn of_waits(self, number: u64) -> Option<u64> {
-        self.steps.waits().then_some(number)
-    }
-}
-
 /// How much of each sort of time is known.
 fn exactness(profile: &Profile) -> schema::Exactness {
     let word = |exact| if exact { "exact" } else { "sampled" };
@@ -153,6 +106,7 @@ fn document(profile: &Profile) -> schema::Document<'_> {
         counters_missing: schema::Named(
             profile.gone.iter().map(|event| (event.name.as_str(), event.why.as_str())).collect(),
         ),
+        ratios: profile.counts().map(|counts| counting.ratios_by_class(&counts)),
         fault_ns: profile.fault_cost.map(Nanos::as_nanos),
         locks: profile.locks.iter().map(|part| lock(part, counting)).collect(),
         threads: profile
@@ -227,6 +181,7 @@ fn thread<'a>(
     (start, surroundings): (MonoNanos, &Surroundings),
 ) -> schema::Thread<'a> {
     let class = |class: StateClass| (class.name(), thread.class(class).as_nanos());
+    let counts = thread.counts.filter(|_| !counting.counters.is_empty());
     schema::Thread {
         tid: thread.tid.raw(),
         inner_tid: surroundings.inner_tid(thread.tid),
@@ -238,7 +193,8 @@ fn thread<'a>(
         forced_releases: counting.of(thread.forced_releases),
         states_ns: schema::StatesNs(thread.states),
         classes_ns: schema::Named(StateClass::ALL.map(class).to_vec()),
-        counters: thread.counts.filter(|_| !counting.counters.is_empty()).map(|counts| counting.by_class(&counts)),
+        counters: counts.map(|counts| counting.by_class(&counts)),
+        ratios: counts.map(|counts| counting.ratios_by_class(&counts)),
     }
 }
 
@@ -274,6 +230,8 @@ fn tally(tally: HoldTally, counting: Counting) -> schema::HoldTally {
         contended_ns: tally.contended.as_nanos(),
         forced: counting.of(tally.forced),
         counters: counting.of_holds(&tally.counts),
+        counters_per_hold: counting.per_hold(&tally),
+        ratios: counting.ratios_of_holds(&tally.counts),
     }
 }
 

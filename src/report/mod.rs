@@ -19,6 +19,7 @@ mod kinds;
 mod matrix;
 pub(crate) mod names;
 mod native;
+mod ratios;
 mod scaled;
 mod schema;
 mod verdict;

@@ -39,6 +39,7 @@ fn scaled_by(profile: &Profile, estimates: &Estimates) -> Profile {
         let sites = scaled.hold_sites.iter_mut().filter(|site| site.lock == lock.id).map(|site| &mut site.tally);
         for tally in sites.chain([&mut lock.unseen]) {
             tally.holds = holds.apply(tally.holds);
+            tally.counts = tally.counts.map(|count| holds.apply(count));
             tally.forced = holds.apply(tally.forced);
             tally.held = held.time(tally.held);
             tally.contended = contended.time(tally.contended);

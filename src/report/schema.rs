@@ -22,6 +22,8 @@ pub(super) struct Document<'a> {
     pub(super) counters: Vec<&'a str>,
     /// Why the events that were wanted, too, were not counted, by name.
     pub(super) counters_missing: Named<&'a str, &'a str>,
+    /// Of all threads together, by class; null: nothing was counted, or records were lost.
+    pub(super) ratios: Option<Named<Ratios>>,
     pub(super) fault_ns: Option<u64>,
     pub(super) locks: Vec<Lock<'a>>,
     pub(super) threads: Vec<Thread<'a>>,
@@ -139,6 +141,7 @@ pub(super) struct Thread<'a> {
     pub(super) states_ns: StatesNs,
     pub(super) classes_ns: Named<u64>,
     pub(super) counters: Option<Named<Counts<'a>>>,
+    pub(super) ratios: Option<Named<Ratios>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -173,6 +176,8 @@ pub(super) struct HoldTally<'a> {
     pub(super) contended_ns: u64,
     pub(super) forced: Option<u64>,
     pub(super) counters: Option<Counts<'a>>,
+    pub(super) counters_per_hold: Option<Named<Option<f64>, &'a str>>,
+    pub(super) ratios: Option<Ratios>,
 }
 
 #[derive(Debug, Serialize)]
@@ -248,7 +253,7 @@ impl Serialize for Figure {
         match self {
             Self::Time(time) => serializer.serialize_u64(time.as_nanos()),
             Self::Count(count) => serializer.serialize_u64(*count),
-            Self::Share(share) => serializer.serialize_f64((share * 1e4).round() / 1e4),
+            Self::Share(share) | Self::Ratio(share) => serializer.serialize_f64((share * 1e4).round() / 1e4),
             Self::Name(name) => name.serialize(serializer),
         }
     }
@@ -366,6 +371,9 @@ pub(super) struct Interval {
 /// Values by name, in a fixed order.
 #[derive(Debug)]
 pub(super) struct Named<T, K = &'static str>(pub(super) Vec<(K, T)>);
+
+/// Relations of counts by name; null: not known.
+pub(super) type Ratios = Named<Option<f64>>;
 
 /// Counts by the names of their counters, which the user may have given; null: not counted all the time.
 pub(super) type Counts<'a> = Named<Option<u64>, &'a str>;

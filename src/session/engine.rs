@@ -159,6 +159,11 @@ impl Engine {
         }
     }
 
+    /// Has running threads tell what their counters say, as far as they can be asked.
+    pub(super) fn settle(&mut self) {
+        self.sources.iter_mut().for_each(|source| source.settle());
+    }
+
     /// The threads that are alive as far as is booked.
     pub(super) fn live_threads(&self) -> impl Iterator<Item = Tid> {
         self.ledger.live_threads()

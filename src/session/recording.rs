@@ -18,6 +18,7 @@ use crate::{
         governor::Governor,
         intervals::SwitchIntervals,
         joiner::SharedJoiner,
+        ladder::{self, Fallen, Rung},
         numbers::ThreadNumbers,
         options::RecordOptions,
         progress::Progress,
@@ -115,6 +116,12 @@ impl Recording {
         self.beside.notes.insert(0, note);
     }
 
+    /// Adds which rung was taken, and why none of the better ones.
+    pub(super) fn note_rung(&mut self, (rung, options): (Rung, RecordOptions), fallen: &[Fallen]) {
+        rung.passed_over(options).into_iter().for_each(|note| self.note(note));
+        self.note(ladder::taken(rung, fallen, options.notes));
+    }
+
     /// The note that was added last; empty without any.
     pub(super) fn first_note(&self) -> &str {
         self.beside.notes.first().map_or("", String::as_str)
@@ -191,8 +198,11 @@ impl Recording {
     }
 
     /// Disarms the sources, books what is left and puts the profile together.
-    pub(super) fn finish(self, end: End) -> Profile {
+    pub(super) fn finish(mut self, end: End) -> Profile {
         let limit = self.limit();
+        if end == End::Now {
+            self.engine.settle();
+        }
         let recorded = match end {
             End::TargetEnded => self.engine.finish_with_target(limit, None),
             End::TargetEndedAt(moment) => self.engine.finish_with_target(limit, Some(moment)),

@@ -121,7 +121,7 @@ impl RunSession {
             Some((_, target)) if !self.rung.suits(&target) => SessionError::Unsuited,
             Some((watch, target)) => match watch.begin(target, self.options) {
                 Ok((mut recording, household)) => {
-                    recording.note(ladder::taken(self.rung, &fallen, self.options.notes));
+                    recording.note_rung((self.rung, self.options), &fallen);
                     let household = household.or_else(|| self.late_household(&recording));
                     return Ok((recording, household));
                 }

@@ -5,7 +5,7 @@ use crate::{
     model::{
         counts::{Counter, Counters, GoneEvent, Slot},
         parking::Parking,
-        profile::{Backend, Counted, LockProfile, Overhead, Profile, Quality, SchedulerRung},
+        profile::{Backend, Counted, LockProfile, Overhead, Profile, Quality, SchedulerRung, ThreadProfile},
         time::Nanos,
     },
     perf::{events::CountedEvent, fault_cost::fault_cost},
@@ -27,7 +27,7 @@ pub(super) fn profile(
     (overhead, mut notes): (Overhead, Vec<String>),
 ) -> Profile {
     let Recorded {
-        attribution,
+        mut attribution,
         stacks,
         tally,
         remarks,
@@ -39,12 +39,14 @@ pub(super) fn profile(
     } = recorded;
     notes.extend(remarks);
     notes.extend(shortfalls(&attribution, late, replaced));
-    notes.extend(uncounted(counters, missing, &chosen));
+    notes.extend(uncounted(counters, missing));
     let summary = target.summary();
     let tells_of_parks = summary.free_threaded && tells_of_parks;
     if summary.free_threaded {
         notes.push(free_threaded(tells_of_parks.then_some(&attribution.parking)));
     }
+    let (threads, untold) = without_untold(std::mem::take(&mut attribution.threads), counters);
+    notes.extend(untold);
     let quality = quality(&attribution, tally, overhead, notes);
     let mut profile = Profile {
         target: summary,
@@ -59,7 +61,7 @@ pub(super) fn profile(
         gone: gone(missing, chosen),
         fault_cost: if counters.has(Counter::MinorFaults) { fault_cost() } else { None },
         locks: attribution.locks,
-        threads: attribution.threads,
+        threads,
         blame: attribution.blame,
         hold_sites: attribution.hold_sites,
         long_hold_threshold: attribution.long_hold_threshold,
@@ -105,16 +107,31 @@ fn shortfalls(attribution: &Attribution, late: u64, replaced: Option<Nanos>) -> 
     [late, few, replaced].into_iter().flatten()
 }
 
-/// What was to be counted, and is not.
-fn uncounted(counters: Counters, missing: Counters, chosen: &Chosen) -> Option<String> {
-    if counters.is_empty() && chosen.gone.is_empty() {
-        return (!missing.is_empty()).then(|| "no counters: they take records of the scheduler's".to_owned());
+/// Of a thread that has run and of which the recording's events told nothing, what they would have counted is unknown.
+fn without_untold(mut threads: Vec<ThreadProfile>, counters: Counters) -> (Vec<ThreadProfile>, Option<String>) {
+    let events = counters.without(Counters::these(&Counter::OWN));
+    let mut untold = 0_usize;
+    for thread in threads.iter_mut().filter(|thread| !events.is_empty() && thread.is_untold()) {
+        thread.counts.iter_mut().for_each(|counts| counts.miss(events));
+        untold += 1;
     }
+    let note = (untold > 0).then(|| {
+        format!(
+            "{untold} of the threads took no step with a lock while they ran: what the events counted of them is not known, and is not in \
+             the sums"
+        )
+    });
+    (threads, note)
+}
+
+/// Which of gilscope's own counters were to be had, and are not. Of events the profile tells by itself.
+fn uncounted(counters: Counters, missing: Counters) -> Option<String> {
     let own = missing.iter().filter(|counter| !matches!(counter, Counter::Measured(_)));
-    let names = own.map(|counter| counter.name(&[]).to_owned());
-    let events = gone(missing, *chosen).into_iter().map(|GoneEvent { name, why }| format!("{name}: {why}"));
-    let words: Vec<String> = names.chain(events).collect();
-    (!words.is_empty()).then(|| format!("not counted: {}", words.join("; ")))
+    let names: Vec<&str> = own.map(|counter| counter.name(&[])).collect();
+    (!names.is_empty()).then(|| match counters.is_empty() {
+        true => "no counters: they take records of the scheduler's".to_owned(),
+        false => format!("not counted: {}", names.join(", ")),
+    })
 }
 
 /// The events that were to be counted, and are not, each with the reason.

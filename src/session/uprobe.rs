@@ -13,6 +13,7 @@ use crate::{
     },
     perf::{clock, events::CountedEvent},
     session::{
+        chosen::Chosen,
         error::SessionError,
         family::Household,
         finder::{LiveLocks, park_reader},
@@ -90,8 +91,7 @@ impl UprobeWatch {
         let armed = CondLibrary::of_self()?;
         let translator = Rc::new(RefCell::new(Translator::new(None)));
         let place = (child, Scope::BeforeExec, kin.as_ref());
-        let by = (means, options.counters.events);
-        let probes = LockProbes::arm(place, armed.sites.clone(), &translator, by)?;
+        let probes = LockProbes::arm(place, armed.sites.clone(), &translator, (means, options.counters))?;
         Ok(Self { probes, means, armed, translator, child, kin, started: clock::now(), looks: 0 })
     }
 
@@ -168,8 +168,8 @@ pub(super) fn attach(
 ) -> Result<Recording, SessionError> {
     let memory = ProcessMemory::open(target.pid)?;
     let translator = Rc::new(RefCell::new(Translator::new(Some(Box::new(LiveLocks::of(&target)?)))));
-    let by = (means, options.counters.events);
-    let probes = LockProbes::arm((target.pid, Scope::Running, kin), target.sites()?, &translator, by)?;
+    let place = (target.pid, Scope::Running, kin);
+    let probes = LockProbes::arm(place, target.sites()?, &translator, (means, options.counters))?;
     let mut notes = Vec::new();
     translator.borrow_mut().find_with(Box::new(LiveLocks::of(&target)?));
     let seats = numbered_seats(&translator);
@@ -221,7 +221,7 @@ impl LockProbes {
         (pid, scope, kin): (Pid, Scope, Option<&SharedKin>),
         sites: Vec<Site>,
         translator: &SharedTranslator,
-        (means, events): (Means, &'static [CountedEvent]),
+        (means, counters): (Means, Chosen),
     ) -> Result<Self, SessionError> {
         let scheduler = || match kin {
             Some(kin) => SchedulerSource::of_kin(Rc::clone(kin), pid, scope),
@@ -229,11 +229,11 @@ impl LockProbes {
         };
         Ok(match means {
             Means::Programs => {
-                let source = BpfSource::arm_beside(pid, scheduler, &sites, Rc::clone(translator));
+                let source = BpfSource::arm_beside((pid, counters.events), scheduler, &sites, Rc::clone(translator));
                 Self::Programs(Box::new(source.map_err(SessionError::Programs)?))
             }
             Means::Tracepoints => {
-                Self::Tracepoints(Box::new(arm_tracepoints((pid, scope), sites, events, translator)?))
+                Self::Tracepoints(Box::new(arm_tracepoints((pid, scope), sites, counters.events, translator)?))
             }
         })
     }

@@ -174,7 +174,7 @@ mod tests {
 
     use super::{Meters, Reading, Readings};
     use crate::model::{
-        counts::{Counter, Counters, Measured, Measures, Slot},
+        counts::{CountedPlace, Counter, Counters, Measured, Measures, Slot},
         event::{Event, MeasuredSince, What},
         ids::Tid,
         time::MonoNanos,
@@ -233,7 +233,11 @@ mod tests {
         let mut meters = Meters::of(2);
         let now = readings(reading(100, 100, 25), reading(40, 100, 100));
         assert_eq!(read(&mut meters, 1, 0, &now), [measured([400, 40], MeasuredSince::LastStep)]);
-        let names = ["cycles", "cs"].map(|name| Measured { name: name.to_owned(), meaning: None });
+        let names = ["cycles", "cs"].map(|name| Measured {
+            name: name.to_owned(),
+            meaning: None,
+            place: CountedPlace::Everywhere,
+        });
         let remark = meters.remark(&names).unwrap();
         assert!(remark.contains("cycles 25.0 %") && !remark.contains("cs"), "{remark}");
         assert_eq!(Meters::of(2).remark(&names), None);

@@ -60,6 +60,9 @@ pub trait Source: fmt::Debug {
         Ok(())
     }
 
+    /// Has running threads tell what their counters say now, where that is told at lock events and switches alone.
+    fn settle(&mut self) {}
+
     /// What the source has seen and missed so far.
     fn tally(&self) -> Tally;
 

@@ -11,6 +11,8 @@ use perf_event_open_sys::bindings::{self, perf_event_attr};
 
 use crate::model::counts::{Meaning, Measured};
 
+pub use crate::model::counts::CountedPlace;
+
 pub use self::{
     missing::missing,
     names::{EventError, KNOWN},
@@ -42,17 +44,6 @@ pub struct EventCode {
     pub config2: u64,
 }
 
-/// In whose code an event counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CountedPlace {
-    /// In the program's and in the kernel's, which not every user may.
-    Everywhere,
-    /// In the program's alone.
-    Program,
-    /// In the kernel's alone.
-    Kernel,
-}
-
 impl CountedEvent {
     /// The event of this name: one of `perf`'s, such as `cycles:u`, `r01c2`, `cpu/event=0x3c/` or `syscalls:sys_enter_futex`.
     pub fn named(name: &str) -> Result<Self, EventError> {
@@ -80,7 +71,7 @@ impl CountedEvent {
 
     /// What a profile says of it.
     pub fn described(&self) -> Measured {
-        Measured { name: self.name.clone(), meaning: self.meaning }
+        Measured { name: self.name.clone(), meaning: self.meaning, place: self.place }
     }
 
     /// A builder of the event; whom it counts is left open.
@@ -93,10 +84,15 @@ impl CountedEvent {
         builder
     }
 
-    /// Counts whatever runs on `cpu`. Needs CAP_PERFMON.
-    pub fn count_cpu(&self, cpu: u32) -> io::Result<Counter> {
+    /// Counts whatever runs on `cpu`, whenever `leader` does if there is one. Needs CAP_PERFMON.
+    pub fn count_cpu(&self, cpu: u32, leader: Option<&mut Counter>) -> io::Result<Counter> {
         let index = usize::try_from(cpu).expect("a CPU number fits a word");
-        self.builder().any_pid().one_cpu(index).enabled(true).build()
+        let mut builder = self.builder();
+        builder.any_pid().one_cpu(index).enabled(true);
+        match leader {
+            Some(leader) => builder.build_with_group(leader),
+            None => builder.build(),
+        }
     }
 }
 

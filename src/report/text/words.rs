@@ -1,5 +1,7 @@
 //! Numbers and names as a person reads them.
 
+use std::time::Duration;
+
 use crate::{
     model::{
         estimate::{Estimates, Method},
@@ -26,6 +28,40 @@ pub(in crate::report) fn share(part: Nanos, whole: Nanos) -> String {
 /// `share` without its unit, for places where several stand side by side.
 pub(super) fn bare_share(part: Nanos, whole: Nanos) -> String {
     share(part, whole).trim_end_matches(" %").replace("< ", "<")
+}
+
+/// The same of a share from 0 to 1.
+pub(in crate::report) fn percent(share: f64) -> String {
+    let part = Duration::try_from_secs_f64(share).map_or(Nanos::ZERO, |part| saturated(part.as_nanos()));
+    self::share(part, Nanos::from_millis(1000))
+}
+
+fn saturated(nanos: u128) -> Nanos {
+    Nanos::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+/// `0.41`, `2.1`, `31`, `1 234`: two digits, or all before the point.
+pub(in crate::report) fn figure(number: f64) -> String {
+    match number {
+        _ if number == 0.0 => "0".to_owned(),
+        ..0.01 => "< 0.01".to_owned(),
+        ..0.995 => format!("{number:.2}"),
+        ..9.95 => format!("{number:.1}"),
+        _ => count(number.round() as u64),
+    }
+}
+
+/// A count as such, or in millions and more: `123 456`, `1.23 M`, `45.6 G`.
+pub(super) fn amount(number: u64) -> String {
+    let unit = [(1e12, "T"), (1e9, "G"), (1e6, "M")].into_iter().find(|(size, _)| number as f64 >= *size * 0.9995);
+    let Some((size, unit)) = unit else {
+        return count(number);
+    };
+    match number as f64 / size {
+        shown @ ..9.995 => format!("{shown:.2} {unit}"),
+        shown @ ..99.95 => format!("{shown:.1} {unit}"),
+        shown => format!("{} {unit}", count(shown.round() as u64)),
+    }
 }
 
 /// `1 234 567`.
@@ -125,7 +161,7 @@ pub(in crate::report) fn waits_of(profile: &Profile, number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{bare_share, count, share, wrapped};
+    use super::{amount, bare_share, count, figure, percent, share, wrapped};
     use crate::model::time::Nanos;
 
     #[test]
@@ -138,6 +174,14 @@ mod tests {
         assert_eq!(of(10, 10), "100 %");
         assert_eq!(of(1, 0), "–");
         assert_eq!(bare_share(Nanos::from_nanos(1), Nanos::from_nanos(100_000)), "<0.1");
+    }
+
+    #[test]
+    fn figures_and_amounts_are_short() {
+        assert_eq!([0.0, 0.001, 0.404, 0.999, 2.13, 31.2].map(figure), ["0", "< 0.01", "0.40", "1.0", "2.1", "31"]);
+        assert_eq!([0.0, 0.041, 0.31, 2.0].map(percent), ["0 %", "4.1 %", "31 %", "200 %"]);
+        let amounts = [999_499, 999_999, 1_234_567, 45_600_000_000, 7_000_000_000_000].map(amount);
+        assert_eq!(amounts, ["999 499", "1.00 M", "1.23 M", "45.6 G", "7.00 T"]);
     }
 
     #[test]

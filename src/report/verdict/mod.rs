@@ -9,6 +9,7 @@ mod faults;
 mod function;
 mod handoff;
 mod held_for;
+mod memory;
 mod quiet;
 mod turns;
 mod unknown;
@@ -56,6 +57,8 @@ pub(super) enum Figure {
     Count(u64),
     /// A share, 0 to 1.
     Share(f64),
+    /// How much of one thing there is for each of another.
+    Ratio(f64),
     /// What somebody or something is called; `None` when not known.
     Name(Option<String>),
 }
@@ -76,6 +79,14 @@ impl Finding {
 
     fn share(self, name: &'static str, part: Nanos, whole: Nanos) -> Self {
         self.figure(name, Figure::Share(part.share_of(whole)))
+    }
+
+    /// A relation, if it is known.
+    fn ratio(self, name: &'static str, ratio: Option<f64>) -> Self {
+        match ratio {
+            Some(ratio) => self.figure(name, Figure::Ratio(ratio)),
+            None => self,
+        }
     }
 
     fn name(self, name: &'static str, called: Option<&str>) -> Self {
@@ -112,6 +123,7 @@ pub(super) fn findings(profile: &Profile) -> Vec<Finding> {
         convoy::finding(&evidence),
         handoff::finding(&evidence),
         faults::finding(&evidence),
+        memory::finding(&evidence),
     ];
     let kinds = held_for::findings(&evidence);
     let mut found: Vec<Finding> =

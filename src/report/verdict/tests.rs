@@ -14,6 +14,8 @@ use crate::model::{
     time::{MonoNanos, Nanos},
 };
 
+mod memory;
+
 const LOCK: LockId = LockId::from_index(0);
 
 /// A profile under construction. All times are milliseconds, the window is a second.

@@ -1,8 +1,6 @@
 //! What a recording would have besides lock events: scheduling, stacks, machine code, counters, clocks; each tried.
 
-use std::{cell::RefCell, io, rc::Rc};
-
-use perf_event::{Builder, events::Hardware};
+use std::{cell::RefCell, rc::Rc};
 
 use crate::{
     model::{
@@ -10,8 +8,11 @@ use crate::{
         ids::Pid,
         time::Nanos,
     },
-    perf::open::{CodeSampled, Subject, watch_self},
-    session::{doctor::place::Place, running::causes},
+    perf::{
+        events::{CountedEvent, missing},
+        open::{CodeSampled, Subject, watch_self},
+    },
+    session::running::causes,
     source::{bpf::LoadedPrograms, calls::Translator, preload::ProbeClock, scheduling::Evidence as Scheduling},
     target::memory::ProcessMemory,
 };
@@ -19,13 +20,7 @@ use crate::{
 /// As often as stacks are usually sampled.
 const PERIOD: Nanos = Nanos::from_millis(10);
 
-const COUNTERS: [(&str, Hardware); 5] = [
-    ("cycles", Hardware::CPU_CYCLES),
-    ("instructions", Hardware::INSTRUCTIONS),
-    ("cache-references", Hardware::CACHE_REFERENCES),
-    ("cache-misses", Hardware::CACHE_MISSES),
-    ("branch-misses", Hardware::BRANCH_MISSES),
-];
+const COUNTERS: [&str; 5] = ["cycles", "instructions", "cache-references", "cache-misses", "branch-misses"];
 
 /// Everything but counters, for recordings of `pid`.
 pub(super) fn gather(pid: Pid) -> Vec<Evidence> {
@@ -71,27 +66,10 @@ fn clock() -> Evidence {
 }
 
 /// Which hardware counters there are.
-pub(super) fn counters(place: &Place) -> Vec<CounterFinding> {
-    let missing = |event| Builder::new(event).observe_self().any_cpu().build().err().map(|why| meaning(&why, place));
-    COUNTERS.map(|(name, event)| CounterFinding { name, missing: missing(event) }).into()
-}
-
-/// What the kernel's answer means for a counter.
-fn meaning(error: &io::Error, place: &Place) -> String {
-    let virtual_machine = std::fs::read_to_string("/proc/cpuinfo")
-        .is_ok_and(|text| text.lines().any(|line| line.starts_with("flags") && line.contains(" hypervisor")));
-    match error.raw_os_error() {
-        Some(libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV) if virtual_machine => {
-            "the virtual machine has none (its host would have to give it a PMU)".to_owned()
-        }
-        Some(libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV) => {
-            "this processor, or this kernel, does not offer it".to_owned()
-        }
-        Some(libc::EACCES | libc::EPERM) => match place.paranoid {
-            Some(level @ 3..) => format!("kernel.perf_event_paranoid is {level}"),
-            _ => format!("refused: {error}"),
-        },
-        Some(libc::EBUSY) => "somebody else has taken it".to_owned(),
-        _ => error.to_string(),
-    }
+pub(super) fn counters() -> Vec<CounterFinding> {
+    let gone = |name| match CountedEvent::named(name) {
+        Ok(event) => event.tried().err().map(|why| missing(&why)),
+        Err(why) => Some(why.to_string()),
+    };
+    COUNTERS.map(|name| CounterFinding { name, missing: gone(name) }).into()
 }

@@ -52,7 +52,7 @@ pub fn examine(pid: Option<Pid>) -> Diagnosis {
     Diagnosis {
         remarks: ward.remarks(pid).into_iter().chain(found.as_ref().and_then(waits)).collect(),
         evidence: evidence::gather(pid.unwrap_or(us)),
-        counters: evidence::counters(&ward.place),
+        counters: evidence::counters(),
         place: ward.place.facts(),
         patient: found
             .map(|(pid, found)| Patient { pid, identity: found.map(|t| identity(&t)).map_err(|why| causes(&why)) }),

@@ -37,7 +37,7 @@ pub(in crate::session) fn climb_before_start(
 ) -> Result<Climbed, SessionError> {
     let mut fallen = Vec::new();
     let is_pypy = is_named_pypy(Path::new(&program.executable));
-    for rung in Rung::for_launch(options.backend) {
+    for rung in Rung::for_launch(options) {
         if is_pypy && rung != Rung::Looks {
             fallen.push(Fallen::because(rung, SessionError::Unsuited, None));
             continue;

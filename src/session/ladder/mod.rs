@@ -29,10 +29,10 @@ pub(super) fn climb(
     let pid = target.pid;
     let mut fallen = fallen;
     let known: Vec<Rung> = fallen.iter().map(|fallen| fallen.rung).collect();
-    for rung in Rung::for_attach(options.backend).filter(|rung| !known.contains(rung)) {
+    for rung in Rung::for_attach(options).filter(|rung| !known.contains(rung)) {
         match rung.attach_beside(target, options, kin) {
             Ok(mut recording) => {
-                recording.note(taken(rung, &fallen, options.notes));
+                recording.note_rung((rung, options), &fallen);
                 return Ok((rung, recording));
             }
             Err(why) => fallen.push(Fallen::because(rung, why, Some(pid))),

@@ -3,10 +3,12 @@
 use crate::{
     bpf::error::BpfError,
     model::{ids::Pid, profile::Backend},
+    perf::user_reads::user_reads_work,
     session::{
+        chosen::Chosen,
         doctor,
         error::SessionError,
-        options::{BackendChoice, RecordOptions},
+        options::RecordOptions,
         poll,
         recording::Recording,
         running::causes,
@@ -94,14 +96,38 @@ impl Rung {
         self == Self::Looks || !matches!(target.runtime, Runtime::PyPy(_))
     }
 
-    /// Those that a choice allows for a program that gilscope starts.
-    pub fn for_launch(choice: BackendChoice) -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().filter(move |rung| choice.allows(*rung))
+    /// Whether it reads the events of the user's choice at the lock events, if there are any.
+    fn reads(self, counters: Chosen) -> bool {
+        counters.events.is_empty()
+            || match self {
+                Self::Preload => user_reads_work(counters.events).is_ok(),
+                Self::Programs | Self::Tracepoints | Self::Watchpoints => true,
+                Self::Looks => false,
+            }
     }
 
-    /// Those that a choice allows for a program that runs already.
-    pub fn for_attach(choice: BackendChoice) -> impl Iterator<Item = Self> {
-        Self::for_launch(choice).filter(|rung| rung.attaches())
+    /// Those that a choice allows for a program that gilscope starts: first those that read the counters that are wanted.
+    pub(in crate::session) fn for_launch(options: RecordOptions) -> impl Iterator<Item = Self> {
+        let mut rungs: Vec<Self> = Self::ALL.into_iter().filter(|rung| options.backend.allows(*rung)).collect();
+        rungs.sort_by_key(|rung| !rung.reads(options.counters));
+        rungs.into_iter()
+    }
+
+    /// Those that a choice allows for a program that runs already, likewise.
+    pub(in crate::session) fn for_attach(options: RecordOptions) -> impl Iterator<Item = Self> {
+        Self::for_launch(options).filter(|rung| rung.attaches())
+    }
+
+    /// That better rungs than this one were passed over, and why.
+    pub(in crate::session) fn passed_over(self, options: RecordOptions) -> Option<String> {
+        let better = Self::ALL.into_iter().take_while(|rung| *rung != self);
+        let names = better.filter(|rung| options.backend.allows(*rung) && !rung.reads(options.counters));
+        let names: Vec<&str> = names.map(Self::name).collect();
+        let events: Vec<&str> = options.counters.events.iter().map(|event| event.name.as_str()).collect();
+        let passed = self.reads(options.counters) && !names.is_empty();
+        passed.then(|| {
+            format!("{} was passed over: it does not read {} at lock events", names.join(", "), events.join(", "))
+        })
     }
 
     /// Begins to record a running target.

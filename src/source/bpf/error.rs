@@ -26,6 +26,22 @@ pub enum BpfSourceError {
         "both this process and the target live in pid namespaces of their own, where programs see other thread ids"
     )]
     Nested,
+    /// The kernel does not say where in its description of a thread the thread's number lies.
+    #[error("this kernel does not describe its own types (BTF)")]
+    NoTypes,
+    /// This process lives in a pid namespace of its own.
+    #[error("in a pid namespace of its own, gilscope does not know the kernel's numbers of threads")]
+    NumberedElsewhere,
+    /// A counter cannot be opened on a CPU.
+    #[error("cannot count {name} on CPU {cpu}")]
+    Counter {
+        /// The event's name.
+        name: String,
+        /// The CPU.
+        cpu: u32,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
     /// A probe has its argument where the programs do not look for it.
     #[error("a probe has its argument in an unusual register")]
     Register,

@@ -7,8 +7,10 @@
 
 pub(crate) mod config;
 pub mod cost;
+mod counters;
 pub mod error;
 mod machine;
+mod metering;
 mod newcomers;
 mod programs;
 pub(crate) mod record;
@@ -27,13 +29,14 @@ use crate::{
         stack::StackId,
         time::{MonoNanos, Nanos},
     },
-    perf::{clock, error::PerfError, limits::online_cpus, sampling::Taken, stream::threads_of},
+    perf::{clock, error::PerfError, events::CountedEvent, limits::online_cpus, sampling::Taken, stream::threads_of},
     source::{
         Grouping, Pausing, Source, Tally,
         bpf::{
             config::Config,
             error::BpfSourceError,
             machine::MachineStates,
+            metering::Metering,
             newcomers::Newcomers,
             programs::Programs,
             record::{CallHit, Decoder, Hit, HitKind},
@@ -95,6 +98,8 @@ pub struct BpfSource {
     takes_events: bool,
     /// There when sleeps are told of.
     parks: Option<ParkReader>,
+    /// There when counters are to be read at lock events.
+    metering: Option<Metering>,
 }
 
 /// Programs in the kernel that run nowhere yet.
@@ -111,22 +116,25 @@ impl LoadedPrograms {
 impl BpfSource {
     /// Puts the programs on `sites` of the process. Until the target is known they read no stacks.
     pub fn arm(pid: Pid, scope: Scope, sites: &[Site], translator: SharedTranslator) -> Result<Self, BpfSourceError> {
-        Self::arm_beside(pid, || SchedulerSource::open(pid, scope), sites, translator)
+        Self::arm_beside((pid, &[]), || SchedulerSource::open(pid, scope), sites, translator)
     }
 
-    /// The same with another way to watch the scheduler.
+    /// The same with another way to watch the scheduler; `events` are counted of each thread, and read at its lock events.
     pub fn arm_beside(
-        pid: Pid,
+        (pid, events): (Pid, &'static [CountedEvent]),
         scheduler: impl FnOnce() -> Result<SchedulerSource, PerfError>,
         sites: &[Site],
         translator: SharedTranslator,
     ) -> Result<Self, BpfSourceError> {
         let (mut programs, mut ring) = Programs::load()?;
         let cost_per_event = cost::measure(&programs, &mut ring);
+        let metering = (!events.is_empty()).then(|| Metering::of(events, programs.measure(events, pid)));
+        let cost_metered = metering.as_ref().and_then(|_| cost::measure_metered(&programs, &mut ring));
+        let cost_per_event = cost_metered.or(cost_per_event);
         programs.watch(sites, pid)?;
         let scheduler = scheduler()?;
         let tally = Tally { cost_per_event, ..Tally::default() };
-        Ok(Self { tally, ..Self::new((programs, ring), (pid, Box::new(scheduler)), translator) })
+        Ok(Self { tally, metering, ..Self::new((programs, ring), (pid, Box::new(scheduler)), translator) })
     }
 
     /// Takes no lock events, which `scheduler` or another source does, but samples running threads beside `scheduler` once the target is
@@ -164,6 +172,7 @@ impl BpfSource {
             newcomers: None,
             takes_events: true,
             parks: None,
+            metering: None,
         }
     }
 
@@ -261,6 +270,9 @@ impl BpfSource {
                     out.push(stack_event((at, tid), stack, SampleCause::OwnerSampled));
                 }
                 HitKind::Call(call) => self.deliver_call((at, tid), call, out),
+                HitKind::Metered(readings) => {
+                    self.metering.iter_mut().for_each(|metering| metering.on_record((at, tid), &readings, out));
+                }
                 HitKind::Park(park, stack) => self.deliver_park((at, tid), (park, stack), out),
             }
         }
@@ -280,6 +292,10 @@ impl BpfSource {
     /// The stack of a wait counts from the moment it began, that of a hold up to the moment it ended.
     fn deliver_call(&mut self, (at, tid): (MonoNanos, Tid), hit: CallHit, out: &mut Vec<Event>) {
         self.tally.lock_events += 1;
+        // What they say is of before.
+        if let (Some(metering), Some(readings)) = (&mut self.metering, &hit.readings) {
+            metering.on_record((at, tid), readings, out);
+        }
         // A stack that cannot be believed is left out: there are other ways to get one.
         let stack = hit.stack.and_then(|read| Some((read.cause, (self.on_stack)(&read.stack, Beside::Nothing)?)));
         let sample = |wanted| {
@@ -343,7 +359,9 @@ impl Source for BpfSource {
         self.deliver(out);
         let first = out.len();
         let watermark = self.scheduler.drain(now, out);
-        for Event { tid, what, at } in &out[first..] {
+        for event in &out[first..] {
+            self.metering.iter_mut().for_each(|metering| metering.on_event(event, &self.programs));
+            let Event { tid, what, at } = event;
             match (what, &mut self.newcomers) {
                 (What::Exited, newcomers) => {
                     newcomers.iter_mut().for_each(|newcomers| newcomers.forget(*tid));
@@ -367,6 +385,7 @@ impl Source for BpfSource {
             return self.scheduler.pause();
         }
         self.programs.leave_sites();
+        self.metering.iter_mut().for_each(Metering::on_gap);
         Pausing::Paused
     }
 
@@ -374,10 +393,17 @@ impl Source for BpfSource {
         if !self.takes_events {
             return self.scheduler.resume(waited);
         }
-        self.programs.return_to_sites(waited).map_err(io::Error::other)
+        self.programs.return_to_sites(waited).map_err(io::Error::other)?;
+        self.programs.settle();
+        Ok(())
+    }
+
+    fn settle(&mut self) {
+        self.programs.settle();
     }
 
     fn finish(&mut self, out: &mut Vec<Event>) {
+        self.programs.settle();
         let mut taken = Vec::new();
         self.programs.stop(&mut taken);
         self.machine.add(taken);
@@ -405,7 +431,8 @@ impl Source for BpfSource {
     }
 
     fn remarks(&self) -> Vec<String> {
-        self.scheduler.remarks()
+        let counters = self.metering.iter().flat_map(|metering| metering.remarks(&self.programs));
+        self.scheduler.remarks().into_iter().chain(counters).collect()
     }
 
     fn group_faults(&mut self, group: u32) -> Grouping {
@@ -417,7 +444,8 @@ impl Source for BpfSource {
     }
 
     fn counters(&self) -> Counters {
-        self.scheduler.counters()
+        let measured = self.metering.as_ref().map_or(Counters::default(), Metering::counters);
+        self.scheduler.counters().with(measured)
     }
 }
 

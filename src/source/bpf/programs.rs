@@ -2,6 +2,7 @@
 
 use crate::{
     bpf::{
+        btf::KernelTypes,
         error::BpfError,
         image::Image,
         kernel::{self, Home},
@@ -15,9 +16,13 @@ use crate::{
         machine::MachineSample,
         time::Nanos,
     },
-    perf::sampling::{SamplingClock, Taken},
+    perf::{
+        events::CountedEvent,
+        sampling::{SamplingClock, Taken},
+    },
     source::bpf::{
-        config::Config,
+        config::{Config, Metered},
+        counters::Counters,
         error::BpfSourceError,
         record::{cookie, park_cookie},
     },
@@ -38,6 +43,9 @@ const OBJECT: &[u8] = &[];
 const ON_CALL: &str = "on_call";
 const ON_TICK: &str = "on_tick";
 const ON_PARK: &str = "on_park";
+const ON_METERED_CALL: &str = "on_metered_call";
+const ON_SWITCH: &str = "on_switch";
+const ON_EXIT: &str = "on_exit";
 const ON_UNPARK: &str = "on_unpark";
 
 /// What an address is to a lock, in the programs' numbering.
@@ -57,10 +65,27 @@ pub(super) struct Programs {
     sleeps: Vec<Link>,
     /// Where they run, and for whom; also while they do not.
     watched: Vec<(Vec<Site>, Pid)>,
+    metering: Option<PerCpu>,
     loaded: Loaded,
     home: Home,
     /// Locks that the programs know.
     entered: usize,
+}
+
+/// Counters that are read at lock events.
+#[derive(Debug)]
+struct PerCpu {
+    // Before the counters.
+    links: Vec<Link>,
+    counters: Counters,
+    pid: Pid,
+    metered: Metered,
+}
+
+impl PerCpu {
+    fn enter(&self, config: Config) -> Config {
+        config.metering(self.pid, self.metered)
+    }
 }
 
 impl Programs {
@@ -72,10 +97,58 @@ impl Programs {
         }
         let loaded = Loaded::load(&Image::parse(OBJECT)?, &[ON_CALL, ON_TICK])?;
         let ring = Ring::map(loaded.map("events")?)?;
-        let numbered = Config::default().numbered_by(home).to_bytes();
-        loaded.map("config")?.set(&[0; 4], &numbered, Existing::Replace)?;
         let (clocks, links, sleeps, watched) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Ok((Self { clocks, links, sleeps, watched, loaded, home, entered: 0 }, ring))
+        let programs = Self { clocks, links, sleeps, watched, metering: None, loaded, home, entered: 0 };
+        programs.configure(Config::default())?;
+        Ok((programs, ring))
+    }
+
+    /// Tells the programs what they have to know.
+    fn configure(&self, config: Config) -> Result<(), BpfSourceError> {
+        let config = config.numbered_by(self.home);
+        let config = self.metering.iter().fold(config, |config, metering| metering.enter(config));
+        Ok(self.loaded.map("config")?.set(&[0; 4], &config.to_bytes(), Existing::Replace)?)
+    }
+
+    /// Reads `events` of every thread of `pid` at its lock events from now on, wherever it is watched later.
+    pub(super) fn measure(&mut self, events: &[CountedEvent], pid: Pid) -> Result<(), BpfSourceError> {
+        // A thread that gets a CPU is recognised by the kernel's own number.
+        if !self.home.is_first() {
+            return Err(BpfSourceError::NumberedElsewhere);
+        }
+        let types = KernelTypes::own().ok_or(BpfSourceError::NoTypes)?;
+        let offset = |member| types.offset("task_struct", member).ok_or(BpfSourceError::NoTypes);
+        let (task_pid, task_tgid) = (offset("pid")?, offset("tgid")?);
+        self.loaded.load_more(&Image::parse(OBJECT)?, &[ON_METERED_CALL, ON_SWITCH, ON_EXIT])?;
+        let counters = Counters::open(events, self.loaded.map("counters")?)?;
+        let (count, leader) = (counters.count(), counters.leader());
+        let metered = Metered { count, leader, task_pid, task_tgid };
+        self.metering = Some(PerCpu { links: Vec::new(), counters, pid, metered });
+        self.configure(Config::default())?;
+        let places = [(ON_SWITCH, c"sched_switch"), (ON_EXIT, c"sched_process_exit")];
+        let links = places.map(|(program, place)| self.loaded.link_tracepoint(program, place));
+        let links = links.into_iter().collect::<Result<Vec<Link>, _>>();
+        match (links, &mut self.metering) {
+            (Ok(links), Some(metering)) => metering.links = links,
+            (links, metering) => {
+                *metering = None;
+                links?;
+            }
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// Has the threads that run now tell what their counters say.
+    pub(super) fn settle(&self) {
+        let cpus = self.metering.iter().flat_map(|metering| metering.counters.cpus());
+        // A CPU that is offline has no thread.
+        cpus.for_each(|cpu| drop(self.loaded.run_on(ON_SWITCH, *cpu)));
+    }
+
+    /// The thread has ended long ago: whoever gets its number begins anew.
+    pub(super) fn forget_meter(&self, tid: Tid) -> Result<(), BpfSourceError> {
+        Ok(self.loaded.map("meters")?.remove(&tid.raw().to_ne_bytes())?)
     }
 
     /// Runs at `sites` whenever `pid` comes by, from now on.
@@ -96,8 +169,7 @@ impl Programs {
     ) -> Result<(), BpfSourceError> {
         self.check_numbers(pid)?;
         if !self.knows_target()? {
-            let words = config.without_stacks().numbered_by(self.home).to_bytes();
-            self.loaded.map("config")?.set(&[0; 4], &words, Existing::Replace)?;
+            self.configure(config.without_stacks())?;
         }
         let Some(first) = sites.first() else { return Ok(()) };
         // Only now: most targets need them not, and the kernel takes its time to check them.
@@ -157,11 +229,12 @@ impl Programs {
         if sites.iter().any(|site| site.argument != Register::FIRST_ARGUMENT) {
             return Err(BpfSourceError::Register);
         }
+        let program = if self.metering.is_some() { ON_METERED_CALL } else { ON_CALL };
         let mut links = Vec::new();
         for same_file in sites.chunk_by(|one, other| one.file == other.file) {
             let place = |site: &Site| Place { offset: site.offset, cookie: cookie(site.meaning) };
             let places: Vec<Place> = same_file.iter().map(place).collect();
-            links.push(self.loaded.link_uprobes((ON_CALL, Moment::Before), &same_file[0].file, &places, pid)?);
+            links.push(self.loaded.link_uprobes((program, Moment::Before), &same_file[0].file, &places, pid)?);
         }
         Ok(links)
     }
@@ -175,8 +248,7 @@ impl Programs {
     ) -> Result<(), BpfSourceError> {
         // What they have learned at lock events is newer.
         self.know_threads(&config, (threads, Existing::Keep), memory)?;
-        self.loaded.map("config")?.set(&[0; 4], &config.numbered_by(self.home).to_bytes(), Existing::Replace)?;
-        Ok(())
+        self.configure(config)
     }
 
     /// Tells the programs which thread has which state.
@@ -240,6 +312,12 @@ impl Programs {
         Ok(())
     }
 
+    /// Takes the condition variable at this address for that of a lock, until the first one is entered.
+    pub(super) fn pretend_lock(&self, cond: u64) -> Result<(), BpfSourceError> {
+        let words: Vec<u8> = [cond, cond, 0].iter().flat_map(|word: &u64| word.to_ne_bytes()).collect();
+        Ok(self.loaded.map("first")?.set(&[0; 4], &words, Existing::Replace)?)
+    }
+
     /// Calls on this condition variable are not reported any more.
     pub(super) fn ignore(&self, cond: LiveAddress) -> Result<(), BpfSourceError> {
         Ok(self.loaded.map("foreign")?.set(&cond.raw().to_ne_bytes(), &[0; 8], Existing::Replace)?)
@@ -253,14 +331,22 @@ impl Programs {
 
     /// Records that found no room so far.
     pub(super) fn losses(&self) -> Result<u64, BpfSourceError> {
-        let value = self.loaded.map("losses")?.get(&[0; 4])?.unwrap_or_default();
+        self.sum("losses")
+    }
+
+    /// How often a thread whose counters are read had a CPU, and the kernel had not told of its coming.
+    pub(super) fn unseen(&self) -> Result<u64, BpfSourceError> {
+        self.sum("unseen")
+    }
+
+    fn sum(&self, map: &str) -> Result<u64, BpfSourceError> {
+        let value = self.loaded.map(map)?.get(&[0; 4])?.unwrap_or_default();
         Ok(value.first_chunk().copied().map_or(0, u64::from_ne_bytes))
     }
 
     /// The time that threads of the target have spent reading stacks so far.
     pub(super) fn spent(&self) -> Result<Nanos, BpfSourceError> {
-        let value = self.loaded.map("spent")?.get(&[0; 4])?.unwrap_or_default();
-        Ok(Nanos::from_nanos(value.first_chunk().copied().map_or(0, u64::from_ne_bytes)))
+        self.sum("spent").map(Nanos::from_nanos)
     }
 
     /// Ends everything that runs; what the clocks have taken along by then is appended.

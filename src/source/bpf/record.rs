@@ -12,7 +12,10 @@ use crate::{
         recorded::{Below, Entry, RecordedFrame, RecordedStack, Walk},
         time::MonoNanos,
     },
-    source::parking::ParkCall,
+    source::{
+        measuring::{Reading, Readings},
+        parking::ParkCall,
+    },
     target::site::{CondFunction, SiteMeaning, SleepFunction},
 };
 
@@ -60,6 +63,8 @@ pub(crate) enum HitKind {
     Owner(RecordedStack),
     /// The thread goes to sleep or goes on; its stack, if it was worth reading.
     Park(ParkCall, Option<RecordedStack>),
+    /// What the thread's counters say before whatever it does next.
+    Metered(Box<Readings>),
 }
 
 /// A call, or a step that the runtime reports.
@@ -70,6 +75,8 @@ pub(crate) struct CallHit {
     pub(super) argument: LiveAddress,
     /// The caller's stack, if it was worth reading.
     pub(super) stack: Option<CallStack>,
+    /// What the caller's counters say, where they are read.
+    pub(super) readings: Option<Box<Readings>>,
 }
 
 /// A stack read at a call.
@@ -89,6 +96,7 @@ enum Kind {
     Owner,
     ParkStack,
     Park,
+    Metered,
 }
 
 /// Puts records together: the stack of a call comes right before it.
@@ -119,7 +127,7 @@ impl Decoder {
         let at = MonoNanos::from_monotonic(word(head, 0)?);
         let (tid, kind) = half(head, 8)?;
         let tid = Tid::from_raw(tid.cast_signed())?;
-        let [kind, flags, ..] = kind.to_ne_bytes();
+        let [kind, flags, count, _] = kind.to_ne_bytes();
         let what = match self::kind(kind)? {
             Kind::Tick => HitKind::Tick(stack(frames, flags)?),
             Kind::Holder => HitKind::Holder(stack(frames, flags)?),
@@ -138,10 +146,12 @@ impl Decoder {
                 self.parked.insert(tid, stack(frames, flags)?);
                 return Some(None);
             }
+            Kind::Metered => HitKind::Metered(readings(frames, count)?),
             Kind::Park => HitKind::Park(park(kind, word(head, 16)?)?, self.parked.remove(&tid)),
             Kind::Call(meaning) => {
                 let argument = LiveAddress::in_target(word(head, 16)?);
-                HitKind::Call(CallHit { meaning, argument, stack: self.stacks.remove(&tid) })
+                let readings = if count > 0 { Some(readings(frames, count)?) } else { None };
+                HitKind::Call(CallHit { meaning, argument, stack: self.stacks.remove(&tid), readings })
             }
         };
         Some(Some(Hit { at, tid, what }))
@@ -188,9 +198,22 @@ fn kind(number: u8) -> Option<Kind> {
         20 => Kind::Owner,
         21 => Kind::ParkStack,
         24..=29 => Kind::Park,
+        40 => Kind::Metered,
         FIRST_STEP.. => Kind::Call(SiteMeaning::Step(*STEPS.get(number - FIRST_STEP)?)),
         _ => Kind::Call(SiteMeaning::Libc(*CALLS.get(number)?)),
     })
+}
+
+/// For how long the processor's counters were to count, for how long they did, and `count` values; the largest number for one
+/// that could not be read.
+fn readings(bytes: &[u8], count: u8) -> Option<Box<Readings>> {
+    let (enabled, running) = (word(bytes, 0)?, word(bytes, 8)?);
+    let mut readings = Box::<Readings>::default();
+    for (slot, at) in readings.iter_mut().zip((16..).step_by(8)).take(usize::from(count)) {
+        let value = word(bytes, at)?;
+        *slot = (value != u64::MAX).then_some(Reading { value, enabled, running });
+    }
+    Some(readings)
 }
 
 fn stack(bytes: &[u8], flags: u8) -> Option<RecordedStack> {

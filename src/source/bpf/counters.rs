@@ -1,0 +1,79 @@
+//! Counters of every CPU, where the programs in the kernel read them.
+//!
+//! Those of the processor are one group on each CPU: they count together or not at all, and one of them says how long.
+
+use std::os::fd::AsRawFd;
+
+use perf_event::Counter;
+
+use crate::{
+    bpf::map::{Existing, Map},
+    perf::{
+        events::CountedEvent,
+        limits::{allow_more_files, online_cpus},
+    },
+    source::bpf::error::BpfSourceError,
+};
+
+/// In the programs' map the counters of one event lie side by side, each event's so far from the next one's.
+const MOST_CPUS: u32 = 512;
+
+/// Counters that count whatever runs on their CPUs.
+#[derive(Debug)]
+pub(super) struct Counters {
+    _open: Vec<Counter>,
+    count: usize,
+    leader: Option<usize>,
+    cpus: Vec<u32>,
+}
+
+impl Counters {
+    /// Opens one of each event on every CPU, and puts it into the programs' map.
+    pub(super) fn open(events: &[CountedEvent], map: &Map) -> Result<Self, BpfSourceError> {
+        let cpus = online_cpus()?;
+        allow_more_files(cpus.len() * events.len())?;
+        let leader = events.iter().position(|event| !event.is_of_the_kernel());
+        let mut open = Vec::new();
+        // On others the programs find no counter, and say so.
+        for cpu in cpus.iter().filter(|cpu| **cpu < MOST_CPUS) {
+            let counters = of_cpu(events, *cpu)?;
+            for (first, counter) in (0..).step_by(MOST_CPUS as usize).zip(&counters) {
+                let (key, value) = ((first + cpu).to_ne_bytes(), counter.as_raw_fd().to_ne_bytes());
+                map.set(&key, &value, Existing::Replace)?;
+            }
+            open.extend(counters);
+        }
+        Ok(Self { _open: open, count: events.len(), leader, cpus })
+    }
+
+    /// How many events there are.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The event that says how long those of the processor count; `None` without any.
+    pub(super) fn leader(&self) -> Option<usize> {
+        self.leader
+    }
+
+    /// The CPUs that have them.
+    pub(super) fn cpus(&self) -> &[u32] {
+        &self.cpus
+    }
+}
+
+/// One of each, in their order.
+fn of_cpu(events: &[CountedEvent], cpu: u32) -> Result<Vec<Counter>, BpfSourceError> {
+    let mut counters: Vec<Counter> = Vec::new();
+    let mut leader = None;
+    for event in events {
+        let first = leader.and_then(|leader: usize| counters.get_mut(leader));
+        let opened = event.count_cpu(cpu, first.filter(|_| !event.is_of_the_kernel()));
+        let refused = |source| BpfSourceError::Counter { name: event.name.clone(), cpu, source };
+        if leader.is_none() && !event.is_of_the_kernel() {
+            leader = Some(counters.len());
+        }
+        counters.push(opened.map_err(refused)?);
+    }
+    Ok(counters)
+}
