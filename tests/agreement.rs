@@ -132,6 +132,7 @@ fn arm(pid: &gilscope::model::ids::Pid, translator: &SharedTranslator) -> Uprobe
         pid: *pid,
         scope: Scope::BeforeExec,
         sites: CondLibrary::of_self().unwrap().sites,
+        events: &[],
         on_call: Box::new(move |call, out| calls.borrow_mut().translate(call, out)),
         on_step: Box::new(move |step, out| steps.borrow_mut().report_step(step, out)),
         sweeper,

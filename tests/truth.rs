@@ -120,7 +120,7 @@ fn attaching_is_as_exact_as_launching() {
 /// One interpreter is enough: `tests/watchpoint_live.rs` counts events on all.
 #[test]
 fn watchpoints_are_as_exact() {
-    if let Err(why) = measure_cost() {
+    if let Err(why) = measure_cost(&[]) {
         skipped(&format!("watchpoints: {why}"));
         return;
     }

@@ -70,7 +70,7 @@ sys.stdin.readline()
 
 /// Whether this machine has watchpoints that we may use; says so when not.
 fn may_watch() -> bool {
-    match measure_cost() {
+    match measure_cost(&[]) {
         Ok(cost) => {
             println!("a write to a watched word costs {cost}");
             true

@@ -10,7 +10,10 @@ use crate::{
         stack::{Frame, StackTable},
         time::{MonoNanos, Nanos},
     },
-    perf::{events::CountedEvent, record::Records},
+    perf::{
+        events::CountedEvent,
+        record::{Layout, Records},
+    },
     source::{
         Source,
         bpf::record::Decoder,
@@ -29,7 +32,9 @@ use crate::{
 
 /// Records of perf events.
 pub fn perf_records(bytes: &[u8]) {
-    assert!(Records::new(bytes).count() <= bytes.len() / 8 + 1);
+    for layout in Layout::all() {
+        assert!(Records::new(bytes, |_| Some(layout)).count() <= bytes.len() / 8 + 1);
+    }
 }
 
 /// Records of the programs in the kernel: each begins with its length, two bytes.

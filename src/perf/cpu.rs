@@ -15,7 +15,8 @@ use crate::{
     perf::{
         error::{PerfError, refusal, watchpoint_refusal},
         limits::{RingSize, allow_more_files, online_cpus},
-        open::{Manner, Subject, redirect, ring_owner, watch},
+        open::{Manner, Membership, Subject, read_group, redirect, ring_owner, watch},
+        reading::GroupReading,
         record::EventId,
         ring::Ring,
     },
@@ -34,7 +35,30 @@ pub(crate) struct CpuRing {
 }
 
 /// An event that is open until dropped.
-pub(crate) struct OpenEvent(Counter);
+pub(crate) struct OpenEvent {
+    counter: Counter,
+    standing: Standing,
+}
+
+/// How an open event stands to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Alone,
+    /// The first of a group that was opened in this manner.
+    First(Manner),
+    Member,
+}
+
+/// The group that an event to be opened belongs to.
+#[derive(Debug)]
+pub(crate) enum Group<'a> {
+    /// None.
+    None,
+    /// It is the first.
+    New,
+    /// That of this one.
+    Of(&'a mut OpenEvent),
+}
 
 impl CpuRing {
     /// A ring for every CPU that is online. `pid` is whom they are meant for.
@@ -45,40 +69,46 @@ impl CpuRing {
         let mut cpus = Vec::with_capacity(numbers.len());
         for cpu in numbers {
             let owner = match ring_owner(cpu) {
-                Ok(owner) => owner,
+                Ok(owner) => OpenEvent { counter: owner, standing: Standing::Alone },
                 // The CPU went offline after it was listed.
                 Err(gone) if gone.raw_os_error() == Some(libc::ENODEV) => continue,
                 Err(source) => return Err(refusal(source, pid.main_thread(), cpu, None)),
             };
-            let ring = Ring::map(&owner, pages).map_err(|source| PerfError::Ring { cpu, source })?;
-            cpus.push(Self { cpu, owner: OpenEvent(owner), ring, last: MonoNanos::from_monotonic(0), lost: 0 });
+            let ring = Ring::map(&owner.counter, pages).map_err(|source| PerfError::Ring { cpu, source })?;
+            cpus.push(Self { cpu, owner, ring, last: MonoNanos::from_monotonic(0), lost: 0 });
         }
         Ok(cpus)
     }
 
     /// Opens an event that reports `subject` of `tid` on this CPU into this ring.
-    pub(crate) fn watch(&self, subject: Subject, tid: Tid, manner: Manner) -> Result<OpenEvent, PerfError> {
+    pub(crate) fn watch(
+        &self,
+        subject: Subject,
+        tid: Tid,
+        manner: Manner,
+        group: Group<'_>,
+    ) -> Result<OpenEvent, PerfError> {
         let cpu = self.cpu;
-        let tracepoint = match subject {
-            Subject::Scheduling
-            | Subject::Watchpoint { .. }
-            | Subject::MachineState { .. }
-            | Subject::Faults(..)
-            | Subject::Event(_) => None,
-            Subject::Probe { tracepoint, .. } => Some(tracepoint),
+        let tracepoint = if let Subject::Probe { tracepoint, .. } = subject { Some(tracepoint) } else { None };
+        let (membership, standing) = match group {
+            Group::None => (Membership::Alone, Standing::Alone),
+            Group::New => (Membership::First, Standing::First(manner)),
+            Group::Of(first) => (Membership::Of(&mut first.counter), Standing::Member),
         };
-        let event = watch(subject, tid, cpu, manner).map_err(|source| match subject {
+        let counter = watch(subject, (tid, cpu), manner, membership).map_err(|source| match subject {
             Subject::Watchpoint { .. } => watchpoint_refusal(source, tid, cpu),
             _ => refusal(source, tid, cpu, tracepoint),
         })?;
-        let redirected = redirect(&event, &self.owner.0);
-        redirected.map_err(|source| PerfError::Open { tid, cpu, tracepoint, source })?;
-        Ok(OpenEvent(event))
+        if subject.tells() {
+            let redirected = redirect(&counter, &self.owner.counter);
+            redirected.map_err(|source| PerfError::Open { tid, cpu, tracepoint, source })?;
+        }
+        Ok(OpenEvent { counter, standing })
     }
 
     /// The file that becomes readable when an event wants to be looked at.
     pub(crate) fn alarm(&self) -> RawFd {
-        self.owner.0.as_raw_fd()
+        self.owner.counter.as_raw_fd()
     }
 
     /// Bytes of records that the ring holds.
@@ -90,20 +120,54 @@ impl CpuRing {
 impl OpenEvent {
     /// The number that its records carry.
     pub(crate) fn id(&self) -> EventId {
-        EventId::from_kernel(self.0.id())
+        EventId::from_kernel(self.counter.id())
     }
 
     /// What it has counted so far, of the thread itself and of all that inherited it.
     pub(crate) fn count(&mut self) -> Option<u64> {
-        self.0.read().ok()
+        self.counter.read().ok()
     }
 
-    /// No more records, from the thread itself and from all that inherited the event. Returns how many found no room
-    /// since the event was opened; zero where the kernel does not count them.
-    pub(crate) fn stop(&mut self) -> u64 {
-        // Both fail only for a descriptor that is no event.
-        let _stopped = self.0.disable();
-        self.0.read_full().ok().and_then(|counts| counts.lost()).unwrap_or(0)
+    /// The group is complete whose first event it is, and begins.
+    pub(crate) fn begin(&mut self) {
+        // This fails only for a descriptor that is no event.
+        let _begun = self.counter.enable();
+    }
+
+    /// What the group says whose first event it is.
+    pub(crate) fn read_group(&self) -> Option<GroupReading> {
+        match self.standing {
+            Standing::First(manner) => read_group(&self.counter, manner).ok(),
+            Standing::Alone | Standing::Member => None,
+        }
+    }
+
+    /// No more records, from the thread itself and from all that inherited the event; the first event of a group ends all of it.
+    pub(crate) fn stop(&mut self) {
+        // These fail only for a descriptor that is no event.
+        let _stopped = match self.standing {
+            Standing::Alone => self.counter.disable(),
+            Standing::First(_) => self.counter.disable_group(),
+            // The first has ended it.
+            Standing::Member => Ok(()),
+        };
+    }
+
+    /// How many records found no room since it was opened, zero where the kernel does not count them; and what its group says.
+    pub(crate) fn account(&mut self) -> (u64, Option<GroupReading>) {
+        match self.standing {
+            Standing::Alone => (self.counter.read_full().ok().and_then(|counts| counts.lost()).unwrap_or(0), None),
+            Standing::First(_) => {
+                let said = self.read_group();
+                (said.map_or(0, |said| said.lost), said)
+            }
+            Standing::Member => (0, None),
+        }
+    }
+
+    /// No more records from this member of a group that goes on.
+    pub(crate) fn leave(&mut self) {
+        let _stopped = self.counter.disable();
     }
 }
 

@@ -1,7 +1,8 @@
 //! Decoding the kernel's records from bytes. Pure, and safe against any bytes.
 //!
 //! The layout depends on how the events were opened: [`crate::perf::open`] gives all of them the stamp `IDENTIFIER`, `TID`,
-//! `TIME`, in front of samples and behind all other records.
+//! `TIME`, in front of samples and behind all other records. What else is in a sample depends on the event, which the stamp names;
+//! samples of events that nobody knows are skipped.
 
 use std::ops::Range;
 
@@ -19,7 +20,8 @@ use crate::{
         fields::{pid_at, tid_at, u16_at, u32_at, u64_at},
         machine,
         open::FaultKind,
-        registers::{self, WRITER_LENGTH, WriterRegisters},
+        reading::{self, GroupReading, ReadFormat},
+        registers::{self, WriterRegisters},
     },
 };
 
@@ -30,8 +32,6 @@ const STAMP: usize = 24;
 const SAMPLE_STAMP: usize = 24;
 /// Bytes behind the stamp of a sample of the event that is sampled.
 const WEIGHT: usize = 24;
-/// Bytes behind the header of a hit.
-const LONGEST_HIT: usize = 40;
 
 /// The kernel's number for an open event; children inherit that of the event they were copied from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,6 +50,31 @@ pub struct RawRecord {
     pub tid: Option<Tid>,
     /// What.
     pub body: Body,
+    /// What the counters said of the thread that are in one group with the event.
+    pub reading: Option<Box<GroupReading>>,
+}
+
+/// What the samples of an event bring behind their stamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Layout {
+    /// First what its group's counters say; `None`: nothing.
+    pub read: Option<ReadFormat>,
+    /// And then this.
+    pub taken: Taken,
+}
+
+/// What is taken along at an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Taken {
+    /// Nothing: it counts; or, at a sample of the event that is sampled, three words of which the last may be what it stands for. The
+    /// form tells them apart: of two software events that happen in one stroke the kernel gives both samples the number of one.
+    NothingOrWeight,
+    /// One register.
+    Register,
+    /// All registers that an instruction can have written to a watched word.
+    WriterRegisters,
+    /// Some registers, and the innermost part of the stack.
+    MachineState,
 }
 
 /// What a record says.
@@ -91,6 +116,11 @@ pub enum Body {
         /// What it stands for, if that is not always the same.
         weight: u64,
     },
+    /// The counters in question begin to count a thread, and count from what they say now on. No record of the kernel's says so.
+    CountersBegan,
+    /// The counters in question have ended, and have counted so much of all threads; whatever they have not told of yet they have
+    /// counted of this thread. No record of the kernel's says so.
+    CountersEnded,
     /// So many page faults since the record before, the last of them now.
     Faulted(FaultKind, u32),
     /// The thread, which gets a CPU, had another one before. No record of the kernel's says so.
@@ -113,6 +143,16 @@ pub enum Naming {
     Exec,
     /// A thread was named.
     Rename,
+}
+
+impl Layout {
+    /// All that there are.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let formats = [ReadFormat::Values, ReadFormat::TimesAndValues, ReadFormat::TimesValuesAndLosses];
+        let reads = [None].into_iter().chain(formats.map(Some));
+        let taken = [Taken::NothingOrWeight, Taken::Register, Taken::WriterRegisters, Taken::MachineState];
+        reads.flat_map(move |read| taken.map(|taken| Self { read, taken }))
+    }
 }
 
 impl Body {
@@ -147,15 +187,16 @@ pub struct Malformed {
 
 /// The records in a run of bytes, in order; kinds that are of no use here are skipped.
 #[derive(Debug)]
-pub struct Records<'a> {
+pub struct Records<'a, L> {
     bytes: &'a [u8],
     next: usize,
+    layout_of: L,
 }
 
-impl<'a> Records<'a> {
-    /// Reads `bytes`, which must begin with a record.
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, next: 0 }
+impl<'a, L: Fn(EventId) -> Option<Layout>> Records<'a, L> {
+    /// Reads `bytes`, which must begin with a record; `layout_of` knows how the samples of each event look.
+    pub fn new(bytes: &'a [u8], layout_of: L) -> Self {
+        Self { bytes, next: 0, layout_of }
     }
 
     /// The next record's range; a length that leads nowhere ends the iteration, since no later record can be found.
@@ -174,7 +215,7 @@ impl<'a> Records<'a> {
     }
 }
 
-impl Iterator for Records<'_> {
+impl<L: Fn(EventId) -> Option<Layout>> Iterator for Records<'_, L> {
     type Item = Result<RawRecord, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -184,7 +225,7 @@ impl Iterator for Records<'_> {
                 Err(malformed) => return Some(Err(malformed)),
             };
             let offset = range.start;
-            match decode(&self.bytes[range]) {
+            match decode(&self.bytes[range], &self.layout_of) {
                 Some(Kind::Known(record)) => return Some(Ok(record)),
                 Some(Kind::Other) => {}
                 None => return Some(Err(Malformed { offset })),
@@ -199,11 +240,13 @@ enum Kind {
 }
 
 /// One whole record, header included; `None` when it is too short.
-fn decode(record: &[u8]) -> Option<Kind> {
+fn decode(record: &[u8], layout_of: impl Fn(EventId) -> Option<Layout>) -> Option<Kind> {
     let kind = u32_at(record, 0)?;
     let misc = u16_at(record, 4)?;
     if kind == bindings::PERF_RECORD_SAMPLE {
-        return decode_sample(&record[HEADER..], misc).map(Kind::Known);
+        let event = EventId(u64_at(record, HEADER)?);
+        let Some(layout) = layout_of(event) else { return Some(Kind::Other) };
+        return decode_sample(&record[HEADER..], (event, layout), misc).map(Kind::Known);
     }
     let stamp_at = record.len().checked_sub(STAMP).filter(|at| *at >= HEADER)?;
     let (body, stamp) = (&record[HEADER..stamp_at], &record[stamp_at..]);
@@ -217,28 +260,31 @@ fn decode(record: &[u8]) -> Option<Kind> {
     };
     let (pid, tid) = (pid_at(stamp, 0), tid_at(stamp, 4));
     let at = MonoNanos::from_monotonic(u64_at(stamp, 8)?);
-    Some(Kind::Known(RawRecord { event: EventId(u64_at(stamp, 16)?), at, pid, tid, body }))
+    Some(Kind::Known(RawRecord { event: EventId(u64_at(stamp, 16)?), at, pid, tid, body, reading: None }))
 }
 
-/// `IDENTIFIER, TID, TIME, REGS_USER` with one register for a hit; with three, and `STACK_USER`, for a look at the
-/// processor, which is longer by more than that; with seventeen and nothing else for a write, which no look is as long as;
-/// without any for what is only counted; with three words of another kind, what it stands for last, for the event that is sampled.
-fn decode_sample(body: &[u8], misc: u16) -> Option<RawRecord> {
-    let event = EventId(u64_at(body, 0)?);
-    let at = MonoNanos::from_monotonic(u64_at(body, 16)?);
-    let what = if body.len() == SAMPLE_STAMP {
-        Body::Counted
-    } else if body.len() == SAMPLE_STAMP + WEIGHT {
-        Body::Sampling { weight: u64_at(body, SAMPLE_STAMP + 16)? }
-    } else if body.len() == SAMPLE_STAMP + WRITER_LENGTH {
-        Body::Wrote(Box::new(registers::decode(&body[SAMPLE_STAMP..])?))
-    } else if body.len() > LONGEST_HIT {
-        Body::Sampled(machine::decode(body.get(SAMPLE_STAMP..)?, misc)?)
-    } else {
-        let has_registers = u64_at(body, 24)? != u64::from(bindings::PERF_SAMPLE_REGS_ABI_NONE);
-        Body::Hit { register: if has_registers { Some(u64_at(body, 32)?) } else { None } }
+/// `IDENTIFIER, TID, TIME`, then `READ` and `REGS_USER` and `STACK_USER` as far as the event has them.
+fn decode_sample(sample: &[u8], (event, layout): (EventId, Layout), misc: u16) -> Option<RawRecord> {
+    let at = MonoNanos::from_monotonic(u64_at(sample, 16)?);
+    let rest = sample.get(SAMPLE_STAMP..)?;
+    let (reading, rest) = match layout.read {
+        Some(format) => reading::decode(rest, format).map(|(reading, rest)| (Some(Box::new(reading)), rest))?,
+        None => (None, rest),
     };
-    Some(RawRecord { event, at, pid: pid_at(body, 8), tid: tid_at(body, 12), body: what })
+    let body = match layout.taken {
+        Taken::NothingOrWeight if rest.len() == WEIGHT => Body::Sampling { weight: u64_at(rest, 16)? },
+        Taken::NothingOrWeight => Body::Counted,
+        Taken::Register => Body::Hit { register: register(rest)? },
+        Taken::WriterRegisters => Body::Wrote(Box::new(registers::decode(rest)?)),
+        Taken::MachineState => Body::Sampled(machine::decode(rest, misc)?),
+    };
+    Some(RawRecord { event, at, pid: pid_at(sample, 8), tid: tid_at(sample, 12), body, reading })
+}
+
+/// The one register that was asked for, or `None` inside if the kernel had none.
+fn register(registers: &[u8]) -> Option<Option<u64>> {
+    let has_registers = u64_at(registers, 0)? != u64::from(bindings::PERF_SAMPLE_REGS_ABI_NONE);
+    if has_registers { u64_at(registers, 8).map(Some) } else { Some(None) }
 }
 
 fn switched(misc: u16) -> Body {
@@ -272,12 +318,13 @@ mod tests {
     use perf_event_open_sys::bindings;
     use proptest::prelude::{Strategy, any, proptest};
 
-    use super::{Body, EventId, Malformed, Naming, RawRecord, Records};
+    use super::{Body, EventId, Layout, Malformed, Naming, RawRecord, Records, Taken};
     use crate::model::{
         event::OffCpu,
         ids::{Pid, Tid},
         time::MonoNanos,
     };
+    use crate::perf::reading::{GroupReading, ReadFormat};
 
     fn record(kind: u32, misc: u32, body: &[u8]) -> Vec<u8> {
         let size = u16::try_from(8 + body.len()).unwrap();
@@ -300,14 +347,17 @@ mod tests {
 
     fn decoded(body: Body) -> RawRecord {
         let (pid, tid) = (Pid::from_raw(7), Tid::from_raw(8));
-        RawRecord { event: EventId(42), at: MonoNanos::from_monotonic(1000), pid, tid, body }
+        RawRecord { event: EventId(42), at: MonoNanos::from_monotonic(1000), pid, tid, body, reading: None }
     }
 
-    fn only(bytes: &[u8]) -> RawRecord {
-        let mut records = Records::new(bytes);
-        let first = records.next().unwrap().unwrap();
-        assert_eq!(records.next(), None);
-        first
+    /// As if all samples were of one kind.
+    fn records(bytes: &[u8], read: Option<ReadFormat>, taken: Taken) -> Vec<Result<RawRecord, Malformed>> {
+        Records::new(bytes, |event| (event == EventId(42)).then_some(Layout { read, taken })).collect()
+    }
+
+    fn only(bytes: &[u8], taken: Taken) -> RawRecord {
+        let [record] = &records(bytes, None, taken)[..] else { panic!("one record") };
+        record.clone().unwrap()
     }
 
     #[test]
@@ -319,7 +369,7 @@ mod tests {
             (out, Body::SwitchedOut(OffCpu::Blocked)),
             (preempted, Body::SwitchedOut(OffCpu::Preempted)),
         ] {
-            assert_eq!(only(&stamped(bindings::PERF_RECORD_SWITCH, misc, &[])), decoded(body));
+            assert_eq!(only(&stamped(bindings::PERF_RECORD_SWITCH, misc, &[]), Taken::NothingOrWeight), decoded(body));
         }
     }
 
@@ -333,19 +383,22 @@ mod tests {
             cause,
         };
         let kind = bindings::PERF_RECORD_COMM;
-        assert_eq!(only(&stamped(kind, 0, &bytes)), decoded(name(Naming::Rename)));
+        assert_eq!(only(&stamped(kind, 0, &bytes), Taken::NothingOrWeight), decoded(name(Naming::Rename)));
         let exec = bindings::PERF_RECORD_MISC_COMM_EXEC;
-        assert_eq!(only(&stamped(kind, exec, &bytes)), decoded(name(Naming::Exec)));
+        assert_eq!(only(&stamped(kind, exec, &bytes), Taken::NothingOrWeight), decoded(name(Naming::Exec)));
     }
 
     #[test]
     fn births_deaths_and_losses() {
         let task = [words(&[7, 7, 9, 8]), 999_u64.to_ne_bytes().to_vec()].concat();
         let born = Body::Forked { child_pid: Pid::from_raw(7).unwrap(), child: Tid::from_raw(9).unwrap() };
-        assert_eq!(only(&stamped(bindings::PERF_RECORD_FORK, 0, &task)), decoded(born));
-        assert_eq!(only(&stamped(bindings::PERF_RECORD_EXIT, 0, &task)), decoded(Body::Exited));
+        assert_eq!(only(&stamped(bindings::PERF_RECORD_FORK, 0, &task), Taken::NothingOrWeight), decoded(born));
+        assert_eq!(only(&stamped(bindings::PERF_RECORD_EXIT, 0, &task), Taken::NothingOrWeight), decoded(Body::Exited));
         let lost = [42_u64.to_ne_bytes(), 3_u64.to_ne_bytes()].concat();
-        assert_eq!(only(&stamped(bindings::PERF_RECORD_LOST, 0, &lost)), decoded(Body::Lost { count: 3 }));
+        assert_eq!(
+            only(&stamped(bindings::PERF_RECORD_LOST, 0, &lost), Taken::NothingOrWeight),
+            decoded(Body::Lost { count: 3 })
+        );
     }
 
     #[test]
@@ -355,22 +408,44 @@ mod tests {
             record(bindings::PERF_RECORD_SAMPLE, 2, &[&front, &abi.to_ne_bytes()[..], rest].concat())
         };
         let register = 0x7fff_1234_u64;
-        assert_eq!(only(&hit(2, &register.to_ne_bytes())), decoded(Body::Hit { register: Some(register) }));
-        assert_eq!(only(&hit(0, &[])), decoded(Body::Hit { register: None }));
-        assert_eq!(Records::new(&hit(2, &[])).next(), Some(Err(Malformed { offset: 0 })));
+        let taken = Taken::Register;
+        assert_eq!(only(&hit(2, &register.to_ne_bytes()), taken), decoded(Body::Hit { register: Some(register) }));
+        assert_eq!(only(&hit(0, &[]), taken), decoded(Body::Hit { register: None }));
+        assert_eq!(records(&hit(2, &[]), None, taken), [Err(Malformed { offset: 0 })]);
+    }
+
+    #[test]
+    fn what_the_counters_say_stands_before_what_is_taken_along() {
+        let front = [42_u64.to_ne_bytes().to_vec(), words(&[7, 8]), 1000_u64.to_ne_bytes().to_vec()].concat();
+        let numbers = [3_u64, 50, 40, 9, 11, 22, 2, 0x1234];
+        let rest = |count: usize| numbers[..count].iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
+        let sample = |count| record(bindings::PERF_RECORD_SAMPLE, 2, &[&front[..], &rest(count)].concat());
+        let read = Some(ReadFormat::TimesAndValues);
+        let [hit] = &records(&sample(8), read, Taken::Register)[..] else { panic!("one record") };
+        let mut reading = GroupReading { enabled: 50, running: 40, count: 2, ..GroupReading::default() };
+        reading.values[..2].copy_from_slice(&[11, 22]);
+        let expected = decoded(Body::Hit { register: Some(0x1234) });
+        assert_eq!(*hit, Ok(RawRecord { reading: Some(Box::new(reading)), ..expected }));
+        assert_eq!(records(&sample(5), read, Taken::NothingOrWeight), [Err(Malformed { offset: 0 })]);
+        // Of an event that is not ours.
+        assert_eq!(Records::new(&sample(8), |_| None).count(), 0);
     }
 
     #[test]
     fn a_sample_with_nothing_but_its_stamp_counts_one() {
         let stamp = [42_u64.to_ne_bytes().to_vec(), words(&[7, 8]), 1000_u64.to_ne_bytes().to_vec()].concat();
-        assert_eq!(only(&record(bindings::PERF_RECORD_SAMPLE, 2, &stamp)), decoded(Body::Counted));
+        assert_eq!(
+            only(&record(bindings::PERF_RECORD_SAMPLE, 2, &stamp), Taken::NothingOrWeight),
+            decoded(Body::Counted)
+        );
     }
 
     #[test]
-    fn a_sample_with_an_address_a_cpu_and_a_period_tells_its_weight() {
+    fn a_sample_with_three_words_more_tells_its_weight() {
         let stamp = [42_u64.to_ne_bytes().to_vec(), words(&[7, 8]), 1000_u64.to_ne_bytes().to_vec()].concat();
         let body = [stamp, [0, 3, 77_u64].map(u64::to_ne_bytes).concat()].concat();
-        assert_eq!(only(&record(bindings::PERF_RECORD_SAMPLE, 2, &body)), decoded(Body::Sampling { weight: 77 }));
+        let sample = record(bindings::PERF_RECORD_SAMPLE, 2, &body);
+        assert_eq!(only(&sample, Taken::NothingOrWeight), decoded(Body::Sampling { weight: 77 }));
     }
 
     #[test]
@@ -378,7 +453,7 @@ mod tests {
         let throttle = record(bindings::PERF_RECORD_THROTTLE, 0, &[0; 48]);
         let short = record(bindings::PERF_RECORD_SWITCH, 0, &[0; 16]);
         let whole = stamped(bindings::PERF_RECORD_SWITCH, 0, &[]);
-        let all: Vec<_> = Records::new(&[throttle, short, whole].concat()).collect();
+        let all = records(&[throttle, short, whole].concat(), None, Taken::NothingOrWeight);
         assert_eq!(all, [Err(Malformed { offset: 56 }), Ok(decoded(Body::SwitchedIn))]);
     }
 
@@ -386,14 +461,16 @@ mod tests {
     fn an_impossible_length_ends_the_reading() {
         let mut bytes = stamped(bindings::PERF_RECORD_SWITCH, 0, &[]);
         bytes.extend([0; 16]);
-        let all: Vec<_> = Records::new(&bytes).collect();
+        let all = records(&bytes, None, Taken::NothingOrWeight);
         assert_eq!(all, [Ok(decoded(Body::SwitchedIn)), Err(Malformed { offset: 32 })]);
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>().prop_map(|byte| byte % 32), 0..400)) {
-            assert!(Records::new(&bytes).count() <= bytes.len() / 8 + 1);
+            for layout in Layout::all() {
+                assert!(Records::new(&bytes, |_| Some(layout)).count() <= bytes.len() / 8 + 1);
+            }
         }
     }
 }

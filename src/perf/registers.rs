@@ -8,8 +8,6 @@ use crate::perf::fields::u64_at;
 pub(super) const WRITER_REGISTERS: u64 = 0x1ff | 0xff << 16;
 /// How many these are.
 const COUNT: usize = 17;
-/// Bytes of the registers, the word that tells their kind included.
-pub(super) const WRITER_LENGTH: usize = 8 + 8 * COUNT;
 /// Where the general registers, numbered as instructions number them, stand among those of the kernel.
 const ENCODED: [usize; 16] = [0, 2, 3, 1, 7, 6, 4, 5, 9, 10, 11, 12, 13, 14, 15, 16];
 /// Where the instruction pointer stands.
@@ -39,21 +37,20 @@ pub(super) fn decode(body: &[u8]) -> Option<WriterRegisters> {
 
 #[cfg(test)]
 mod tests {
-    use super::{WRITER_LENGTH, WRITER_REGISTERS, decode};
+    use super::{COUNT, WRITER_REGISTERS, decode};
 
     #[test]
     fn registers_are_numbered_as_instructions_do() {
         assert_eq!(WRITER_REGISTERS.count_ones(), 17);
         let words = (0..18_u64).map(|place| if place == 0 { 2 } else { 100 + place });
         let bytes: Vec<u8> = words.flat_map(u64::to_ne_bytes).collect();
-        assert_eq!(bytes.len(), WRITER_LENGTH);
         let registers = decode(&bytes).unwrap();
         assert_eq!(registers.instruction, 109);
         // rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r15
         let general = registers.general;
         let picked = [0, 1, 2, 3, 4, 5, 6, 7, 8, 15].map(|register: usize| general[register]);
         assert_eq!(picked, [101, 103, 104, 102, 108, 107, 105, 106, 110, 117]);
-        assert_eq!(decode(&bytes[..WRITER_LENGTH - 1]), None);
-        assert_eq!(decode(&[0; WRITER_LENGTH]), None);
+        assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(decode(&[0; 8 + 8 * COUNT]), None);
     }
 }

@@ -4,6 +4,9 @@
 //! Invariants: records come out in order of time up to the watermark; none is delivered twice; none belongs to a process
 //! that was not asked for. A thread that vanishes while it is being opened is skipped.
 
+mod groups;
+mod telling;
+
 use std::{fs, io, os::fd::RawFd, thread, time::Duration};
 
 use perf_event::Counter;
@@ -18,14 +21,19 @@ use crate::{
     },
     perf::{
         clock,
-        cpu::{CpuRing, OpenEvent},
+        cpu::CpuRing,
         error::PerfError,
         event_clock::EventClock,
         event_hits::{EventHit, EventHits},
+        events::CountedEvent,
+        family::{Family, Role, Wanted},
         limits::{RingSize, allow_more_files},
-        lineage::{Lineage, RootId},
+        lineage::RootId,
+        measured::Measured,
         open::{CodeSampled, FaultKind, Inheritance, Manner, Subject, keeper},
-        record::{Body, EventId, Naming, RawRecord, Records},
+        reading::GroupReading,
+        record::{Body, EventId, Records},
+        stream::telling::{follow, has_migrated, is_birth, is_exec, pending, sample, sampled},
     },
 };
 
@@ -80,6 +88,28 @@ pub struct Record {
     pub body: Body,
     /// The number of the probe that was hit, or of the word that was written to.
     pub probe: Option<usize>,
+    /// What was counted of the thread until then, if that is measured.
+    pub reading: Option<Box<PlacedReading>>,
+}
+
+/// What a group of counters says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlacedReading {
+    /// The number of the groups that were opened together.
+    pub group: usize,
+    /// Which of them it is: by the place of its CPU among all.
+    pub cpu: usize,
+    /// What it says.
+    pub said: GroupReading,
+}
+
+impl PlacedReading {
+    /// A number for the group, of all that there have been.
+    pub fn place(&self) -> usize {
+        /// More CPUs than there are.
+        const CPUS: usize = 1 << 16;
+        self.group * CPUS + self.cpu
+    }
 }
 
 /// The records of all threads of one process.
@@ -105,45 +135,16 @@ pub struct PerfStream {
     hits: EventHits,
     /// The CPU that each thread had last, by its place in `cpus`.
     places: FxHashMap<Tid, usize>,
+    /// The thread that each CPU runs, as far as records have told.
+    running: Vec<Option<Tid>>,
     /// Whose page faults are told; `None`: nobody's.
     faults: Option<CodeSampled>,
-    /// How many minor ones are told of at a time.
-    group: u32,
+    measured: Measured,
     /// By CPU, what events that are closed have lost.
     lost: Vec<u64>,
     /// While probes are removed.
     keepers: Vec<Counter>,
     malformed: u64,
-}
-
-/// Events opened together, with a lineage of their own: probes added later reach each thread by other ways than the first.
-#[derive(Debug)]
-struct Family {
-    subjects: Vec<(Subject, Option<usize>)>,
-    lineage: Lineage,
-    /// Each with the place of its CPU in [`PerfStream::cpus`].
-    events: Vec<(usize, OpenEvent)>,
-    /// Since when there are none any more; records of before may still be waiting.
-    closed: Option<MonoNanos>,
-}
-
-impl Family {
-    fn of(subjects: Vec<(Subject, Option<usize>)>) -> Self {
-        Self { subjects, lineage: Lineage::default(), events: Vec::new(), closed: None }
-    }
-
-    fn is_of_probes(&self) -> bool {
-        self.closed.is_none() && matches!(self.subjects.first(), Some((Subject::Probe { .. }, _)))
-    }
-}
-
-/// What an event id stands for.
-#[derive(Debug, Clone, Copy)]
-struct Role {
-    family: usize,
-    root: RootId,
-    probe: Option<usize>,
-    fault: Option<(FaultKind, u32)>,
 }
 
 #[derive(Debug)]
@@ -156,17 +157,35 @@ struct Pending {
 }
 
 impl PerfStream {
-    /// Watches every thread of `pid`, and those they will create, for scheduling and for hits of `probes`.
-    pub fn open(pid: Pid, probes: &[Probe], size: RingSize) -> Result<Self, PerfError> {
-        Self::open_for((pid, Vec::new(), Kin::Nobody), probes, size)
+    /// Watches every thread of `pid`, and those they will create, for scheduling.
+    pub fn open(pid: Pid, size: RingSize) -> Result<Self, PerfError> {
+        Self::open_for((pid, Vec::new(), Kin::Nobody), size)
+    }
+
+    /// The same, and for hits of `probes` from the start on; each of them tells what `events` have counted of the thread.
+    pub fn open_with_probes(
+        pid: Pid,
+        probes: &[Probe],
+        events: &'static [CountedEvent],
+        size: RingSize,
+    ) -> Result<Self, PerfError> {
+        let mut stream = Self::open(pid, size)?;
+        stream.measure(events);
+        // What is to be counted is counted from now on, even if there are no probes yet.
+        if !events.is_empty() || !probes.is_empty() {
+            stream.watch_locks(probes.iter().map(subject).collect())?;
+            stream.complete = clock::now();
+            stream.ready.retain(|record| !is_birth(record));
+        }
+        Ok(stream)
     }
 
     /// Watches every thread of `pid` and of `others`, those they will create, and all their child processes, for scheduling.
     pub fn open_family(pid: Pid, others: Vec<Pid>, size: RingSize) -> Result<Self, PerfError> {
-        Self::open_for((pid, others, Kin::Descendants), &[], size)
+        Self::open_for((pid, others, Kin::Descendants), size)
     }
 
-    fn open_for((pid, others, kin): (Pid, Vec<Pid>, Kin), probes: &[Probe], size: RingSize) -> Result<Self, PerfError> {
+    fn open_for((pid, others, kin): (Pid, Vec<Pid>, Kin), size: RingSize) -> Result<Self, PerfError> {
         let manner = match kin {
             Kin::Nobody => Manner::best(),
             Kin::Descendants => Manner { inheritance: Inheritance::Everybody, ..Manner::best() },
@@ -187,21 +206,18 @@ impl PerfStream {
             samples: Vec::new(),
             hits: EventHits::default(),
             places: FxHashMap::default(),
+            running: Vec::new(),
             faults: None,
-            group: 1,
+            measured: Measured::default(),
             lost: Vec::new(),
             keepers: Vec::new(),
             malformed: 0,
         };
         stream.lost.resize(stream.cpus.len(), 0);
+        stream.running.resize(stream.cpus.len(), None);
         // Apart from the probes, which may come and go.
         stream.watch_family(vec![(Subject::Scheduling, None)])?;
         stream.watch_faults();
-        if !probes.is_empty() {
-            stream.add_probes(probes)?;
-            stream.complete = clock::now();
-            stream.ready.retain(|record| !is_birth(record));
-        }
         Ok(stream)
     }
 
@@ -215,16 +231,26 @@ impl PerfStream {
     pub fn group_faults(&mut self, group: u32) -> bool {
         if let Some(code) = self.faults {
             self.drop_faults();
-            self.group = group;
             self.faults = self.watch_family(faults(code, group)).is_ok().then_some(code);
+            self.number_like_faults(group);
         }
         self.faults.is_some()
+    }
+
+    /// Records of page faults that come under the number of the event that is sampled are of as many.
+    fn number_like_faults(&mut self, group: u32) {
+        let samples = |family: usize| self.families[family].watches(|subject| matches!(subject, Subject::Event(_)));
+        for role in self.roles.values_mut().filter(|role| samples(role.family)) {
+            if let Some((FaultKind::Minor, times)) = &mut role.fault {
+                *times = group;
+            }
+        }
     }
 
     /// Watches for page faults no more, so that they cost nothing.
     pub fn drop_faults(&mut self) {
         self.faults = None;
-        self.drop_family(|subject| matches!(subject, Subject::Faults(..)));
+        self.drop_subjects(|subject| matches!(subject, Subject::Faults(..)));
     }
 
     /// In whose code page faults are seen; `None`: they are not.
@@ -237,23 +263,19 @@ impl PerfStream {
         if probes.is_empty() {
             return Ok(());
         }
-        self.watch_family(probes.iter().map(subject).collect())
+        self.watch_locks(probes.iter().map(subject).collect())
     }
 
     /// Watches for no hits of probes any more, so that they cost nothing; those until now will be delivered.
     pub fn remove_probes(&mut self) {
-        let probes = self.families.iter().filter(|family| family.is_of_probes()).flat_map(|family| &family.subjects);
+        let is_probe = |subject| matches!(subject, Subject::Probe { .. });
+        let open = self.families.iter().filter(|family| family.is_open());
         // Without them it only takes longer.
-        let keepers: Vec<Counter> = probes.filter_map(|(subject, _)| keeper(*subject).ok()).collect();
+        let keepers = open.flat_map(|family| family.those(is_probe)).filter_map(|(subject, _)| keeper(subject).ok());
+        let keepers: Vec<Counter> = keepers.collect();
         // Room first, as at the end.
         self.read_rings();
-        for family in self.families.iter_mut().filter(|family| family.is_of_probes()) {
-            for (place, event) in &mut family.events {
-                self.lost[*place] += event.stop();
-            }
-            family.events.clear();
-            family.closed = Some(clock::now());
-        }
+        self.drop_subjects(is_probe);
         self.keepers = keepers;
         self.read_rings();
     }
@@ -264,23 +286,23 @@ impl PerfStream {
         let subjects = words.iter().map(|Watchpoint { number, address, length }| {
             (Subject::Watchpoint { address: *address, length: *length }, Some(*number))
         });
-        self.watch_family(subjects.collect())
+        self.watch_locks(subjects.collect())
     }
 
     /// Watches no more words; writes that have been told of already still come.
     pub fn drop_watchpoints(&mut self) {
-        self.drop_family(|subject| matches!(subject, Subject::Watchpoint { .. }));
+        self.drop_subjects(|subject| matches!(subject, Subject::Watchpoint { .. }));
     }
 
-    fn drop_family(&mut self, of: impl Fn(Subject) -> bool) {
-        let is_meant = |family: &Family| {
-            family.closed.is_none() && family.subjects.first().is_some_and(|(subject, _)| of(*subject))
-        };
-        for family in self.families.iter_mut().filter(|family| is_meant(family)) {
-            for (place, mut event) in family.events.drain(..) {
-                self.lost[place] += event.stop();
-            }
-            family.closed = Some(clock::now());
+    /// What is counted in the groups of such subjects is counted still.
+    fn drop_subjects(&mut self, of: impl Fn(Subject) -> bool) {
+        let cpus = self.cpus.len();
+        for family in self.families.iter_mut().filter(|family| family.watches(&of)) {
+            let lost = match family.group() {
+                Some(_) => family.leave(&of, cpus),
+                None => family.close(cpus).lost,
+            };
+            self.lost.iter_mut().zip(lost).for_each(|(all, lost)| *all += lost);
         }
     }
 
@@ -299,7 +321,7 @@ impl PerfStream {
     /// Samples no event any more.
     pub fn drop_event(&mut self) {
         self.count_event();
-        self.drop_family(|subject| matches!(subject, Subject::Event(_)));
+        self.drop_subjects(|subject| matches!(subject, Subject::Event(_)));
         // What it has told already stands for what it did then.
         self.read_rings();
     }
@@ -316,17 +338,14 @@ impl PerfStream {
 
     /// Asking interrupts whatever CPU is at it, so it is done when the events end.
     fn count_event(&mut self) {
-        let samples = |family: &&mut Family| matches!(family.subjects.first(), Some((Subject::Event(_), _)));
-        let events = self.families.iter_mut().filter(samples).flat_map(|family| &mut family.events);
-        self.hits.close(events.map(|(_, event)| event.count()).sum());
+        let is_event = |subject| matches!(subject, Subject::Event(_));
+        let events = self.families.iter_mut().filter(|family| family.watches(is_event));
+        self.hits.close(events.map(Family::count).sum());
     }
 
     /// Watches a thread in the kernel's code as well, which needs a privilege or a system that is lenient, or in its own alone;
     /// says which.
-    fn watch_code(
-        &mut self,
-        subjects: impl Fn(CodeSampled) -> Vec<(Subject, Option<usize>)>,
-    ) -> Result<CodeSampled, PerfError> {
+    fn watch_code(&mut self, subjects: impl Fn(CodeSampled) -> Vec<Wanted>) -> Result<CodeSampled, PerfError> {
         let mut watch = |code| self.watch_family(subjects(code)).map(|()| code);
         watch(CodeSampled::ProgramAndKernel).or_else(|_| watch(CodeSampled::Program))
     }
@@ -354,11 +373,10 @@ impl PerfStream {
     pub fn stop(&mut self, out: &mut Vec<Record>) {
         // Room first: a record of a loss is written only when a later record finds room.
         self.read_rings();
-        let mut lost = std::mem::take(&mut self.lost);
-        for (place, event) in self.families.iter_mut().flat_map(|family| &mut family.events) {
-            lost[*place] += event.stop();
-        }
+        self.close_groups();
         self.count_event();
+        self.drop_subjects(|_| true);
+        let lost = std::mem::take(&mut self.lost);
         self.read_rings();
         self.report_silent_losses(&lost);
         self.release(MonoNanos::from_monotonic(u64::MAX));
@@ -378,24 +396,26 @@ impl PerfStream {
         self.cpus.iter().map(CpuRing::capacity)
     }
 
+    fn watch_family(&mut self, subjects: Vec<Wanted>) -> Result<(), PerfError> {
+        self.with_room(|stream| stream.try_watching(Family::alone(subjects.clone()))).map(drop)
+    }
+
     /// Page faults make room for whatever else is to be watched.
-    fn watch_family(&mut self, subjects: Vec<(Subject, Option<usize>)>) -> Result<(), PerfError> {
-        let again = self.faults.is_some().then(|| subjects.clone());
-        match (self.try_watching(subjects), again) {
-            (Err(PerfError::TooManyFiles { .. }), Some(subjects)) => {
+    fn with_room<T>(&mut self, watch: impl Fn(&mut Self) -> Result<T, PerfError>) -> Result<T, PerfError> {
+        match watch(self) {
+            Err(PerfError::TooManyFiles { .. }) if self.faults.is_some() => {
                 self.drop_faults();
-                self.try_watching(subjects)
+                watch(self)
             }
-            (outcome, _) => outcome,
+            outcome => outcome,
         }
     }
 
-    fn try_watching(&mut self, subjects: Vec<(Subject, Option<usize>)>) -> Result<(), PerfError> {
-        let family = self.place_for(Family::of(subjects));
-        self.open_all(family).inspect_err(|_| {
-            self.families[family].events.clear();
-            self.families[family].closed = Some(clock::now());
-        })
+    /// Returns where the family stands among others.
+    fn try_watching(&mut self, family: Family) -> Result<usize, PerfError> {
+        let family = self.place_for(family);
+        let opened = self.open_all(family);
+        opened.map(|()| family).inspect_err(|_| drop(self.families[family].close(self.cpus.len())))
     }
 
     fn open_all(&mut self, family: usize) -> Result<(), PerfError> {
@@ -414,7 +434,7 @@ impl PerfStream {
             }
             self.open_threads(family, &new)?;
         }
-        if self.families[family].events.is_empty() {
+        if self.families[family].is_empty() {
             return Err(PerfError::ProcessGone { pid: self.pid });
         }
         Ok(())
@@ -441,9 +461,10 @@ impl PerfStream {
     }
 
     fn open_threads(&mut self, family: usize, tids: &[Tid]) -> Result<(), PerfError> {
-        allow_more_files(tids.len() * self.cpus.len() * self.families[family].subjects.len())?;
+        allow_more_files(tids.len() * self.cpus.len() * self.families[family].size())?;
         for tid in tids {
-            match self.open_thread(family, *tid) {
+            let opening = (&self.cpus[..], self.manner);
+            match self.families[family].open_thread(*tid, opening, family, &mut self.roles) {
                 Err(PerfError::Open { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => {}
                 outcome => outcome?,
             }
@@ -451,34 +472,11 @@ impl PerfStream {
         Ok(())
     }
 
-    fn open_thread(&mut self, index: usize, tid: Tid) -> Result<(), PerfError> {
-        let family = &mut self.families[index];
-        let root = family.lineage.begin_root();
-        for (place, cpu) in self.cpus.iter().enumerate() {
-            for (subject, probe) in &family.subjects {
-                let event = cpu.watch(*subject, tid, self.manner)?;
-                // A record of a page fault may come under the number of an event that counts those as well.
-                let fault = match subject {
-                    Subject::Faults(kind, _, group) => Some((*kind, *group)),
-                    Subject::Event(clock) => {
-                        clock.fault().map(|kind| (kind, if kind == FaultKind::Minor { self.group } else { 1 }))
-                    }
-                    _ => None,
-                };
-                let role = Role { family: index, root, probe: *probe, fault };
-                self.roles.insert(event.id(), role);
-                family.events.push((place, event));
-            }
-        }
-        family.lineage.complete_root(root, tid, clock::now());
-        Ok(())
-    }
-
     fn read_rings(&mut self) {
         for (place, cpu) in self.cpus.iter_mut().enumerate() {
             self.bytes.clear();
             cpu.ring.take(&mut self.bytes);
-            for record in Records::new(&self.bytes) {
+            for record in Records::new(&self.bytes, |event| self.roles.get(&event).map(|role| role.layout)) {
                 let Ok(raw) = record else {
                     self.malformed += 1;
                     continue;
@@ -497,7 +495,7 @@ impl PerfStream {
                     continue;
                 }
                 let since = before.max(self.watermark);
-                self.pending.extend(pending((raw, place), since, (self.pid, self.kin), &self.roles));
+                self.pending.extend(pending(raw, place, since, (self.pid, self.kin), &self.roles));
             }
         }
     }
@@ -508,7 +506,7 @@ impl PerfStream {
             let count = lost.saturating_sub(cpu.lost);
             if count > 0 {
                 let (at, tid) = (cpu.last.max(self.watermark), self.pid.main_thread());
-                let record = Record { at, pid: self.pid, tid, body: Body::Lost { count }, probe: None };
+                let record = Record { at, pid: self.pid, tid, body: Body::Lost { count }, probe: None, reading: None };
                 self.pending.push(Pending { record, place, from: None });
             }
         }
@@ -519,7 +517,7 @@ impl PerfStream {
         self.watermark = self.watermark.max(before);
         self.pending.sort_by_key(|pending| pending.record.at);
         let count = self.pending.partition_point(|pending| pending.record.at < self.watermark);
-        for Pending { record, place, from } in self.pending.drain(..count) {
+        for Pending { mut record, place, from } in self.pending.drain(..count) {
             let believed = from.is_none_or(|(family, root)| self.families[family].lineage.believes(root, record.tid));
             if is_exec(&record) && !believed {
                 self.families.iter_mut().for_each(|family| family.lineage.on_renumbered());
@@ -527,116 +525,38 @@ impl PerfStream {
                 continue;
             }
             follow(&mut self.families, &record);
+            record.reading.take_if(|reading| !self.measured.has_begun(reading.group, record.at));
+            if record.body == Body::CountersEnded {
+                // Of all others everything was told when they lost the CPU.
+                let Some(tid) = self.running[place] else { continue };
+                record.tid = tid;
+            } else if from.is_some() {
+                let goes_on = !matches!(record.body, Body::SwitchedOut(_) | Body::Exited);
+                self.running[place] = goes_on.then_some(record.tid);
+            }
             // To whoever reads this, such a thread was there when watching began.
             if record.at >= self.complete || !is_birth(&record) {
                 let migrated = has_migrated(&mut self.places, &record, place);
-                self.ready.extend(migrated.then(|| Record { body: Body::Migrated, probe: None, ..record.clone() }));
+                self.ready.extend(migrated.then(|| Record {
+                    body: Body::Migrated,
+                    probe: None,
+                    reading: None,
+                    ..record.clone()
+                }));
                 self.ready.push(record);
             }
         }
     }
 }
 
-fn is_birth(record: &Record) -> bool {
-    matches!(record.body, Body::Forked { .. })
-}
-
-/// Whether the record is that of a thread which goes on on another CPU, the one at this place.
-fn has_migrated(places: &mut FxHashMap<Tid, usize>, record: &Record, place: usize) -> bool {
-    match record.body {
-        // The number may be that of an earlier one, whose end was lost.
-        Body::Forked { child, .. } => {
-            places.remove(&child);
-            false
-        }
-        Body::SwitchedIn => places.insert(record.tid, place).is_some_and(|before| before != place),
-        Body::SwitchedOut(_) => {
-            places.insert(record.tid, place);
-            false
-        }
-        Body::Exited => {
-            places.remove(&record.tid);
-            false
-        }
-        _ => false,
-    }
-}
-
-/// Whether the record tells of a new program. It is believed whoever wrote it: a thread other than the first that
-/// executes one goes on under the first's number, with the events of its own root.
-fn is_exec(record: &Record) -> bool {
-    matches!(record.body, Body::Named { cause: Naming::Exec, .. })
-}
-
-/// Keeps the lineages up to date with births and deaths.
-fn follow(families: &mut [Family], record: &Record) {
-    for Family { lineage, .. } in families {
-        match record.body {
-            Body::Forked { child, .. } => lineage.on_fork(record.tid, child, record.at),
-            Body::Exited => lineage.on_exit(record.tid),
-            _ => {}
-        }
-    }
-}
-
-/// A record of the target as it is kept; `None` for one about another process or from an event that is not ours.
-/// A loss is dated `since`, the last moment before it that is accounted for.
-fn pending(
-    (raw, place): (RawRecord, usize),
-    since: MonoNanos,
-    (pid, kin): (Pid, Kin),
-    roles: &FxHashMap<EventId, Role>,
-) -> Option<Pending> {
-    let RawRecord { event, at, pid: of, tid, body } = raw;
-    if let Body::Lost { .. } = body {
-        let record = Record { at: since, pid, tid: pid.main_thread(), body, probe: None };
-        return Some(Pending { record, place, from: None });
-    }
-    let (role, of) = (roles.get(&event)?, watched(of, (pid, kin))?);
-    let body = match (body, role.fault) {
-        (Body::Counted, fault) => fault.map(|(kind, group)| Body::Faulted(kind, group))?,
-        (body, _) => body,
-    };
-    let record = Record { at, pid: of, tid: tid?, body, probe: role.probe };
-    Some(Pending { record, place, from: Some((role.family, role.root)) })
-}
-
-/// The process of a record, if it is to be watched.
-fn watched(of: Option<Pid>, (pid, kin): (Pid, Kin)) -> Option<Pid> {
-    of.filter(|of| kin == Kin::Descendants || *of == pid)
-}
-
-/// A look at a thread of the target, by the event that is its own.
-fn sample(
-    raw: RawRecord,
-    whom: (Pid, Kin),
-    (roles, families): (&FxHashMap<EventId, Role>, &[Family]),
-) -> Option<(Pid, MachineSample)> {
-    let RawRecord { event, at, pid: of, tid, body } = raw;
-    let (role, tid, of) = (roles.get(&event)?, tid?, watched(of, whom)?);
-    match body {
-        Body::Sampled(state) if families[role.family].lineage.believes(role.root, tid) => {
-            Some((of, MachineSample { at, tid, state }))
-        }
-        _ => None,
-    }
-}
-
-/// The thread of a sample of the event, unless it is nobody's.
-fn sampled(raw: &RawRecord, pid: Pid, (roles, families): (&FxHashMap<EventId, Role>, &[Family])) -> Option<Tid> {
-    let (role, tid) = (roles.get(&raw.event)?, raw.tid?);
-    let own = raw.pid == Some(pid) && families[role.family].lineage.believes(role.root, tid);
-    own.then_some(tid)
-}
-
-fn faults(code: CodeSampled, group: u32) -> Vec<(Subject, Option<usize>)> {
+fn faults(code: CodeSampled, group: u32) -> Vec<Wanted> {
     // A major one takes so long that being told of it does not matter.
     [(FaultKind::Minor, group), (FaultKind::Major, 1)]
         .map(|(kind, group)| (Subject::Faults(kind, code, group), None))
         .to_vec()
 }
 
-fn subject(probe: &Probe) -> (Subject, Option<usize>) {
+fn subject(probe: &Probe) -> Wanted {
     let Probe { number, tracepoint, register } = *probe;
     (Subject::Probe { tracepoint, register }, Some(number))
 }

@@ -11,7 +11,7 @@ use crate::{
         profile::{Backend, SchedulerRung},
         time::{MonoNanos, Nanos},
     },
-    perf::clock,
+    perf::{clock, events::CountedEvent},
     session::{
         chosen::Chosen,
         error::SessionError,
@@ -232,7 +232,9 @@ impl LockProbes {
                 let source = BpfSource::arm_beside((pid, counters.events), scheduler, &sites, Rc::clone(translator));
                 Self::Programs(Box::new(source.map_err(SessionError::Programs)?))
             }
-            Means::Tracepoints => Self::Tracepoints(Box::new(arm_tracepoints(pid, scope, sites, translator)?)),
+            Means::Tracepoints => {
+                Self::Tracepoints(Box::new(arm_tracepoints((pid, scope), sites, counters.events, translator)?))
+            }
         })
     }
 
@@ -265,9 +267,9 @@ impl LockProbes {
 }
 
 fn arm_tracepoints(
-    pid: Pid,
-    scope: Scope,
+    (pid, scope): (Pid, Scope),
     sites: Vec<Site>,
+    events: &'static [CountedEvent],
     translator: &SharedTranslator,
 ) -> Result<UprobeSource, SessionError> {
     let sweeper = Sweeper::this_program();
@@ -276,9 +278,10 @@ fn arm_tracepoints(
         pid,
         scope,
         sites,
+        events,
         on_call: Box::new(move |call, out| calls.borrow_mut().translate(call, out)),
         on_step: Box::new(move |step, out| steps.borrow_mut().report_step(step, out)),
-        cost_per_event: measure_cost(&sweeper).ok(),
+        cost_per_event: measure_cost(&sweeper, events).ok(),
         sweeper,
     })?)
 }

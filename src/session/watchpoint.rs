@@ -48,7 +48,7 @@ impl WatchpointWatch {
     /// Watches the held child's scheduling, from before its first instruction.
     pub(super) fn before_start(child: Pid, options: RecordOptions) -> Result<Self, SessionError> {
         let programs = programs(options);
-        let source = WatchpointSource::open(child, Scope::BeforeExec)?;
+        let source = WatchpointSource::open(child, Scope::BeforeExec, options.counters.events)?;
         Ok(Self { source, programs, child, started: clock::now() })
     }
 
@@ -70,7 +70,7 @@ impl WatchpointWatch {
 /// Watches the words of a running target's lock, sees what each of its threads is doing, and begins to record.
 pub(super) fn attach(target: Target, options: RecordOptions) -> Result<Recording, SessionError> {
     let programs = programs(options);
-    let source = WatchpointSource::open(target.pid, Scope::Running)?;
+    let source = WatchpointSource::open(target.pid, Scope::Running, options.counters.events)?;
     Armed::arm((source, programs), &target)?.record(target, (None, None), options)
 }
 

@@ -245,7 +245,14 @@ impl KinStream {
         queue.take(record);
         if !queue.followed && queue.records.len() > MOST_KEPT {
             let count = u64::try_from(queue.records.len()).unwrap_or(u64::MAX);
-            let lost = Record { at, pid: first, tid: owner.main_thread(), body: Body::Lost { count }, probe: None };
+            let lost = Record {
+                at,
+                pid: first,
+                tid: owner.main_thread(),
+                body: Body::Lost { count },
+                probe: None,
+                reading: None,
+            };
             queue.records = vec![lost];
         }
         if ended {
@@ -302,7 +309,7 @@ impl KinStream {
         all.sort_by_key(|life| (*life != first, life.pid.raw(), life.number));
         for life in all {
             let (pid, body) = (life.pid, Body::Lost { count: counts.next().unwrap_or(0) });
-            let record = Record { at, pid, tid: pid.main_thread(), body, probe: None };
+            let record = Record { at, pid, tid: pid.main_thread(), body, probe: None, reading: None };
             self.waiting.entry(life).or_default().records.push(record);
         }
     }

@@ -117,6 +117,11 @@ impl Meters {
         self.missing.remove(&tid);
     }
 
+    /// The counters of this place are there no more, of any thread.
+    pub fn forget_place(&mut self, place: Place) {
+        self.last.retain(|(_, of), _| *of != place);
+    }
+
     /// Says which of `events` shared a processor's counters with others, so that a part of what they counted is made up for.
     pub fn remark(&self, events: &[Measured]) -> Option<String> {
         let shared = events.iter().zip(&self.shares).filter(|(_, share)| share.running < share.enabled);

@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod calls;
 pub mod kin;
 pub mod measuring;
+mod metering;
 pub mod order;
 pub mod parking;
 pub mod poll;
@@ -15,6 +16,7 @@ pub mod sampling;
 pub mod scheduler;
 pub mod scheduling;
 mod switchable;
+mod thread_watch;
 pub mod uprobe;
 pub mod watchpoint;
 

@@ -1,18 +1,15 @@
 //! What the scheduler does with the target's threads: on and off the CPU, births, deaths, names, waiting for a CPU.
 //!
-//! Needs no privilege for processes of one's own. [`ThreadWatch`] turns records into events and serves every source that
-//! has the records in its own stream; [`SchedulerSource`] is the source that has nothing else. Invariant: nothing is
-//! reported about threads of other processes.
+//! Needs no privilege for processes of one's own. Sources that take lock events from the same stream stand on this one, and
+//! are told of the records that are theirs. Invariant: nothing is reported about threads of other processes.
 
-use std::{fmt, fs, os::fd::RawFd};
-
-use rustc_hash::FxHashMap;
+use std::{fmt, os::fd::RawFd};
 
 use crate::{
     model::{
         counts::{Counter, Counters},
-        event::{Event, LostEvents, OffCpu, SampleCause, StackSample, What},
-        ids::{Pid, Tid},
+        event::{Event, LostEvents, SampleCause, StackSample, What},
+        ids::Pid,
         machine::MachineSample,
         stack::StackId,
         time::{MonoNanos, Nanos},
@@ -21,37 +18,23 @@ use crate::{
         clock,
         error::PerfError,
         event_clock::EventClock,
-        fault_cost::record_cost,
+        events::CountedEvent,
         limits::RingSize,
-        open::{CodeSampled, FaultKind},
-        record::{Body, Naming},
-        stream::{PerfStream, Record, Watchpoint, threads_of},
+        measured::Measuring,
+        open::CodeSampled,
+        record::Body,
+        stream::{PerfStream, Probe, Record, Watchpoint},
     },
     source::{
         Grouping, Source, Tally,
         kin::{Life, SharedKin},
-        run_delay::RunDelays,
+        metering::{Metering, Presence},
         sampling::{EventRefused, OnEvent, OutsideSampling},
+        thread_watch::{RingContent, ThreadWatch},
     },
 };
 
-/// How far the target has come when we begin to watch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// It is running.
-    Running,
-    /// It was forked but has not yet executed its program: its present name is not its own.
-    BeforeExec,
-}
-
-/// What a full ring may have swallowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RingContent {
-    /// Scheduling alone.
-    Scheduling,
-    /// Scheduling and lock events.
-    SchedulingAndLocks,
-}
+pub use crate::source::thread_watch::Scope;
 
 /// Where records come from.
 #[derive(Debug)]
@@ -76,6 +59,7 @@ pub struct SchedulerSource {
     /// What a shared feed tells of the time before has not been asked for.
     since: MonoNanos,
     on_sample: Option<OnSample>,
+    metering: Option<Metering>,
     sampling: Option<OutsideSampling>,
 }
 
@@ -94,14 +78,27 @@ pub type OnSample = Box<dyn FnMut(&MachineSample) -> Option<StackId>>;
 impl SchedulerSource {
     /// Watches every thread of `pid`, and those it will create.
     pub fn open(pid: Pid, scope: Scope) -> Result<Self, PerfError> {
-        Self::with_content(pid, scope, RingContent::Scheduling)
+        let stream = PerfStream::open(pid, RingSize::Ordinary)?;
+        Ok(Self::of_stream(stream, ThreadWatch::begin(pid, scope, RingContent::Scheduling)?))
     }
 
-    /// The same for a source that adds lock events to the stream.
-    pub(in crate::source) fn with_content(pid: Pid, scope: Scope, content: RingContent) -> Result<Self, PerfError> {
-        let stream = PerfStream::open(pid, &[], RingSize::Ordinary)?;
-        let threads = ThreadWatch::begin(pid, scope, content)?;
-        Ok(Self::new(Feed::Own(Box::new(stream)), threads, MonoNanos::from_monotonic(0)))
+    /// The same for a source that takes lock events from the stream, those of `probes` from the start on. Each comes with what
+    /// `events` have counted of its thread, if that can be.
+    pub(in crate::source) fn with_locks(
+        pid: Pid,
+        scope: Scope,
+        probes: &[Probe],
+        events: &'static [CountedEvent],
+        size: RingSize,
+    ) -> Result<Self, PerfError> {
+        let stream = PerfStream::open_with_probes(pid, probes, events, size)?;
+        let metering = (!events.is_empty()).then(|| Metering::of(events));
+        let source = Self::of_stream(stream, ThreadWatch::begin(pid, scope, RingContent::SchedulingAndLocks)?);
+        Ok(Self { metering, ..source })
+    }
+
+    fn of_stream(stream: PerfStream, threads: ThreadWatch) -> Self {
+        Self::new(Feed::Own(Box::new(stream)), threads, MonoNanos::from_monotonic(0))
     }
 
     /// Watches every thread of `pid`, which `kin` sees among others, from now on.
@@ -118,7 +115,22 @@ impl SchedulerSource {
     }
 
     fn new(feed: Feed, threads: ThreadWatch, since: MonoNanos) -> Self {
-        Self { feed, threads, records: Vec::new(), since, on_sample: None, sampling: None }
+        Self { feed, threads, records: Vec::new(), since, on_sample: None, metering: None, sampling: None }
+    }
+
+    /// Watches the same threads for hits of more probes, which no shared feed does.
+    pub(in crate::source) fn add_probes(&mut self, probes: &[Probe]) -> Result<(), PerfError> {
+        match &mut self.feed {
+            Feed::Own(stream) => stream.add_probes(probes),
+            Feed::Shared(..) => Ok(()),
+        }
+    }
+
+    /// Watches for no hits any more.
+    pub(in crate::source) fn remove_probes(&mut self) {
+        if let Feed::Own(stream) = &mut self.feed {
+            stream.remove_probes();
+        }
     }
 
     /// Watches the same threads for writes to words of their memory, which no shared feed does.
@@ -154,7 +166,12 @@ impl SchedulerSource {
             }
         };
         self.deliver_samples(out);
-        self.deliver(on_record, out);
+        if self.deliver(on_record, out) == Presence::Off {
+            self.measure_no_more(out);
+        }
+        if let Some(metering) = &mut self.metering {
+            metering.on_watermark(watermark);
+        }
         watermark
     }
 
@@ -206,20 +223,60 @@ impl SchedulerSource {
         }
     }
 
-    fn deliver(&mut self, on_record: OnRecord<'_>, out: &mut Vec<Event>) {
-        let since = self.since;
+    fn deliver(&mut self, on_record: OnRecord<'_>, out: &mut Vec<Event>) -> Presence {
+        let (since, mut presence) = (self.since, Presence::On);
         for record in self.records.drain(..).filter(|record| record.at >= since) {
-            match record.body {
-                Body::SwitchedIn | Body::SwitchedOut(_) | Body::Migrated | Body::Faulted(..) => {
-                    self.threads.on_record(record, out);
-                }
-                _ => {
-                    self.threads.on_record(record.clone(), out);
-                    on_record(&record, out);
-                }
+            let measured = self.metering.as_mut().map(|metering| metering.on_record(&record, out));
+            if measured == Some(Presence::Off) {
+                presence = Presence::Off;
+            }
+            if record.probe.is_none() {
+                self.threads.on_record(&record, out);
+            }
+            if !is_scheduling(&record.body) {
+                on_record(&record, out);
             }
         }
         self.threads.read_delays(out);
+        presence
+    }
+
+    /// Lock events that stand in one group with counters are off whenever those are: better no counters than lock events missing.
+    fn measure_no_more(&mut self, out: &mut Vec<Event>) {
+        let (Feed::Own(stream), Some(metering)) = (&mut self.feed, &self.metering) else { return };
+        if !matches!(stream.measuring(), Measuring::These(_)) {
+            return;
+        }
+        let at = clock::now();
+        let reopened = stream.stop_measuring(
+            "others took the processor's counters, and lock events that are read with them would have been missed",
+        );
+        let missing = LostEvents { count: u64::from(reopened.is_err()) };
+        for tid in self.threads.tids() {
+            out.push(Event { at, tid, what: What::LostLock(missing) });
+            out.push(Event { at, tid, what: What::Unmeasured(metering.counters()) });
+        }
+    }
+
+    /// Why nothing is measured that was to be, and what is to be known of what is.
+    fn remarks_on_measures(&self) -> Vec<String> {
+        let Feed::Own(stream) = &self.feed else { return Vec::new() };
+        let why = match stream.measuring() {
+            Measuring::Never(why) => Some(format!("no events are counted: {why}")),
+            Measuring::Ended(why) => Some(format!("events are counted no more: {why}")),
+            Measuring::Nothing | Measuring::These(_) => None,
+        };
+        why.into_iter().chain(self.metering.as_ref().and_then(Metering::remark)).collect()
+    }
+
+    /// What is counted beside what every recording can have.
+    fn measured(&self) -> Counters {
+        match (&self.feed, &self.metering) {
+            (Feed::Own(stream), Some(metering)) if !matches!(stream.measuring(), Measuring::Never(_)) => {
+                metering.counters()
+            }
+            _ => Counters::default(),
+        }
     }
 }
 
@@ -300,16 +357,21 @@ impl Source for SchedulerSource {
     }
 
     fn counters(&self) -> Counters {
-        counters(self.faults())
+        counters(self.faults()).with(self.measured())
     }
 
     fn remarks(&self) -> Vec<String> {
-        remark(self.faults()).into_iter().chain(self.sampling.as_ref().map(OutsideSampling::remark)).collect()
+        let sampling = self.sampling.as_ref().map(OutsideSampling::remark);
+        remark(self.faults()).into_iter().chain(self.remarks_on_measures()).chain(sampling).collect()
     }
 }
 
+fn is_scheduling(body: &Body) -> bool {
+    matches!(body, Body::SwitchedIn | Body::SwitchedOut(_) | Body::Migrated | Body::Faulted(..))
+}
+
 /// Has a stream tell of page faults so many at a time.
-pub(in crate::source) fn grouping(stream: &mut PerfStream, group: u32) -> Grouping {
+fn grouping(stream: &mut PerfStream, group: u32) -> Grouping {
     match (stream.faults().is_some(), stream.group_faults(group)) {
         (false, _) => Grouping::None,
         (true, true) => Grouping::Grouped,
@@ -318,18 +380,18 @@ pub(in crate::source) fn grouping(stream: &mut PerfStream, group: u32) -> Groupi
 }
 
 /// Whether page faults are to be seen for these counters.
-pub(in crate::source) fn sees_faults(wanted: Counters) -> bool {
+fn sees_faults(wanted: Counters) -> bool {
     wanted.has(Counter::MinorFaults) || wanted.has(Counter::MajorFaults)
 }
 
 /// What the records of a stream count that sees page faults in this code.
-pub(in crate::source) fn counters(faults: Option<CodeSampled>) -> Counters {
+fn counters(faults: Option<CodeSampled>) -> Counters {
     let faults = faults.map_or(Counters::default(), |_| Counters::these(&[Counter::MinorFaults, Counter::MajorFaults]));
     faults.with(Counters::these(&[Counter::TaskClock, Counter::ContextSwitches, Counter::Migrations]))
 }
 
 /// What is missing of the counts.
-pub(in crate::source) fn remark(faults: Option<CodeSampled>) -> Option<String> {
+fn remark(faults: Option<CodeSampled>) -> Option<String> {
     match faults {
         Some(CodeSampled::ProgramAndKernel) | None => None,
         Some(CodeSampled::Program) => Some(
@@ -346,301 +408,5 @@ impl fmt::Debug for SchedulerSource {
             .field("feed", &self.feed)
             .field("threads", &self.threads)
             .finish_non_exhaustive()
-    }
-}
-
-/// The threads of one process, as far as the records have told.
-#[derive(Debug)]
-pub struct ThreadWatch {
-    pid: Pid,
-    content: RingContent,
-    threads: FxHashMap<Tid, Thread>,
-    delays: RunDelays,
-    /// Known from the start, to be delivered first.
-    first: Vec<Event>,
-    executed: Option<MonoNanos>,
-    /// Records of page faults so far.
-    fault_records: u64,
-}
-
-#[derive(Debug, Default)]
-struct Thread {
-    name: Option<Box<str>>,
-    sleep: Sleep,
-}
-
-/// Whether a thread's next switch-in ends a wait for a CPU that began with a wake-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Sleep {
-    /// It slept, or has never run.
-    #[default]
-    Asleep,
-    /// It runs, or could.
-    Awake,
-}
-
-impl ThreadWatch {
-    /// The threads that exist now; call it when the events are already open, so that none is missed.
-    pub fn begin(pid: Pid, scope: Scope, content: RingContent) -> Result<Self, PerfError> {
-        let mut watch = Self::expecting(pid, content);
-        for tid in threads_of(pid)? {
-            let thread = watch.threads.entry(tid).or_default();
-            if scope == Scope::Running {
-                let at = clock::now();
-                thread.name = name_of(pid, tid);
-                watch.first.extend(thread.name.clone().map(|name| Event { at, tid, what: What::Named(name) }));
-            }
-            watch.delays.request(tid);
-        }
-        watch.delays.read(&mut watch.first);
-        Ok(watch)
-    }
-
-    /// No thread: the records will tell of the birth of each.
-    pub fn expecting(pid: Pid, content: RingContent) -> Self {
-        let (threads, delays) = (FxHashMap::default(), RunDelays::new(pid));
-        Self { pid, content, threads, delays, first: Vec::new(), executed: None, fault_records: 0 }
-    }
-
-    /// When the process last executed a new program.
-    pub fn executed(&self) -> Option<MonoNanos> {
-        self.executed
-    }
-
-    /// What records of page faults have taken of the threads' time, if a record takes as long as one of ours.
-    pub fn cost_of_faults(&self) -> Nanos {
-        let records = self.fault_records;
-        if records == 0 { Nanos::ZERO } else { Nanos::from_nanos(record_cost().as_nanos().saturating_mul(records)) }
-    }
-
-    /// Turns a record about scheduling, or a loss, into events; hits of probes mean nothing here.
-    pub fn on_record(&mut self, record: Record, out: &mut Vec<Event>) {
-        out.append(&mut self.first);
-        let Record { at, tid, body, .. } = record;
-        match body {
-            Body::SwitchedIn => self.on_switched_in(at, tid, out),
-            Body::SwitchedOut(why) => self.on_switched_out(at, tid, why, out),
-            Body::Named { pid, tid, name, cause } if pid == self.pid => {
-                if cause == Naming::Exec {
-                    self.on_executed(at, tid, out);
-                }
-                self.thread(at, tid, out).name = Some(name.clone());
-                out.push(Event { at, tid, what: What::Named(name) });
-            }
-            Body::Forked { child_pid, child } if child_pid == self.pid => self.on_created(at, tid, child, out),
-            Body::Exited => self.on_exited(at, tid, out),
-            Body::Lost { count } => self.on_lost(at, count, out),
-            Body::Migrated => out.push(Event { at, tid, what: What::Happened(Counter::Migrations, 1) }),
-            Body::Faulted(kind, times) => {
-                self.fault_records += 1;
-                let counter = match kind {
-                    FaultKind::Minor => Counter::MinorFaults,
-                    FaultKind::Major => Counter::MajorFaults,
-                };
-                out.push(Event { at, tid, what: What::Happened(counter, times) });
-            }
-            Body::Named { .. }
-            | Body::Forked { .. }
-            | Body::Hit { .. }
-            | Body::Wrote(_)
-            | Body::Sampled(_)
-            | Body::Sampling { .. }
-            | Body::Counted => {}
-        }
-    }
-
-    /// Delivers what was known from the start, and reads how long those threads that have since been woken waited for a CPU.
-    pub fn read_delays(&mut self, out: &mut Vec<Event>) {
-        out.append(&mut self.first);
-        self.delays.read(out);
-    }
-
-    /// The number of the process's first thread comes back after its end when another thread executes a program: it changes
-    /// its number a little before the record of that. Of others unknown the birth was lost.
-    fn thread(&mut self, at: MonoNanos, tid: Tid, out: &mut Vec<Event>) -> &mut Thread {
-        self.threads.entry(tid).or_insert_with(|| {
-            if tid == self.pid.main_thread() {
-                out.push(Event { at, tid, what: What::Created });
-            }
-            Thread::default()
-        })
-    }
-
-    fn on_switched_in(&mut self, at: MonoNanos, tid: Tid, out: &mut Vec<Event>) {
-        let thread = self.thread(at, tid, out);
-        if std::mem::replace(&mut thread.sleep, Sleep::Awake) == Sleep::Asleep {
-            self.delays.request(tid);
-        }
-        out.push(Event { at, tid, what: What::SwitchedIn });
-    }
-
-    fn on_switched_out(&mut self, at: MonoNanos, tid: Tid, why: OffCpu, out: &mut Vec<Event>) {
-        let thread = self.thread(at, tid, out);
-        thread.sleep = if why == OffCpu::Blocked { Sleep::Asleep } else { Sleep::Awake };
-        out.push(Event { at, tid, what: What::SwitchedOut(why) });
-    }
-
-    /// A new thread has its creator's name and has waited for nothing yet.
-    fn on_created(&mut self, at: MonoNanos, parent: Tid, tid: Tid, out: &mut Vec<Event>) {
-        self.delays.forget(tid);
-        let name = self.threads.get(&parent).and_then(|parent| parent.name.clone());
-        self.threads.insert(tid, Thread { name: name.clone(), sleep: Sleep::Asleep });
-        out.push(Event { at, tid, what: What::Created });
-        out.extend(name.map(|name| Event { at, tid, what: What::Named(name) }));
-        out.push(Event { at, tid, what: What::RunDelay(Nanos::ZERO) });
-    }
-
-    fn on_exited(&mut self, at: MonoNanos, tid: Tid, out: &mut Vec<Event>) {
-        self.threads.remove(&tid);
-        self.delays.forget(tid);
-        out.push(Event { at, tid, what: What::Exited });
-    }
-
-    /// Only the thread that executed the program is left, and goes on under the number of the process's first.
-    fn on_executed(&mut self, at: MonoNanos, tid: Tid, out: &mut Vec<Event>) {
-        self.executed = Some(at);
-        let others: Vec<Tid> = self.threads.keys().copied().filter(|other| *other != tid).collect();
-        for other in others {
-            self.on_exited(at, other, out);
-        }
-        out.push(Event { at, tid: self.pid.main_thread(), what: What::Executed });
-    }
-
-    /// Nobody can tell whose records were lost, so every thread may have lost some; the number is stated once.
-    fn on_lost(&mut self, at: MonoNanos, count: u64, out: &mut Vec<Event>) {
-        let mut counts = std::iter::once(count).chain(std::iter::repeat(0));
-        let mut next = || LostEvents { count: counts.next().unwrap_or(0) };
-        for tid in self.threads.keys().copied() {
-            if self.content == RingContent::SchedulingAndLocks {
-                out.push(Event { at, tid, what: What::LostLock(next()) });
-            }
-            out.push(Event { at, tid, what: What::LostSwitch(next()) });
-        }
-    }
-}
-
-/// The name of a thread as `/proc` shows it; `None` when it has ended.
-fn name_of(pid: Pid, tid: Tid) -> Option<Box<str>> {
-    let name = fs::read(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
-    Some(String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{RingContent, Scope, ThreadWatch};
-    use crate::{
-        model::{
-            event::{Event, LostEvents, OffCpu, What},
-            ids::{Pid, Tid},
-            time::{MonoNanos, Nanos},
-        },
-        perf::{
-            record::{Body, Naming},
-            stream::Record,
-        },
-    };
-
-    fn pid() -> Pid {
-        Pid::from_raw(std::process::id().cast_signed()).unwrap()
-    }
-
-    fn tid(raw: i32) -> Tid {
-        Tid::from_raw(raw).unwrap()
-    }
-
-    fn watch(content: RingContent) -> ThreadWatch {
-        let mut watch = ThreadWatch::begin(pid(), Scope::BeforeExec, content).unwrap();
-        watch.threads.clear();
-        watch.first.clear();
-        watch
-    }
-
-    fn play(watch: &mut ThreadWatch, records: Vec<(u64, i32, Body)>) -> Vec<Event> {
-        let mut out = Vec::new();
-        for (at, raw, body) in records {
-            let at = MonoNanos::from_monotonic(at);
-            watch.on_record(Record { at, pid: pid(), tid: tid(raw), body, probe: None }, &mut out);
-        }
-        out
-    }
-
-    fn event(at: u64, raw: i32, what: What) -> Event {
-        Event { at: MonoNanos::from_monotonic(at), tid: tid(raw), what }
-    }
-
-    #[test]
-    fn a_new_thread_has_its_creators_name_and_no_delay() {
-        let name: Box<str> = "creator".into();
-        let named = Body::Named { pid: pid(), tid: tid(1), name: name.clone(), cause: Naming::Rename };
-        let forked = Body::Forked { child_pid: pid(), child: tid(2) };
-        let out = play(&mut watch(RingContent::Scheduling), vec![(5, 1, named), (6, 1, forked), (9, 2, Body::Exited)]);
-        let expected = [
-            event(5, 1, What::Named(name.clone())),
-            event(6, 2, What::Created),
-            event(6, 2, What::Named(name)),
-            event(6, 2, What::RunDelay(Nanos::ZERO)),
-            event(9, 2, What::Exited),
-        ];
-        assert_eq!(out, expected);
-    }
-
-    #[test]
-    fn child_processes_are_not_threads() {
-        let other = Pid::from_raw(i32::MAX).unwrap();
-        let forked = Body::Forked { child_pid: other, child: tid(i32::MAX) };
-        let named = Body::Named { pid: other, tid: tid(i32::MAX), name: "sh".into(), cause: Naming::Exec };
-        let mut watch = watch(RingContent::Scheduling);
-        assert_eq!(play(&mut watch, vec![(1, 1, forked), (2, 1, named)]), []);
-        assert_eq!(watch.executed(), None);
-    }
-
-    /// ```text
-    /// first thread   ────── exited        ┌── named ──▶  (the other one, renumbered)
-    /// another thread ──────────── exec ───┘
-    /// ```
-    #[test]
-    fn exec_in_another_thread_ends_its_number_and_revives_the_first() {
-        let (first, other) = (pid().raw(), i32::MAX);
-        let named = Body::Named { pid: pid(), tid: pid().main_thread(), name: "sh".into(), cause: Naming::Exec };
-        let records = vec![(1, other, Body::SwitchedIn), (2, first, Body::Exited), (3, first, named)];
-        let out = play(&mut watch(RingContent::Scheduling), records);
-        let expected = [
-            event(1, other, What::SwitchedIn),
-            event(2, first, What::Exited),
-            event(3, other, What::Exited),
-            event(3, first, What::Executed),
-            event(3, first, What::Created),
-            event(3, first, What::Named("sh".into())),
-        ];
-        assert_eq!(out, expected);
-    }
-
-    #[test]
-    fn only_a_sleep_asks_for_the_delay() {
-        let mut watch = watch(RingContent::Scheduling);
-        let main = pid().raw();
-        let out = |why| Body::SwitchedOut(why);
-        let delays = |watch: &mut ThreadWatch| {
-            let mut out = Vec::new();
-            watch.read_delays(&mut out);
-            out.len()
-        };
-        play(&mut watch, vec![(1, main, out(OffCpu::Blocked)), (2, main, Body::SwitchedIn)]);
-        assert_eq!(delays(&mut watch), 1);
-        play(&mut watch, vec![(3, main, out(OffCpu::Preempted)), (4, main, Body::SwitchedIn)]);
-        assert_eq!(delays(&mut watch), 0);
-    }
-
-    #[test]
-    fn a_loss_concerns_every_thread_and_is_counted_once() {
-        let mut watch = watch(RingContent::SchedulingAndLocks);
-        let records = vec![(1, 1, Body::SwitchedIn), (2, 2, Body::SwitchedIn), (3, 1, Body::Lost { count: 40 })];
-        let out = play(&mut watch, records);
-        let lost: Vec<_> = out.iter().filter(|event| event.at.as_nanos() == 3).collect();
-        assert_eq!(lost.len(), 4);
-        let counted = lost.iter().filter(|event| event.what == What::LostLock(LostEvents { count: 40 })).count();
-        let silent =
-            lost.iter().filter(|event| matches!(event.what, What::LostSwitch(LostEvents { count: 0 }))).count();
-        assert_eq!((counted, silent), (1, 2));
     }
 }

@@ -50,7 +50,7 @@ fn attaching_says_which_right_is_missing_and_what_works_without() {
 
 #[test]
 fn watchpoints_need_no_rights() {
-    if measure_cost().is_err() {
+    if measure_cost(&[]).is_err() {
         skipped("watchpoints do not work here");
         return;
     }

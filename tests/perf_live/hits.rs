@@ -240,7 +240,7 @@ fn probes_survive_exec_by_a_thread_that_is_not_the_first() {
 #[test]
 fn the_cost_of_a_hit_is_measured_on_ourselves() {
     permitted!(Tracefs::find());
-    let cost = measure_cost(&sweeper()).unwrap();
+    let cost = measure_cost(&sweeper(), &[]).unwrap();
     println!("a hit costs {cost}");
     assert!(cost.as_nanos() > 20, "a trap into the kernel cannot be cheaper");
 }

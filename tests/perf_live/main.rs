@@ -17,6 +17,7 @@ macro_rules! permitted {
 }
 
 mod cleanup;
+mod counting;
 mod hits;
 #[path = "../support/live.rs"]
 mod live;

@@ -50,6 +50,7 @@ pub fn options(pid: Pid, sites: Vec<Site>, calls: &Calls) -> UprobeOptions {
         pid,
         scope: Scope::Running,
         sites,
+        events: &[],
         on_call: Box::new(move |call, _| {
             calls.lock().unwrap().push(call);
             Verdict::Known

@@ -34,7 +34,7 @@ fn every_program_through_every_source() {
 /// Some programs are enough: those with the most forced releases, where dear hits could do the most harm.
 #[test]
 fn watchpoints_tell_the_same() {
-    if let Err(why) = measure_cost() {
+    if let Err(why) = measure_cost(&[]) {
         skipped(&format!("watchpoints: {why}"));
         return;
     }

@@ -72,6 +72,7 @@ impl ExactWaits {
             pid: target.pid,
             scope: Scope::Running,
             sites: queue_sites(target.pid)?,
+            events: &[],
             on_call: Box::new(|_, _| Verdict::Foreign),
             on_step: Box::new(move |StepReport { at, tid, lock, step }, _| {
                 if !seat.is_queued_for_by(step, lock) {
@@ -80,7 +81,7 @@ impl ExactWaits {
                 shared.borrow_mut().push(WaitStep { at, tid, step });
                 Verdict::Known
             }),
-            cost_per_event: measure_cost(&sweeper).ok(),
+            cost_per_event: measure_cost(&sweeper, &[]).ok(),
             sweeper,
         })?;
         // Only its steps are of use here.

@@ -7,8 +7,9 @@ use crate::{
     model::{address::FileOffset, ids::Pid, time::Nanos},
     perf::{
         error::{PerfError, refusal},
+        events::CountedEvent,
         limits::RingSize,
-        open::{Subject, watch_self},
+        open::{Manner, Subject, watch_self_counting},
         record::{Body, Records},
         ring::Ring,
     },
@@ -20,23 +21,29 @@ use crate::{
 pub(in crate::source) const CALLS: u32 = 500;
 const BATCHES: u32 = 4;
 
-/// The time that a hit adds to the call it is on: a few thousand calls of our own libc, without and with a probe.
-pub fn measure_cost(sweeper: &Sweeper) -> Result<Nanos, UprobeError> {
+/// The time that a hit adds to the call it is on, if it tells what `events` have counted: a few thousand calls of our own libc,
+/// without and with a probe.
+pub fn measure_cost(sweeper: &Sweeper, events: &'static [CountedEvent]) -> Result<Nanos, UprobeError> {
     let site = own_signal_site().ok_or(UprobeError::Unmeasured)?;
     let mut group = ProbeGroup::create(Tracefs::find()?, sweeper)?;
     let tracepoint = group.define(std::slice::from_ref(&site))?[0];
     let without = fastest_batch();
     let register = site.argument.perf_number();
     let us = Pid::from_raw(std::process::id().cast_signed()).expect("a process has a positive pid").main_thread();
-    let event = watch_self(Subject::Probe { tracepoint, register });
-    let event = event.map_err(|source| refusal(source, us, 0, Some(tracepoint)))?;
-    let ring = Ring::map(&event, RingSize::Ordinary.pages(1));
+    let subject = Subject::Probe { tracepoint, register };
+    // Where they cannot be counted, hits are told of without them.
+    let opened = watch_self_counting(subject, events).or_else(|_| watch_self_counting(subject, &[]));
+    let opened = opened.map_err(|source| refusal(source, us, 0, Some(tracepoint)))?;
+    let event = opened.last().ok_or(UprobeError::Unmeasured)?;
+    let ring = Ring::map(event, RingSize::Ordinary.pages(1));
     let mut ring = ring.map_err(|source| PerfError::Ring { cpu: 0, source })?;
     let with = fastest_batch();
-    drop(event);
+    let layout = if opened.len() > 1 { subject.layout_in_group(Manner::counting(events)) } else { subject.layout() };
+    drop(opened);
     let mut bytes = Vec::new();
     ring.take(&mut bytes);
-    let hits = Records::new(&bytes).filter(|record| matches!(record, Ok(raw) if matches!(raw.body, Body::Hit { .. })));
+    let hits = Records::new(&bytes, |_| Some(layout))
+        .filter(|record| matches!(record, Ok(raw) if matches!(raw.body, Body::Hit { .. })));
     if hits.count() < 1 {
         return Err(UprobeError::Unmeasured);
     }

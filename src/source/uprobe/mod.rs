@@ -2,7 +2,7 @@
 //!
 //! The probes are defined in tracefs and opened as tracepoints. (Opened through the kernel's uprobe PMU they could not be
 //! inherited: the copy for a new thread reads the path from the target's memory, and `clone` fails in the target.) One
-//! stream carries hits and switches, so this source delivers all that [`crate::source::scheduler`] does. What a libc call
+//! stream carries hits and switches, so this source stands on [`crate::source::scheduler`]. What a libc call
 //! means for a lock is not decided here. Invariant: when the source is gone, so are its probes, whatever ended it.
 
 pub mod cost;
@@ -22,14 +22,15 @@ use crate::{
     },
     perf::{
         event_clock::EventClock,
+        events::CountedEvent,
         limits::RingSize,
-        stream::{PerfStream, Probe, Record},
+        stream::{Probe, Record},
     },
     source::{
         Grouping, Pausing, Source, Tally,
         calls::{Call, StepReport, Verdict},
-        sampling::{EventRefused, OnEvent, OutsideSampling},
-        scheduler::{self, RingContent, Scope, ThreadWatch},
+        sampling::{EventRefused, OnEvent},
+        scheduler::{SchedulerSource, Scope},
         uprobe::{error::UprobeError, group::ProbeGroup, sweep::Sweeper, tracefs::Tracefs},
     },
     target::site::{Site, SiteMeaning},
@@ -49,6 +50,8 @@ pub struct UprobeOptions {
     pub scope: Scope,
     /// Where to put probes; more can follow by [`UprobeSource::add_sites`].
     pub sites: Vec<Site>,
+    /// What is counted of threads from one lock event to the next.
+    pub events: &'static [CountedEvent],
     /// Told of every hit of a [`SiteMeaning::Libc`].
     pub on_call: OnCall,
     /// Told of every hit of a [`SiteMeaning::Step`].
@@ -63,35 +66,31 @@ pub struct UprobeOptions {
 #[derive(Debug)]
 pub struct UprobeSource {
     // Before the group: a probe cannot be removed while an event is open on it.
-    stream: PerfStream,
+    scheduler: SchedulerSource,
     group: ProbeGroup,
     probes: Vec<Probe>,
-    threads: ThreadWatch,
     hits: Hits,
-    records: Vec<Record>,
-    sampling: Option<OutsideSampling>,
 }
 
 impl UprobeSource {
     /// Defines the probes and begins to watch.
     pub fn arm(options: UprobeOptions) -> Result<Self, UprobeError> {
-        let UprobeOptions { pid, scope, sites, on_call, on_step, sweeper, cost_per_event } = options;
+        let UprobeOptions { pid, scope, sites, events, on_call, on_step, sweeper, cost_per_event } = options;
         let mut group = ProbeGroup::create(Tracefs::find()?, &sweeper)?;
         let probes = define(&mut group, &sites, 0)?;
-        let opened = PerfStream::open(pid, &probes, RingSize::Large);
-        let stream = opened.map_err(|why| UprobeError::from_perf(why, &probes, &sites))?;
-        let threads = ThreadWatch::begin(pid, scope, RingContent::SchedulingAndLocks)?;
+        let opened = SchedulerSource::with_locks(pid, scope, &probes, events, RingSize::Large);
+        let scheduler = opened.map_err(|why| UprobeError::from_perf(why, &probes, &sites))?;
         let meanings = sites.iter().map(|site| site.meaning).collect();
         let tally = Tally { cost_per_event, cost_of_stacks: Some(Nanos::ZERO), ..Tally::default() };
         let hits = Hits { meanings, on_call, on_step, tally };
-        Ok(Self { stream, group, probes, threads, hits, records: Vec::new(), sampling: None })
+        Ok(Self { scheduler, group, probes, hits })
     }
 
     /// Probes more places, such as the libc of the program that the target has meanwhile executed.
     pub fn add_sites(&mut self, sites: &[Site]) -> Result<(), UprobeError> {
         let probes = define(&mut self.group, sites, self.hits.meanings.len())?;
         self.hits.meanings.extend(sites.iter().map(|site| site.meaning));
-        self.stream.add_probes(&probes).map_err(|why| UprobeError::from_perf(why, &probes, sites))?;
+        self.scheduler.add_probes(&probes).map_err(|why| UprobeError::from_perf(why, &probes, sites))?;
         self.probes.extend(probes);
         Ok(())
     }
@@ -103,89 +102,68 @@ impl UprobeSource {
 
     /// When the process last executed a new program since watching began.
     pub fn executed(&self) -> Option<MonoNanos> {
-        self.threads.executed()
-    }
-
-    fn deliver(&mut self, out: &mut Vec<Event>) {
-        if let Some(sampling) = &mut self.sampling {
-            sampling.deliver(&mut self.stream, out);
-        }
-        for record in self.records.drain(..) {
-            self.hits.tally.lost += record.body.lost();
-            match record.probe {
-                Some(number) => self.hits.on_hit(number, &record, out),
-                None => self.threads.on_record(record, out),
-            }
-        }
-        self.threads.read_delays(out);
+        self.scheduler.executed()
     }
 }
 
 impl Source for UprobeSource {
     fn drain(&mut self, now: MonoNanos, out: &mut Vec<Event>) -> MonoNanos {
-        let watermark = self.stream.drain(now, &mut self.records);
-        self.deliver(out);
-        watermark
+        let Self { scheduler, hits, .. } = self;
+        scheduler.drain_with(now, &mut |record, out| hits.on_record(record, out), out)
     }
 
     fn pause(&mut self) -> Pausing {
-        self.stream.remove_probes();
+        self.scheduler.remove_probes();
         Pausing::Paused
     }
 
     fn resume(&mut self, _waited: &[Tid]) -> io::Result<()> {
-        self.stream.add_probes(&self.probes).map_err(io::Error::other)
+        self.scheduler.add_probes(&self.probes).map_err(io::Error::other)
     }
 
     fn finish(&mut self, out: &mut Vec<Event>) {
-        self.stream.stop(&mut self.records);
-        self.deliver(out);
+        let Self { scheduler, hits, .. } = self;
+        scheduler.finish_with(&mut |record, out| hits.on_record(record, out), out);
         self.group.remove();
     }
 
     fn tally(&self) -> Tally {
-        let Tally { unmatched, .. } = self.hits.tally;
-        let cost_of_faults = self.threads.cost_of_faults();
-        let cost_of_event = self.sampling.as_ref().map_or(Nanos::ZERO, OutsideSampling::cost);
-        Tally { unmatched: unmatched + self.stream.malformed(), cost_of_faults, cost_of_event, ..self.hits.tally }
+        let beside = self.scheduler.tally();
+        let unmatched = self.hits.tally.unmatched + beside.unmatched;
+        let Tally { cost_of_faults, cost_of_event, .. } = beside;
+        Tally { unmatched, cost_of_faults, cost_of_event, ..self.hits.tally }
     }
 
     fn alarms(&self) -> Vec<RawFd> {
-        if self.sampling.is_some() { self.stream.alarms() } else { Vec::new() }
+        self.scheduler.alarms()
     }
 
     fn sample_event(&mut self, clock: EventClock, on_event: OnEvent) -> Result<(), EventRefused> {
-        self.sampling = Some(OutsideSampling::begin(&mut self.stream, clock, on_event)?);
-        Ok(())
+        self.scheduler.sample_event(clock, on_event)
     }
 
     fn slow_event(&mut self, times: u32) {
-        if let Some(sampling) = &mut self.sampling {
-            sampling.slow(&mut self.stream, times);
-        }
+        self.scheduler.slow_event(times);
     }
 
     fn counted_event(&self) -> Option<u64> {
-        self.sampling.as_ref().and_then(|_| self.stream.counted())
+        self.scheduler.counted_event()
     }
 
     fn group_faults(&mut self, group: u32) -> Grouping {
-        scheduler::grouping(&mut self.stream, group)
+        self.scheduler.group_faults(group)
     }
 
     fn count(&mut self, wanted: Counters) {
-        if !scheduler::sees_faults(wanted) {
-            self.stream.drop_faults();
-        }
+        self.scheduler.count(wanted);
     }
 
     fn counters(&self) -> Counters {
-        scheduler::counters(self.stream.faults())
+        self.scheduler.counters()
     }
 
     fn remarks(&self) -> Vec<String> {
-        let sampling = self.sampling.as_ref().map(OutsideSampling::remark);
-        scheduler::remark(self.stream.faults()).into_iter().chain(sampling).collect()
+        self.scheduler.remarks()
     }
 }
 
@@ -198,6 +176,13 @@ struct Hits {
 }
 
 impl Hits {
+    fn on_record(&mut self, record: &Record, out: &mut Vec<Event>) {
+        self.tally.lost += record.body.lost();
+        if let Some(number) = record.probe {
+            self.on_hit(number, record, out);
+        }
+    }
+
     fn on_hit(&mut self, number: usize, record: &Record, out: &mut Vec<Event>) {
         self.tally.lock_events += 1;
         // A foreign condition variable is no fault; a hit without its argument is.

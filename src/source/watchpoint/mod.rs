@@ -21,12 +21,12 @@ use crate::{
         ids::{LockId, Pid, Tid},
         time::{MonoNanos, Nanos},
     },
-    perf::{error::PerfError, event_clock::EventClock, stream::Record},
+    perf::{error::PerfError, event_clock::EventClock, events::CountedEvent, limits::RingSize, stream::Record},
     source::{
         Grouping, Pausing, Source, Tally,
         calls::{FindLocks, SharedTranslator},
         sampling::{EventRefused, OnEvent},
-        scheduler::{OnSample, RingContent, SchedulerSource, Scheduling, Scope},
+        scheduler::{OnSample, SchedulerSource, Scheduling, Scope},
         watchpoint::{cost::measure_cost, error::WatchpointError, watch::Watch},
     },
     target::{lock::LockSeat, memory::Memory, sighting::SeenThread},
@@ -57,13 +57,14 @@ pub struct WatchedProgram {
 }
 
 impl WatchpointSource {
-    /// Watches the scheduling of `pid`, having measured what a write will cost.
-    pub fn open(pid: Pid, scope: Scope) -> Result<Self, WatchpointError> {
+    /// Watches the scheduling of `pid`, having measured what a write will cost. Writes will be told of with what `events` have
+    /// counted of their threads, if that can be.
+    pub fn open(pid: Pid, scope: Scope, events: &'static [CountedEvent]) -> Result<Self, WatchpointError> {
         if !cfg!(target_arch = "x86_64") {
             return Err(WatchpointError::OtherProcessor);
         }
-        let cost_per_event = Some(measure_cost()?);
-        let scheduler = SchedulerSource::with_content(pid, scope, RingContent::SchedulingAndLocks)?;
+        let cost_per_event = Some(measure_cost(events)?);
+        let scheduler = SchedulerSource::with_locks(pid, scope, &[], events, RingSize::Ordinary)?;
         let tally = Tally { cost_per_event, cost_of_stacks: Some(Nanos::ZERO), ..Tally::default() };
         Ok(Self { scheduler, pid, watch: None, tally })
     }
