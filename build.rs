@@ -40,7 +40,7 @@ fn probe_compiler(object: &Path) -> Command {
     let target = variable("TARGET");
     let mut rustc = Command::new(variable("RUSTC"));
     rustc.args(["--crate-name", "gilscope_probe", "--crate-type", "cdylib", "--edition", "2024"]);
-    rustc.args(["--check-cfg", "cfg(family)"]);
+    rustc.args(["--check-cfg", "cfg(family)", "--check-cfg", "cfg(test)"]);
     rustc.args(["--deny", "warnings", "--deny", "missing_docs", "--deny", "unsafe_op_in_unsafe_fn"]);
     rustc.args(["-C", "panic=abort", "-C", "opt-level=3", "-C", "codegen-units=1", "-C", "strip=symbols"]);
     rustc.args(["-C", "overflow-checks=off", "-C", "debug-assertions=off", "-C", "force-unwind-tables=yes"]);

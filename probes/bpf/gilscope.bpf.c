@@ -421,13 +421,13 @@ int on_metered_call(struct pt_regs *registers)
 
 /* A thread leaves its CPU. */
 SEC("raw_tp.switch")
-int on_switch(void *context)
+int on_switch(struct switched *switched)
 {
 	u32 zero = 0;
 	struct config *c = map_lookup(&config, &zero);
 
 	if (c)
-		settle(c);
+		on_any_switch(c, switched->to);
 	return 0;
 }
 

@@ -1,9 +1,12 @@
 /*
  * What the kernel's and the processor's counters have counted of each thread of the target, as of the moment of a lock event.
  *
- * Counters count whatever runs on their CPU. At each switch what they have counted since the switch before belongs to the thread
- * that ran; at a lock event its own thread adds what has come since, and changes nothing: a switch in between is noticed, and
- * the reading is made once more. The processor's counters are a group: they count together or not at all, so that one of them, the
+ * Counters count whatever runs on their CPU. When a thread of the target gets a CPU, what they say is noted, with what the thread
+ * has had before; when it leaves, what they have counted meanwhile is added to that. At a lock event its own thread adds up the
+ * same and changes nothing: a switch in between is noticed, and the reading is made once more.
+ *
+ * Some kernels do not tell when certain processes leave a CPU. Whatever they did there then counts for the thread that came next;
+ * how often that was is counted in `unseen`. The processor's counters are a group: they count together or not at all, so that one of them, the
  * leader, says for all how long they did.
  *
  * Invariant: `bases` and `meters` are changed at switches alone, where nothing else runs on the CPU.
@@ -27,8 +30,8 @@ static u32 (*current_cpu)(void) = (void *)BPF_FUNC_get_smp_processor_id;
 #define ATTEMPTS 2
 /* The value of a counter that could not be read, once. */
 #define UNREADABLE (~0ULL)
-/* The largest number that is an error. */
-#define LARGEST_ERROR 4095
+/* An error is a number so far below zero at most. */
+#define LARGEST_ERROR 4095ULL
 
 /* A record with nothing but what the counters of its thread say. `count` of any record that has such says of how many. */
 enum { METERED = 40 };
@@ -40,10 +43,22 @@ struct meter {
 	u64 values[METERS];
 };
 
+/* What is known of a CPU and of the thread of the target on it. */
 struct base {
-	/* Switches on this CPU so far. 0: what the counters said at the last one is not known. */
+	/* Switches on this CPU so far. */
 	u64 switches;
-	struct meter meter;
+	/* The thread, or 0 while none is there. */
+	u64 tid;
+	/* What the counters of the CPU said at the last switch, and what had been counted of the thread by then. */
+	struct meter then;
+	struct meter before;
+};
+
+/* What is told at a switch. */
+struct switched {
+	u64 preempted;
+	u64 from;
+	u64 to;
 };
 
 struct few_metered {
@@ -63,6 +78,7 @@ struct metered {
 struct map SEC("maps") counters = { BPF_MAP_TYPE_PERF_EVENT_ARRAY, sizeof(u32), sizeof(u32), METERS * MOST_CPUS, 0 };
 struct map SEC("maps") bases = { BPF_MAP_TYPE_PERCPU_ARRAY, sizeof(u32), sizeof(struct base), 1, 0 };
 struct map SEC("maps") meters = { BPF_MAP_TYPE_LRU_HASH, sizeof(u32), sizeof(struct meter), 1 << 16, 0 };
+struct map SEC("maps") unseen = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(u64), 1, 0 };
 struct map SEC("maps") no_meter = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(struct meter), 1, 0 };
 
 /* What a counter of this CPU says; if it is the leader, into `times` as well. */
@@ -76,7 +92,7 @@ inlined u64 read_one(u32 number, u32 leader, struct bpf_perf_event_value *times)
 	if (number == leader)
 		return read_leader(&counters, index, times, sizeof(*times)) ? UNREADABLE : times->counter;
 	value = read_counter(&counters, index);
-	return -value <= LARGEST_ERROR ? UNREADABLE : value;
+	return value >= -LARGEST_ERROR ? UNREADABLE : value;
 }
 
 /* `before`, and what has been counted between `from` and `to`. */
@@ -97,36 +113,44 @@ inlined void fill_head(struct record *record, u32 tid, u8 kind, u64 address, u32
 	record->address = address;
 }
 
-/* What the counters say of the thread that runs now; 0 if a switch came between. */
-inlined int read_meter(const struct config *c, const struct base *base, const struct meter *meter, u32 room, u64 *times,
-		       u64 *values)
-{
-	volatile const u64 *switches = &base->switches;
-	u64 before = *switches;
-	struct bpf_perf_event_value here = {};
-
-	for (u32 i = 0; i < room && i < c->metered; i++)
-		values[i] = counted(meter->values[i], base->meter.values[i], read_one(i, c->leader, &here));
-	times[0] = meter->enabled + here.enabled - base->meter.enabled;
-	times[1] = meter->running + here.running - base->meter.running;
-	return *switches == before;
-}
-
-inlined int read_patiently(const struct config *c, const struct base *base, u32 tid, u32 room, u64 *times, u64 *values)
+/* What had been counted of the thread that runs now when it came; 0 if that is not known. */
+inlined const struct meter *known_before(const struct base *base, u32 tid)
 {
 	u32 zero = 0;
 	const struct meter *meter;
 
-	if (!base->switches)
+	if (base->tid == tid)
+		return &base->before;
+	if (!base->switches || base->tid)
 		return 0;
+	/* That it came was not told. */
+	meter = map_lookup(&meters, &tid);
+	return meter ? meter : map_lookup(&no_meter, &zero);
+}
+
+/* What the counters say of the thread that runs now; 0 if a switch came between. */
+inlined int read_meter(const struct config *c, const struct base *base, u32 tid, u32 room, u64 *times, u64 *values)
+{
+	volatile const u64 *switches = &base->switches;
+	u64 since = *switches;
+	struct bpf_perf_event_value here = {};
+	const struct meter *before = known_before(base, tid);
+
+	if (!before)
+		return 0;
+	for (u32 i = 0; i < room && i < c->metered; i++)
+		values[i] = counted(before->values[i], base->then.values[i], read_one(i, c->leader, &here));
+	times[0] = before->enabled + here.enabled - base->then.enabled;
+	times[1] = before->running + here.running - base->then.running;
+	return *switches == since;
+}
+
+inlined int read_patiently(const struct config *c, const struct base *base, u32 tid, u32 room, u64 *times, u64 *values)
+{
 #pragma clang loop unroll(disable)
-	for (u32 attempt = 0; attempt < ATTEMPTS; attempt++) {
-		meter = map_lookup(&meters, &tid);
-		if (!meter)
-			meter = map_lookup(&no_meter, &zero);
-		if (meter && read_meter(c, base, meter, room, times, values))
+	for (u32 attempt = 0; attempt < ATTEMPTS; attempt++)
+		if (read_meter(c, base, tid, room, times, values))
 			return 1;
-	}
 	return 0;
 }
 
@@ -193,53 +217,82 @@ inlined void send_settled(u32 tid, u32 count, const struct meter *meter)
 	ring_submit(all, BPF_RB_NO_WAKEUP);
 }
 
-/* Adds up what was counted on this CPU since the last switch, all of it the thread's. */
-inlined void add_up(const struct config *c, struct meter *base, struct meter *meter)
-{
-	struct bpf_perf_event_value here = {};
-	u64 value;
-
-	for (u32 i = 0; i < METERS && i < c->metered; i++) {
-		value = read_one(i, c->leader, &here);
-		meter->values[i] = counted(meter->values[i], base->values[i], value);
-		base->values[i] = value;
-	}
-	meter->enabled += here.enabled - base->enabled;
-	meter->running += here.running - base->running;
-	base->enabled = here.enabled;
-	base->running = here.running;
-}
-
-inlined void begin_anew(const struct config *c, struct meter *base)
+inlined void read_all(const struct config *c, struct meter *into)
 {
 	struct bpf_perf_event_value here = {};
 
 	for (u32 i = 0; i < METERS && i < c->metered; i++)
-		base->values[i] = read_one(i, c->leader, &here);
-	base->enabled = here.enabled;
-	base->running = here.running;
+		into->values[i] = read_one(i, c->leader, &here);
+	into->enabled = here.enabled;
+	into->running = here.running;
 }
 
-/* The thread that runs leaves its CPU, or is looked at as if it did. */
-inlined void settle(const struct config *c)
+/* A thread of the target leaves the CPU: what was counted there since it came is its. */
+inlined void leave(const struct config *c, const struct base *base, u32 tid, const struct meter *here)
 {
-	u32 zero = 0, tid;
-	u64 id = current_ids(c);
+	struct meter *meter = meter_of(tid);
+	const struct meter *before = known_before(base, tid);
+
+	if (!meter || !base->switches)
+		return;
+	if (base->tid != tid)
+		add_to(&unseen, 1);
+	for (u32 i = 0; i < METERS && i < c->metered; i++)
+		meter->values[i] = before ? counted(before->values[i], base->then.values[i], here->values[i]) : UNREADABLE;
+	if (before) {
+		meter->enabled = before->enabled + here->enabled - base->then.enabled;
+		meter->running = before->running + here->running - base->then.running;
+	}
+	send_settled(tid, c->metered, meter);
+}
+
+/* A thread gets the CPU; 0 for one that is not of the target. */
+inlined void come(struct base *base, u32 tid, const struct meter *here)
+{
+	u32 zero = 0;
+	const struct meter *meter;
+
+	base->tid = 0;
+	base->then = *here;
+	if (!tid)
+		return;
+	meter = map_lookup(&meters, &tid);
+	if (!meter)
+		meter = map_lookup(&no_meter, &zero);
+	if (!meter)
+		return;
+	base->before = *meter;
+	base->tid = tid;
+}
+
+/* The thread that gets the CPU if it is one of the target, or 0. */
+inlined u32 of_target(const struct config *c, u64 task)
+{
+	u32 tgid = 0, tid = 0;
+
+	if (read_kernel(&tgid, sizeof(tgid), (void *)(task + c->task_tgid)) || tgid != c->process)
+		return 0;
+	return read_kernel(&tid, sizeof(tid), (void *)(task + c->task_pid)) ? 0 : tid;
+}
+
+/*
+ * The CPU goes from one thread to another; or, where no other is named, the one that has it is looked at as if it left and came back.
+ */
+inlined void on_any_switch(const struct config *c, u64 to)
+{
+	u32 zero = 0;
+	u64 id = current_id();
+	u32 last = id >> 32 == c->process ? (u32)id : 0, next = to ? of_target(c, to) : last;
 	struct base *base = map_lookup(&bases, &zero);
-	struct meter *meter = 0;
+	struct meter here = {};
 
 	if (!base)
 		return;
-	tid = id;
-	if (id >> 32 == c->process && base->switches)
-		meter = meter_of(tid);
-	if (meter)
-		add_up(c, &base->meter, meter);
-	else
-		begin_anew(c, &base->meter);
+	read_all(c, &here);
+	if (last)
+		leave(c, base, last, &here);
+	come(base, next, &here);
 	base->switches++;
-	if (meter)
-		send_settled(tid, c->metered, meter);
 }
 
 #endif

@@ -25,6 +25,7 @@ static long (*ids_within)(u64 device, u64 inode, struct bpf_pidns_info *ids, u32
 static u64 (*cookie_of)(void *context) = (void *)BPF_FUNC_get_attach_cookie;
 static u32 (*random_number)(void) = (void *)BPF_FUNC_get_prandom_u32;
 static long (*read_user)(void *into, u64 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
+static long (*read_kernel)(void *into, u64 size, const void *from) = (void *)BPF_FUNC_probe_read_kernel;
 static void *(*ring_reserve)(void *ring, u64 size, u64 flags) = (void *)BPF_FUNC_ringbuf_reserve;
 static void (*ring_submit)(void *data, u64 flags) = (void *)BPF_FUNC_ringbuf_submit;
 static void (*ring_discard)(void *data, u64 flags) = (void *)BPF_FUNC_ringbuf_discard;
@@ -118,6 +119,9 @@ struct config {
 	u64 metered;
 	/* Which of them is the first of the processor's; none if there is no such number. */
 	u64 leader;
+	/* In the kernel's description of a thread: its number and that of its process, 32 bits each. */
+	u64 task_pid;
+	u64 task_tgid;
 };
 
 /* A call, or the head of a stack. */

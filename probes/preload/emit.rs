@@ -13,8 +13,13 @@ use crate::family;
 use crate::{
     follow::{Call, Place, count, count_lost, follow, note_parked},
     gate,
-    layout::{COUNTING, Chunk, KIND_BITS, KIND_FILLER, KIND_LOST, KIND_PARK, KIND_SIGNAL, KIND_STACK, PASSING, RECORDING, Record, Ring, Slot, filter_index},
+    layout::{
+        COUNTING, Chunk, KIND_BITS, KIND_FILLER, KIND_LOST, KIND_PARK, KIND_READINGS, KIND_SIGNAL, KIND_STACK, PASSING,
+        RECORDING, Record, Ring, Slot, TIMES_BITS, TIMES_SAME, TIMES_SHARED, TIMES_UNKNOWN, filter_index,
+    },
     local::{Local, UNKNOWN},
+    meter,
+    page::Counted,
     pool, system,
     walk::Trail,
 };
@@ -40,7 +45,8 @@ pub fn emit(kind: u64, cond: usize) {
         RECORDING if is_filtered(ring, cond) => {}
         RECORDING => record(ring, Local::of_this_thread(), (kind, cond), follow),
         COUNTING => count(ring, kind, cond),
-        PASSING.. => {}
+        PASSING.. if meter::wanted(ring) == 0 => {}
+        PASSING.. => meter::end(ring, Local::of_this_thread()),
     }
 }
 
@@ -62,6 +68,15 @@ pub fn emit_park(operand: u64, state: u64) {
                 note_parked(place, state, call.time);
             }
         });
+    }
+}
+
+/// Records what the calling thread's counters say, though it calls nothing: it is about to end the process.
+pub fn emit_last() {
+    let Some(ring) = gate::ring().filter(|ring| meter::wanted(ring) != 0) else { return };
+    let local = Local::of_this_thread();
+    if ring.header.mode.load(Ordering::Relaxed) == RECORDING && local.slot().is_some() {
+        record(ring, local, (KIND_FILLER, 0), |_, _| {});
     }
 }
 
@@ -119,12 +134,7 @@ fn is_filtered(ring: &Ring, cond: u64) -> bool {
 }
 
 #[inline(always)]
-fn record(
-    ring: &'static Ring,
-    local: &'static Local,
-    (kind, cond): (u64, u64),
-    then: impl FnOnce(Place, Call),
-) {
+fn record(ring: &'static Ring, local: &'static Local, (kind, cond): (u64, u64), then: impl FnOnce(Place, Call)) {
     let Some(slot) = local.slot().or_else(|| claim_slot(ring, local)) else {
         return lose_without_slot(ring, local, (kind, cond));
     };
@@ -139,6 +149,9 @@ fn record(
     let mut cursor = local.cursor.load(Ordering::Relaxed);
     if cursor & CHUNK_MASK == 0 || local.pending.load(Ordering::Relaxed) != 0 {
         cursor = make_room(ring, slot, local, time);
+    }
+    if cursor != 0 && meter::wanted(ring) != 0 {
+        cursor = meter::note(Place { ring, slot, local }, Call { time, kind, cond }, cursor);
     }
     if cursor == 0 {
         lose(Place { ring, slot, local }, (kind, cond));
@@ -211,6 +224,35 @@ pub fn append_stack(place: Place, print: u64, operand: u64, trail: Option<&Trail
     true
 }
 
+/// Records what the thread's counters say at a call at `time` that is recorded next, and returns the position for that; 0 when
+/// there is none.
+pub fn append_readings(place: Place, time: u64, readings: &[Option<Counted>]) -> usize {
+    let Some(start) = stretch(place, 2 * readings.len() + 1) else { return 0 };
+    let mut cursor = start;
+    let mut append = |value, times| {
+        cursor += size_of::<Record>();
+        put(cursor, value, times);
+    };
+    let mut records = readings.len() as u64;
+    for reading in readings {
+        match *reading {
+            None => append(0, TIMES_UNKNOWN),
+            Some(Counted { value, enabled, running }) if enabled == running => {
+                append(value, enabled << TIMES_BITS | TIMES_SAME);
+            }
+            Some(Counted { value, enabled, running }) => {
+                append(value, enabled << TIMES_BITS | TIMES_SHARED);
+                append(running, 0);
+                records += 1;
+            }
+        }
+    }
+    put(start, time, word(records << 8 | readings.len() as u64, KIND_READINGS));
+    commit(cursor);
+    place.local.cursor.store(cursor + size_of::<Record>(), Ordering::Relaxed);
+    position(place.ring, place.slot, place.local).unwrap_or(0)
+}
+
 /// The thread's position where `records` records have room before the end of the chunk.
 fn stretch(place: Place, records: usize) -> Option<usize> {
     let Place { ring, slot, local } = place;
@@ -276,6 +318,9 @@ fn claim_slot(ring: &'static Ring, local: &Local) -> Option<&'static Slot> {
         ring.header.lost_without_slot.fetch_sub(earlier, Ordering::Relaxed);
         // Release: whoever sees the thread sees an otherwise empty slot.
         slot.tid.store(system::thread_id(), Ordering::Release);
+        if meter::wanted(ring) != 0 {
+            meter::begin(ring, slot);
+        }
         local.set_slot(slot);
         local.state.store(state_so_far(ring), Ordering::Relaxed);
     }

@@ -11,7 +11,7 @@ use core::{
 
 use crate::{
     emit, gate,
-    layout::{CHUNKS, Directory, Header, MAGIC, ORIGIN_FORK, POOL_BYTES, RECORDING, RING_BYTES, Ring, SLOTS, VERSION},
+    layout::{CHUNKS, Directory, Header, MAGIC, ORIGIN_FORK, POOL_BYTES, RECORDING, RING_BYTES, Ring, SLOTS, VERSION, WantedEvent},
     local::Local,
     real,
     system::{self, Part},
@@ -159,6 +159,10 @@ pub fn take_room(directory: &'static Directory, origin: u32) -> Option<&'static 
     header.clock.store(directory.clock.load(Ordering::Relaxed), Ordering::Relaxed);
     header.free_chunks.limit.store(CHUNKS as u32, Ordering::Relaxed);
     header.free_slots.limit.store(SLOTS as u32, Ordering::Relaxed);
+    for (to, from) in header.events.iter().zip(&directory.events) {
+        copy_event(to, from);
+    }
+    header.measured.store(directory.measured.load(Ordering::Relaxed), Ordering::Relaxed);
     header.claimed.store(system::process_id(), Ordering::Relaxed);
     header.origin.store(origin, Ordering::Relaxed);
     header.begun.store(system::now(), Ordering::Relaxed);
@@ -166,6 +170,15 @@ pub fn take_room(directory: &'static Directory, origin: u32) -> Option<&'static 
     header.version.store(VERSION, Ordering::Relaxed);
     header.magic.store(MAGIC, Ordering::Relaxed);
     ring
+}
+
+fn copy_event(to: &WantedEvent, from: &WantedEvent) {
+    for (to, from) in [(&to.kind, &from.kind), (&to.exclusions, &from.exclusions)] {
+        to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+    for (to, from) in [(&to.config, &from.config), (&to.config1, &from.config1), (&to.config2, &from.config2)] {
+        to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
 }
 
 fn claim(directory: &Directory, file: usize) -> Option<&'static Ring> {

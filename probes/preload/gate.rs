@@ -46,8 +46,8 @@ pub fn ring() -> Option<&'static Ring> {
 
 /// Makes the page; `false` when the kernel cannot wipe it on fork (before 4.14).
 pub fn prepare() -> bool {
-    let Some(page) = system::map_private_page() else { return false };
-    if !system::wipe_on_fork(page) {
+    let Some(page) = system::map_private(system::PAGE) else { return false };
+    if !system::wipe_on_fork(page, system::PAGE) {
         return false;
     }
     PAGE.store(page.cast(), Ordering::Release);

@@ -11,7 +11,7 @@ use core::{
 /// First word of the memory.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"gilscope");
 /// Number of this layout; the probe stays passive when it finds another.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 /// Size of the whole, sealed into the memory file. Pages that were never used cost nothing.
 pub const RING_BYTES: usize = 32 << 20;
 /// How many threads can have events at the same time.
@@ -48,7 +48,7 @@ pub const RECORDING: u32 = 1;
 pub const COUNTING: u32 = 2;
 
 /// How many bits of a record's word tell its kind; the operand lies above them.
-pub const KIND_BITS: u32 = 3;
+pub const KIND_BITS: u32 = 4;
 /// Kind of a record: entry of `pthread_cond_signal`.
 pub const KIND_SIGNAL: u64 = 0;
 /// Kind of a record: entry of `pthread_cond_timedwait`.
@@ -105,6 +105,22 @@ pub const STACK_FAILED: u64 = 1 << 12;
 /// In the operand of a stack: inner frames are missing, which changed while they were read.
 pub const STACK_CHANGING: u64 = 1 << 13;
 
+/// Kind of a record: what the thread's counters say at the call after it. The operand is a number of counters plus, shifted by
+/// eight bits, a number of records, which follow in the same chunk. Each counter has one of those: as time the value, as word for how
+/// long it was to count shifted by [`TIMES_BITS`], plus one of `TIMES_...`.
+pub const KIND_READINGS: u64 = 8;
+/// How many bits of a counter's word tell what it means.
+pub const TIMES_BITS: u32 = 2;
+/// In a counter's word: it says nothing.
+pub const TIMES_UNKNOWN: u64 = 0;
+/// In a counter's word: it has counted all the time.
+pub const TIMES_SAME: u64 = 1;
+/// In a counter's word: another record follows, whose time tells for how long it has counted.
+pub const TIMES_SHARED: u64 = 2;
+
+/// How many events can be measured.
+pub const MEASURED: usize = 8;
+
 /// The most frames of a stack.
 pub const FRAMES: usize = 128;
 /// How many stacks of each thread both sides remember.
@@ -152,6 +168,8 @@ pub struct Header {
     pub claimed: AtomicI32,
     /// Not zero once that process has measured its costs and may record.
     pub ready: AtomicU32,
+    /// How many events are measured; chosen by gilscope before the program starts.
+    pub measured: AtomicU32,
     /// Clock ticks that [`COST_EMISSIONS`] emissions took when the probe started.
     pub cost: AtomicU64,
     /// The same while calls are counted.
@@ -164,7 +182,7 @@ pub struct Header {
     pub lost_without_slot: AtomicU64,
     /// Calls that were lost and, since no lock was known, are not in a lock's counts either. Those lost later are.
     pub uncounted: AtomicU64,
-    /// Clock ticks that threads have spent with stacks so far.
+    /// Clock ticks that threads have spent with stacks, and with opening what counts their events, so far.
     pub spent: AtomicU64,
     /// Where other processes of the program find room; zero unless they are to be recorded, too.
     pub family: Family,
@@ -174,6 +192,8 @@ pub struct Header {
     pub origin: AtomicU32,
     /// When the process took its room, on the clock of the records; for those in the pool.
     pub begun: AtomicU64,
+    /// The events that are measured.
+    pub events: [WantedEvent; MEASURED],
     /// How stacks are read.
     pub walk: Walk,
     /// The locks that are known, each at the same place for good; those with no address are not known.
@@ -196,6 +216,22 @@ pub struct Family {
     pub nonce: AtomicU64,
 }
 
+/// An event that each thread is to count for itself, in words of `struct perf_event_attr`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct WantedEvent {
+    /// Whose event it is.
+    pub kind: AtomicU32,
+    /// The flags of what is not to be counted.
+    pub exclusions: AtomicU32,
+    /// Which of theirs.
+    pub config: AtomicU64,
+    /// More about it.
+    pub config1: AtomicU64,
+    /// More about it.
+    pub config2: AtomicU64,
+}
+
 /// What the pool begins with.
 #[repr(C, align(4096))]
 #[derive(Debug)]
@@ -212,6 +248,10 @@ pub struct Directory {
     pub refused: AtomicU32,
     /// As in the header of the first process.
     pub family: Family,
+    /// As in the header of the first process.
+    pub measured: AtomicU32,
+    /// As in the header of the first process.
+    pub events: [WantedEvent; MEASURED],
     /// For each room the process that took it, as it numbers itself; 0 while it is free, and then all of it is zero.
     pub claims: [AtomicI32; POOL],
 }

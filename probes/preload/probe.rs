@@ -20,6 +20,8 @@ mod follow;
 mod gate;
 mod layout;
 mod local;
+mod meter;
+mod page;
 mod park;
 mod pool;
 mod real;

@@ -16,6 +16,7 @@ const MADVISE: usize = 28;
 const GETPID: usize = 39;
 const FCNTL: usize = 72;
 const GETTID: usize = 186;
+const PERF_EVENT_OPEN: usize = 298;
 const PROCESS_VM_READV: usize = 310;
 #[cfg(family)]
 const GETPPID: usize = 110;
@@ -26,11 +27,18 @@ const READLINK: usize = 89;
 #[cfg(family)]
 const READ_WRITE_CLOSED_ON_EXEC: usize = 0o2_000_002;
 
-const PAGE: usize = 4096;
+/// Bytes of a page.
+pub const PAGE: usize = 4096;
+const READ: usize = 1;
 const READ_WRITE: usize = 3;
 const SHARED: usize = 1;
 const PRIVATE_ANONYMOUS: usize = 0x22;
 const WIPE_ON_FORK: usize = 18;
+const DONT_FORK: usize = 10;
+/// `perf_event_open`: the descriptor does not survive an `exec`.
+const EVENT_CLOSED_ON_EXEC: usize = 8;
+/// `perf_event_attr.read_format`: both times are kept.
+const BOTH_TIMES: u64 = 3;
 const SEEK_END: usize = 2;
 const GET_SEALS: usize = 1034;
 const SEAL_SHRINK: isize = 2;
@@ -63,6 +71,22 @@ pub fn now() -> u64 {
     } else {
         monotonic(clock_gettime)
     }
+}
+
+/// The time stamp counter, whatever the clock is.
+#[inline(always)]
+pub fn time_stamp() -> u64 {
+    // SAFETY: every x86-64 processor has the instruction.
+    unsafe { x86_64::_rdtsc() }
+}
+
+/// The processor's event counter of this number.
+#[inline(always)]
+pub fn counter(number: u32) -> u64 {
+    let (low, high): (u64, u64);
+    // SAFETY: an event's page has just said that this process may. No `nomem`: it must stay where it is between reads of the page.
+    unsafe { asm!("rdpmc", in("ecx") number, out("rax") low, out("rdx") high, options(nostack, preserves_flags)) };
+    (high << 32) | low
 }
 
 /// Lets no younger instruction begin before all older ones are done: a time read afterwards lies after anything that
@@ -101,14 +125,33 @@ pub fn close(file: usize) {
     call(CLOSE, [file, 0, 0, 0, 0, 0]);
 }
 
-/// A zeroed private page.
-pub fn map_private_page() -> Option<*mut c_void> {
-    mapped(call(MMAP, [0, PAGE, READ_WRITE, PRIVATE_ANONYMOUS, usize::MAX, 0]))
+/// Zeroed private memory.
+pub fn map_private(bytes: usize) -> Option<*mut c_void> {
+    mapped(call(MMAP, [0, bytes, READ_WRITE, PRIVATE_ANONYMOUS, usize::MAX, 0]))
 }
 
-/// Makes the kernel zero the page at `page` in every child; `false` when it cannot.
-pub fn wipe_on_fork(page: *mut c_void) -> bool {
-    call(MADVISE, [page.addr(), PAGE, WIPE_ON_FORK, 0, 0, 0]) == 0
+/// Makes the kernel zero that memory in every child; `false` when it cannot.
+pub fn wipe_on_fork(start: *mut c_void, bytes: usize) -> bool {
+    call(MADVISE, [start.addr(), bytes, WIPE_ON_FORK, 0, 0, 0]) == 0
+}
+
+/// Has the kernel count an event of the calling thread from now on, and maps its page, which keeps the event until it is
+/// unmapped. Children do not get the page; kernels do that by themselves, too, since 3.10.
+pub fn map_event(kind: u32, [config, config1, config2]: [u64; 3], exclusions: u32) -> Option<*mut c_void> {
+    // `struct perf_event_attr` in its second version, which every kernel knows: kind and size, config, period, sample type,
+    // read format, flags, wake-up, config1, config2.
+    let size = size_of::<[u64; 9]>() as u64;
+    let attributes =
+        [size << 32 | u64::from(kind), config, 0, 0, BOTH_TIMES, u64::from(exclusions), 0, config1, config2];
+    let this_thread_anywhere = [0, usize::MAX, usize::MAX];
+    let [thread, cpu, group] = this_thread_anywhere;
+    let answer = call(PERF_EVENT_OPEN, [attributes.as_ptr().addr(), thread, cpu, group, EVENT_CLOSED_ON_EXEC, 0]);
+    let file = usize::try_from(answer).ok()?;
+    let page = mapped(call(MMAP, [0, PAGE, READ, SHARED, file, 0]));
+    close(file);
+    let page = page?;
+    call(MADVISE, [page.addr(), PAGE, DONT_FORK, 0, 0, 0]);
+    Some(page)
 }
 
 /// A part of a memory file.

@@ -3,6 +3,7 @@
 //! Nothing here knows what the programs do. Invariant: everything exists as long as its descriptor, so that nothing is
 //! left in the kernel when the process ends, however it ends.
 
+pub mod btf;
 pub mod error;
 pub mod image;
 pub mod kernel;

@@ -219,10 +219,17 @@ pub(super) fn open_raw_tracepoint(program: BorrowedFd<'_>, name: &CStr) -> io::R
 
 /// In the flags of a run: on the CPU that is told, in whatever thread runs there.
 const ON_CPU: u32 = 1;
+/// Words that a raw tracepoint can tell.
+const TOLD: usize = 12;
 
 /// Runs a program of a raw tracepoint once on `cpu`, and returns when it has.
 pub(super) fn run_on(program: BorrowedFd<'_>, cpu: u32) -> io::Result<()> {
-    let attributes = RunProgram { program: number(program), flags: ON_CPU, cpu, ..RunProgram::default() };
+    // It is told nothing: all that it may be told is 0.
+    let nothing = [0_u64; TOLD];
+    let context_sizes = [count(size_of_val(&nothing)), 0];
+    let context = [nothing.as_ptr() as u64, 0];
+    let program = number(program);
+    let attributes = RunProgram { program, flags: ON_CPU, cpu, context_sizes, context, ..RunProgram::default() };
     call(PROGRAM_RUN, &attributes).map(|_| ())
 }
 

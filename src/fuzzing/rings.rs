@@ -10,7 +10,7 @@ use crate::{
         stack::{Frame, StackTable},
         time::{MonoNanos, Nanos},
     },
-    perf::record::Records,
+    perf::{events::CountedEvent, record::Records},
     source::{
         Source,
         bpf::record::Decoder,
@@ -63,7 +63,9 @@ impl FindLocks for TwoLocks {
 /// The memory that the probe shares, scribbled over: places and words of eight bytes each, in portions between which it is
 /// read. What comes out is booked.
 pub fn probe_ring(bytes: &[u8]) {
-    let Ok(prepared) = Prepared::new() else { return };
+    let Ok(mut prepared) = Prepared::new() else { return };
+    let events = ["cycles", "instructions:u"].map(CountedEvent::named);
+    prepared.measure(&events.map(|event| event.expect("every perf knows it")));
     let Ok(shared) = prepared.shared.try_clone() else { return };
     let _ = prepared.claimed_by();
     let pid = i32::try_from(std::process::id()).ok().and_then(Pid::from_raw).expect("pids are positive");

@@ -33,7 +33,7 @@ impl CountAccount {
 
     /// So much of what the recording's events count more, of a thread with this relation to the locks.
     pub(super) fn measure(&mut self, measures: &Measures, relation: Relation) {
-        self.by_class.class_mut(relation.class()).add_measures(measures);
+        self.by_class.measure(relation.class(), measures);
         if relation == Relation::Outside {
             self.since_release.add_measures(measures);
         }

@@ -181,6 +181,8 @@ impl Counts {
 pub struct ClassCounts {
     by_class: [Counts; StateClass::ALL.len()],
     missing: Counters,
+    /// Whether the recording's events have told anything at all of whom they counted.
+    told: bool,
 }
 
 impl ClassCounts {
@@ -212,7 +214,25 @@ impl ClassCounts {
         self.missing = self.missing.with(counters);
     }
 
+    /// So much of what the recording's events count more, in one class.
+    pub fn measure(&mut self, class: StateClass, measures: &Measures) {
+        self.class_mut(class).add_measures(measures);
+        self.told = true;
+    }
+
+    /// The same, as if all counters had counted all the time.
+    #[must_use]
+    pub fn nothing_missing(self) -> Self {
+        Self { missing: Counters::default(), ..self }
+    }
+
+    /// Whether the recording's events have told anything of it.
+    pub fn told(&self) -> bool {
+        self.told
+    }
+
     fn add_all(&mut self, others: &Self) {
+        self.told |= others.told;
         self.by_class.iter_mut().zip(&others.by_class).for_each(|(own, other)| own.add_all(other));
         self.miss(others.missing);
     }

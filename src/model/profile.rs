@@ -1,7 +1,7 @@
 //! The result of a recording: what the ledger computes and every report reads.
 
 use crate::model::{
-    counts::{ClassCounts, Counters, Counts, GoneEvent, Measured},
+    counts::{ClassCounts, Counter, Counters, Counts, GoneEvent, Measured},
     estimate::Estimates,
     ids::{LockId, Pid, Tid},
     parking::Parking,
@@ -63,12 +63,17 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// What was counted of all threads together; `None` when nothing was, or some of it was lost.
+    /// What was counted of all threads together; `None` when nothing was, or some of it was lost. A thread that had nothing to do
+    /// with a lock and of which events told nothing is left out; see [`ThreadProfile::is_untold`].
     pub fn counts(&self) -> Option<ClassCounts> {
         if self.counters.is_empty() {
             return None;
         }
-        self.threads.iter().map(|thread| thread.counts).sum()
+        let counts = |thread: &ThreadProfile| {
+            let left_out = thread.is_untold() && thread.holds == 0 && thread.waits == 0;
+            thread.counts.map(|counts| if left_out { counts.nothing_missing() } else { counts })
+        };
+        self.threads.iter().map(counts).sum()
     }
 }
 
@@ -248,6 +253,11 @@ pub struct Undivided {
 }
 
 impl ThreadProfile {
+    /// Whether it has run, and the recording's events have told nothing of it.
+    pub fn is_untold(&self) -> bool {
+        self.counts.is_some_and(|counts| !counts.told() && counts.total().get(Counter::TaskClock) > 0)
+    }
+
     /// Time in one class of states, known to the state or not.
     pub fn class(&self, class: StateClass) -> Nanos {
         let known = self.states.class(class);

@@ -25,3 +25,4 @@ pub mod registers;
 pub mod ring;
 pub mod sampling;
 pub mod stream;
+pub mod user_reads;

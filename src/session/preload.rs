@@ -17,7 +17,7 @@ use crate::{
         recorded::RecordedStack,
         time::MonoNanos,
     },
-    perf::{clock, error::PerfError},
+    perf::{clock, error::PerfError, events::CountedEvent, user_reads::user_reads_work},
     session::{
         error::SessionError,
         family::Household,
@@ -60,6 +60,7 @@ pub(super) struct PreloadWatch {
     scheduler: Result<SchedulerSource, PerfError>,
     programs: Option<LoadedPrograms>,
     child: Pid,
+    notes: Vec<String>,
     started: MonoNanos,
     claimed_since: Option<Instant>,
     next_look: Instant,
@@ -83,11 +84,26 @@ pub(super) fn prepare(program: &mut Program, reach: Reach) -> Result<Prepared, S
     Ok(prepared)
 }
 
+/// Has the program's threads read `events` by themselves, or says why that cannot be.
+fn measure(prepared: &mut Prepared, events: &[CountedEvent]) -> Option<String> {
+    if events.is_empty() {
+        return None;
+    }
+    match user_reads_work(events) {
+        Ok(()) => {
+            prepared.measure(events);
+            None
+        }
+        Err(why) => Some(format!("the probe in the program reads no events: {why}")),
+    }
+}
+
 impl PreloadWatch {
     /// Watches the held child's scheduling, from before its first instruction.
     pub(super) fn before_start(mut prepared: Prepared, child: Pid, options: RecordOptions) -> Self {
         // Where they are not permitted, stacks are sampled in other ways.
         let programs = options.rate.and_then(|_| LoadedPrograms::load().ok());
+        let notes = measure(&mut prepared, options.counters.events).into_iter().collect();
         let pool = prepared.take_pool();
         let (kin, scheduler) = match &pool {
             None => (None, SchedulerSource::open(child, Scope::BeforeExec)),
@@ -103,6 +119,7 @@ impl PreloadWatch {
             scheduler,
             programs,
             child,
+            notes,
             started: clock::now(),
             claimed_since: None,
             next_look: Instant::now(),
@@ -162,7 +179,7 @@ impl PreloadWatch {
         let source =
             self.prepared.into_source(target.pid, Box::new(move |call, out| calls.borrow_mut().translate(call, out)));
         let first = cpu.map(|cpu| first_thread(target.pid.main_thread(), start, cpu, LockStart::Free));
-        let parts = Parts { source, translator, scheduler, programs: self.programs, start, first };
+        let parts = Parts { source, translator, scheduler, programs: self.programs, notes: self.notes, start, first };
         let recording = parts.begin(target, options);
         let household = self.pool.map(|pool| Household::with_pool(pool, self.kin, (self.child, options), &recording));
         Ok((recording, household))
@@ -177,6 +194,8 @@ pub(super) struct Parts {
     pub(super) scheduler: Result<SchedulerSource, PerfError>,
     /// Those that sample running threads, where the kernel lets them.
     pub(super) programs: Option<LoadedPrograms>,
+    /// What is to be said about it.
+    pub(super) notes: Vec<String>,
     pub(super) start: MonoNanos,
     /// The sighting of the first thread, unless the scheduler tells of its birth.
     pub(super) first: Option<Event>,
@@ -184,7 +203,7 @@ pub(super) struct Parts {
 
 impl Parts {
     pub(super) fn begin(self, target: Target, options: RecordOptions) -> Recording {
-        let Self { mut source, translator, scheduler, programs, start, first } = self;
+        let Self { mut source, translator, scheduler, programs, mut notes, start, first } = self;
         if let Some(parks) = park_reader(&target) {
             source.tell_parks(parks);
         }
@@ -196,7 +215,6 @@ impl Parts {
             source.note_stacks(&target.runtime, Rc::clone(&translator), on_stack);
             wait_stacks = WaitStacks::Brought;
         }
-        let mut notes = Vec::new();
         let joiner = Joiner::wanted(&target, options.frames, &mut notes);
         let mut running = RunningThreads::Ours;
         let unwatched = scheduler.is_err();

@@ -5,7 +5,7 @@ use crate::{
     model::{
         counts::{Counter, Counters, GoneEvent, Slot},
         parking::Parking,
-        profile::{Backend, Counted, LockProfile, Overhead, Profile, Quality, SchedulerRung},
+        profile::{Backend, Counted, LockProfile, Overhead, Profile, Quality, SchedulerRung, ThreadProfile},
         sampled_event::EventProfile,
         time::Nanos,
     },
@@ -29,7 +29,7 @@ pub(super) fn profile(
     (overhead, mut notes): (Overhead, Vec<String>),
 ) -> Profile {
     let Recorded {
-        attribution,
+        mut attribution,
         stacks,
         tally,
         remarks,
@@ -48,6 +48,8 @@ pub(super) fn profile(
     if summary.free_threaded {
         notes.push(free_threaded(tells_of_parks.then_some(&attribution.parking)));
     }
+    let (threads, untold) = without_untold(std::mem::take(&mut attribution.threads), counters);
+    notes.extend(untold);
     let quality = quality(&attribution, tally, overhead, notes);
     let mut profile = Profile {
         target: summary,
@@ -67,7 +69,7 @@ pub(super) fn profile(
         }),
         fault_cost: if counters.has(Counter::MinorFaults) { fault_cost() } else { None },
         locks: attribution.locks,
-        threads: attribution.threads,
+        threads,
         blame: attribution.blame,
         hold_sites: attribution.hold_sites,
         long_hold_threshold: attribution.long_hold_threshold,
@@ -111,6 +113,23 @@ fn shortfalls(attribution: &Attribution, late: u64, replaced: Option<Nanos>) -> 
         format!("after {after} the process executed another program: this is about the one before, and ends there")
     });
     [late, few, replaced].into_iter().flatten()
+}
+
+/// Of a thread that has run and of which the recording's events told nothing, what they would have counted is unknown.
+fn without_untold(mut threads: Vec<ThreadProfile>, counters: Counters) -> (Vec<ThreadProfile>, Option<String>) {
+    let events = counters.without(Counters::these(&Counter::OWN));
+    let mut untold = 0_usize;
+    for thread in threads.iter_mut().filter(|thread| !events.is_empty() && thread.is_untold()) {
+        thread.counts.iter_mut().for_each(|counts| counts.miss(events));
+        untold += 1;
+    }
+    let note = (untold > 0).then(|| {
+        format!(
+            "{untold} of the threads took no step with a lock while they ran: what the events counted of them is not known, and is not in \
+             the sums"
+        )
+    });
+    (threads, note)
 }
 
 /// Which of gilscope's own counters were to be had, and are not. Of events the profile tells by itself.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "tests say what they skip and what they measured")]
 
+mod counters;
 #[path = "../support/live.rs"]
 mod live;
 mod program;

@@ -140,7 +140,7 @@ int main(void) {
 }
 
 /// Compiles a C program that passes for an interpreter; `None` without a compiler.
-fn compile(program: &str) -> Option<tempfile::TempPath> {
+pub fn compile(program: &str) -> Option<tempfile::TempPath> {
     let source = tempfile::Builder::new().suffix(".c").tempfile().expect("a temporary file");
     std::fs::write(source.path(), program).expect("the file can be written");
     let binary = tempfile::NamedTempFile::new().expect("a temporary file").into_temp_path();

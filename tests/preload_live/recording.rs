@@ -9,15 +9,17 @@ use std::{
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gilscope::{
     model::{
         event::{Event, What},
+        family::Reach,
         ids::{Pid, Tid},
         time::MonoNanos,
     },
+    perf::events::CountedEvent,
     source::{
         Source, Tally,
         calls::{Call, Verdict},
@@ -32,6 +34,8 @@ const PAIR: u64 = 88;
 pub struct Recording {
     pub calls: Vec<Call>,
     pub lost: u64,
+    /// All that calls are not.
+    pub events: Vec<Event>,
     pub tally: Tally,
     pub output: Output,
     pub claimed: bool,
@@ -51,6 +55,12 @@ pub struct Circumstances<'test> {
     pub preload: Option<&'test str>,
     /// A page offset of condition variables that belong to no lock.
     pub foreign: Option<u64>,
+    /// Whether processes that the program starts record, too; that is not read.
+    pub reach: Option<Reach>,
+    /// What threads are to read of themselves.
+    pub measured: &'test [CountedEvent],
+    /// The recording ends after so long, if the program does not.
+    pub window: Option<Duration>,
 }
 
 pub fn record(command: Command) -> Recording {
@@ -58,7 +68,14 @@ pub fn record(command: Command) -> Recording {
 }
 
 pub fn record_under(mut command: Command, circumstances: &Circumstances<'_>) -> Recording {
-    let prepared = Prepared::with_chunks(circumstances.chunks.unwrap_or(u32::MAX)).expect("memory files can be made");
+    let prepared = match circumstances.reach {
+        Some(Reach::Descendants) => Prepared::for_family(),
+        Some(Reach::Root) | None => Prepared::with_chunks(circumstances.chunks.unwrap_or(u32::MAX)),
+    };
+    let mut prepared = prepared.expect("memory files can be made");
+    prepared.measure(circumstances.measured);
+    // Processes that are forked find it as long as it is open.
+    let _pool = prepared.take_pool();
     command.envs(prepared.environment(circumstances.preload.map(OsStr::new)));
     let child = launch(command, &prepared);
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a pid");
@@ -76,13 +93,16 @@ pub fn record_under(mut command: Command, circumstances: &Circumstances<'_>) -> 
         if is_foreign { Verdict::Foreign } else { Verdict::Known }
     };
     let mut source = prepared.into_source(target.unwrap_or(pid), Box::new(on_call));
-    let events = drain_until(|| output.is_finished(), &mut source, &calls);
+    let (begun, window) = (Instant::now(), circumstances.window);
+    let is_over = || output.is_finished() || window.is_some_and(|window| begun.elapsed() > window);
+    let events = drain_until(is_over, &mut source, &calls);
     let tally = source.tally();
     drop(source);
     let calls = Arc::into_inner(calls).expect("the source is gone").into_inner().expect("nobody panics");
     assert!(calls.is_sorted_by_key(|call| call.at), "calls out of order");
     let output = output.join().expect("the child was waited for");
-    Recording { calls, lost: events.iter().map(lost).sum(), tally, output, claimed: target.is_some() }
+    let lost = events.iter().map(lost).sum();
+    Recording { calls, lost, events, tally, output, claimed: target.is_some() }
 }
 
 pub fn launch(mut command: Command, prepared: &Prepared) -> Child {

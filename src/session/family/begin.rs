@@ -273,7 +273,7 @@ impl Household {
         let calls = Rc::clone(&translator);
         let source = pool.source_of(*room, Box::new(move |call, out| calls.borrow_mut().translate(call, out)));
         let (scheduler, first) = self.scheduler((target.pid, life), start);
-        let parts = Parts { source, translator, scheduler, programs, start, first };
+        let parts = Parts { source, translator, scheduler, programs, notes: Vec::new(), start, first };
         let recording = parts.begin(target, options);
         self.members[index].state = State::Recording(Box::new(recording), Some(number));
     }

@@ -3,6 +3,7 @@
 use crate::{
     bpf::error::BpfError,
     model::{ids::Pid, profile::Backend},
+    perf::user_reads::user_reads_work,
     session::{
         chosen::Chosen,
         doctor,
@@ -97,7 +98,12 @@ impl Rung {
 
     /// Whether it reads the events of the user's choice at the lock events, if there are any.
     fn reads(self, counters: Chosen) -> bool {
-        counters.events.is_empty() || !matches!(self, Self::Preload | Self::Looks)
+        counters.events.is_empty()
+            || match self {
+                Self::Preload => user_reads_work(counters.events).is_ok(),
+                Self::Programs | Self::Tracepoints | Self::Watchpoints => true,
+                Self::Looks => false,
+            }
     }
 
     /// Those that a choice allows for a program that gilscope starts: first those that read the counters that are wanted.

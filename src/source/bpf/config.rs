@@ -56,6 +56,21 @@ pub(crate) struct Config {
     suspended: u64,
     metered: u64,
     leader: u64,
+    task_pid: u64,
+    task_tgid: u64,
+}
+
+/// What programs have to know to read counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Metered {
+    /// How many there are.
+    pub(super) count: usize,
+    /// Which of them is the first of the processor's.
+    pub(super) leader: Option<usize>,
+    /// Where in the kernel's description of a thread its number lies.
+    pub(super) task_pid: u64,
+    /// And that of its process.
+    pub(super) task_tgid: u64,
 }
 
 /// The part of a frame that has all fields that matter, begun at a multiple of eight.
@@ -82,10 +97,12 @@ impl Config {
         Self { runtime: 0, ..self }
     }
 
-    /// The same for programs that read so many counters of the process, one of which says how long those of the processor count.
-    pub(super) fn metering(self, pid: Pid, count: usize, leader: Option<usize>) -> Self {
+    /// The same for programs that read counters of the process.
+    pub(super) fn metering(self, pid: Pid, metered: Metered) -> Self {
+        let Metered { count, leader, task_pid, task_tgid } = metered;
         let process = u64::try_from(pid.raw()).unwrap_or(0);
-        Self { process, metered: count as u64, leader: leader.map_or(NONE, |leader| leader as u64), ..self }
+        let leader = leader.map_or(NONE, |leader| leader as u64);
+        Self { process, metered: count as u64, leader, task_pid, task_tgid, ..self }
     }
 
     /// The same for an observer who numbers threads as `home` does.
@@ -194,6 +211,8 @@ impl Config {
             self.suspended,
             self.metered,
             self.leader,
+            self.task_pid,
+            self.task_tgid,
         ];
         words.into_iter().flat_map(u64::to_ne_bytes).collect()
     }

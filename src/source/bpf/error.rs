@@ -26,6 +26,12 @@ pub enum BpfSourceError {
         "both this process and the target live in pid namespaces of their own, where programs see other thread ids"
     )]
     Nested,
+    /// The kernel does not say where in its description of a thread the thread's number lies.
+    #[error("this kernel does not describe its own types (BTF)")]
+    NoTypes,
+    /// This process lives in a pid namespace of its own.
+    #[error("in a pid namespace of its own, gilscope does not know the kernel's numbers of threads")]
+    NumberedElsewhere,
     /// A counter cannot be opened on a CPU.
     #[error("cannot count {name} on CPU {cpu}")]
     Counter {

@@ -84,10 +84,16 @@ impl Metering {
     }
 
     /// What a reader of the counts should know.
-    pub(super) fn remark(&self) -> Option<String> {
+    pub(super) fn remarks(&self, programs: &Programs) -> Vec<String> {
         let events: Vec<Measured> = self.events.iter().map(CountedEvent::described).collect();
         let refused =
             self.refused.as_ref().map(|why| format!("programs in the kernel cannot read the counters: {why}"));
-        refused.or_else(|| self.meters.remark(&events))
+        let unseen = programs.unseen().ok().filter(|unseen| refused.is_none() && *unseen > 0).map(|unseen| {
+            format!(
+                "{unseen} times a thread got a CPU without the kernel telling: what another process did there just before counts \
+                 as the thread's"
+            )
+        });
+        [refused.or_else(|| self.meters.remark(&events)), unseen].into_iter().flatten().collect()
     }
 }

@@ -462,7 +462,7 @@ impl Source for BpfSource {
     }
 
     fn remarks(&self) -> Vec<String> {
-        let counters = self.metering.as_ref().and_then(Metering::remark);
+        let counters = self.metering.iter().flat_map(|metering| metering.remarks(&self.programs));
         self.scheduler.remarks().into_iter().chain(counters).collect()
     }
 

@@ -4,6 +4,7 @@ use std::os::fd::AsRawFd;
 
 use crate::{
     bpf::{
+        btf::KernelTypes,
         error::BpfError,
         image::Image,
         kernel::{self, Home},
@@ -22,7 +23,7 @@ use crate::{
         sampling::{SamplingClock, Taken},
     },
     source::bpf::{
-        config::Config,
+        config::{Config, Metered},
         counters::Counters,
         error::BpfSourceError,
         record::{cookie, park_cookie},
@@ -78,14 +79,15 @@ pub(super) struct Programs {
 #[derive(Debug)]
 struct PerCpu {
     // Before the counters.
-    _links: Vec<Link>,
+    links: Vec<Link>,
     counters: Counters,
     pid: Pid,
+    metered: Metered,
 }
 
 impl PerCpu {
     fn enter(&self, config: Config) -> Config {
-        config.metering(self.pid, self.counters.count(), self.counters.leader())
+        config.metering(self.pid, self.metered)
     }
 }
 
@@ -113,14 +115,29 @@ impl Programs {
 
     /// Reads `events` of every thread of `pid` at its lock events from now on, wherever it is watched later.
     pub(super) fn measure(&mut self, events: &[CountedEvent], pid: Pid) -> Result<(), BpfSourceError> {
-        self.check_numbers(pid)?;
+        // A thread that gets a CPU is recognised by the kernel's own number.
+        if !self.home.is_first() {
+            return Err(BpfSourceError::NumberedElsewhere);
+        }
+        let types = KernelTypes::own().ok_or(BpfSourceError::NoTypes)?;
+        let offset = |member| types.offset("task_struct", member).ok_or(BpfSourceError::NoTypes);
+        let (task_pid, task_tgid) = (offset("pid")?, offset("tgid")?);
         self.loaded.load_more(&Image::parse(OBJECT)?, &[ON_METERED_CALL, ON_SWITCH, ON_EXIT])?;
         let counters = Counters::open(events, self.loaded.map("counters")?)?;
+        let (count, leader) = (counters.count(), counters.leader());
+        let metered = Metered { count, leader, task_pid, task_tgid };
+        self.metering = Some(PerCpu { links: Vec::new(), counters, pid, metered });
+        self.configure(Config::default())?;
         let places = [(ON_SWITCH, c"sched_switch"), (ON_EXIT, c"sched_process_exit")];
         let links = places.map(|(program, place)| self.loaded.link_tracepoint(program, place));
-        let links = links.into_iter().collect::<Result<_, _>>()?;
-        self.metering = Some(PerCpu { _links: links, counters, pid });
-        self.configure(Config::default())?;
+        let links = links.into_iter().collect::<Result<Vec<Link>, _>>();
+        match (links, &mut self.metering) {
+            (Ok(links), Some(metering)) => metering.links = links,
+            (links, metering) => {
+                *metering = None;
+                links?;
+            }
+        }
         self.settle();
         Ok(())
     }
@@ -327,14 +344,22 @@ impl Programs {
 
     /// Records that found no room so far.
     pub(super) fn losses(&self) -> Result<u64, BpfSourceError> {
-        let value = self.loaded.map("losses")?.get(&[0; 4])?.unwrap_or_default();
+        self.sum("losses")
+    }
+
+    /// How often a thread whose counters are read had a CPU, and the kernel had not told of its coming.
+    pub(super) fn unseen(&self) -> Result<u64, BpfSourceError> {
+        self.sum("unseen")
+    }
+
+    fn sum(&self, map: &str) -> Result<u64, BpfSourceError> {
+        let value = self.loaded.map(map)?.get(&[0; 4])?.unwrap_or_default();
         Ok(value.first_chunk().copied().map_or(0, u64::from_ne_bytes))
     }
 
     /// The time that threads of the target have spent reading stacks so far.
     pub(super) fn spent(&self) -> Result<Nanos, BpfSourceError> {
-        let value = self.loaded.map("spent")?.get(&[0; 4])?.unwrap_or_default();
-        Ok(Nanos::from_nanos(value.first_chunk().copied().map_or(0, u64::from_ne_bytes)))
+        self.sum("spent").map(Nanos::from_nanos)
     }
 
     /// The same at samples of an event.

@@ -13,6 +13,7 @@ mod prepared;
 pub mod quiet;
 mod reader;
 mod reading;
+mod readings;
 mod ring;
 mod stacks;
 mod tasks;

@@ -19,12 +19,14 @@ use std::{
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::{
-    model::{ids::Pid, time::MonoNanos},
+    model::{counts::Measured, ids::Pid, time::MonoNanos},
+    perf::events::CountedEvent,
     source::preload::{
         CallSink, PreloadSource,
         clock::{RawTime, Timeline},
         file::punch,
         layout::{Directory, Family, Header, MAGIC, ORIGIN_FORK, POOL, RING_BYTES, VERSION},
+        readings,
         ring::SharedRing,
     },
 };
@@ -66,6 +68,7 @@ pub struct Pool {
     _probe: File,
     directory: MmapRaw,
     timeline: Timeline,
+    measured: Vec<Measured>,
     /// Those whose process has been told of.
     told: [bool; POOL],
     /// Those taken at the last look by a process that did not record yet.
@@ -101,7 +104,8 @@ impl Pool {
         let observer = std::process::id().cast_signed();
         let common = Common { observer, pool_file: file.as_raw_fd(), probe_file: probe.as_raw_fd(), nonce };
         let clock = timeline.clock();
-        let pool = Self { file, _probe: probe, directory, timeline, told: [false; POOL], starting: [0; POOL] };
+        let (told, starting) = ([false; POOL], [0; POOL]);
+        let pool = Self { file, _probe: probe, directory, timeline, measured: Vec::new(), told, starting };
         let shared = pool.directory();
         shared.clock.store(clock.code(), Ordering::Relaxed);
         common.write(&shared.family);
@@ -109,6 +113,13 @@ impl Pool {
         shared.magic.store(MAGIC, Ordering::Relaxed);
         shared.open.store(1, Ordering::Relaxed);
         Ok((pool, common))
+    }
+
+    /// Has each thread of all processes read `events` at its calls.
+    pub(super) fn measure(&mut self, events: &[CountedEvent]) {
+        self.measured = events.iter().map(CountedEvent::described).collect();
+        let directory = self.directory();
+        readings::request((&directory.measured, &directory.events), events);
     }
 
     /// The memory that holds all rooms.
@@ -144,7 +155,7 @@ impl Pool {
 
     /// The source of what the process in `room` records; `calls` makes events of it.
     pub fn source_of(&self, room: Room, calls: CallSink) -> PreloadSource {
-        PreloadSource::new(room.ring, self.timeline.clone(), room.pid, calls)
+        PreloadSource::new((room.ring, self.timeline.clone()), room.pid, &self.measured, calls)
     }
 
     /// Gives room back whose process has ended and is read to its end.

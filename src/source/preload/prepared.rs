@@ -9,14 +9,15 @@ use std::{
 };
 
 use crate::{
-    model::ids::Pid,
-    perf::clock,
+    model::{counts::Measured, ids::Pid},
+    perf::{clock, events::CountedEvent},
     source::preload::{
         CallSink, PreloadError, PreloadSource,
         clock::{ProbeClock, Timeline},
         file,
         layout::{POOL_BYTES, RING_BYTES},
         pool::Pool,
+        readings,
         ring::SharedRing,
     },
     target::claimant::MappedFile,
@@ -35,6 +36,7 @@ pub struct Prepared {
     pub(crate) shared: File,
     ring: SharedRing,
     timeline: Timeline,
+    measured: Vec<Measured>,
     pool: Option<Pool>,
 }
 
@@ -79,7 +81,16 @@ impl Prepared {
         let size = u64::try_from(RING_BYTES).expect("the size fits 64 bits");
         let shared = memory_file(c"gilscope-ring", "gilscope-ring", |file| file.set_len(size))?;
         let ring = SharedRing::create(&shared, clock.code(), chunks).map_err(|source| PreloadError::Map { source })?;
-        Ok(Self { probe: probe_file, shared, ring, timeline: Timeline::begin(clock), pool: None })
+        Ok(Self { probe: probe_file, shared, ring, timeline: Timeline::begin(clock), measured: Vec::new(), pool: None })
+    }
+
+    /// Has each thread read `events` at its calls, of a program that has not started yet. Only where
+    /// [`crate::perf::user_reads::user_reads_work`] says that this works; elsewhere all of them are unknown.
+    pub fn measure(&mut self, events: &[CountedEvent]) {
+        self.measured = events.iter().map(CountedEvent::described).collect();
+        let header = self.ring.header();
+        readings::request((&header.measured, &header.events), events);
+        self.pool.iter_mut().for_each(|pool| pool.measure(events));
     }
 
     /// The variables to set for the program. `preload` is the `LD_PRELOAD` it would have otherwise; the probe comes
@@ -124,7 +135,7 @@ impl Prepared {
 
     /// Begins to read what the probe in process `pid` writes; `calls` makes events of it.
     pub fn into_source(self, pid: Pid, calls: CallSink) -> PreloadSource {
-        PreloadSource::new(self.ring, self.timeline, pid, calls)
+        PreloadSource::new((self.ring, self.timeline), pid, &self.measured, calls)
     }
 }
 

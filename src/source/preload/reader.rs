@@ -10,14 +10,16 @@ use std::{
 
 use crate::{
     model::{address::LiveAddress, event::SampleCause, ids::Tid, stack::StackId},
+    source::measuring::Readings,
     source::parking::ParkCall,
     source::preload::{
         clock::RawTime,
         layout::{
-            CHUNKS, Chunk, KIND_BITS, KIND_FILLER, KIND_INIT, KIND_LOST, KIND_PARK, KIND_SIGNAL, KIND_STACK,
-            KIND_TIMED_WAIT, KIND_WAIT, PARK_BITS, PARK_EVENT, PARK_GAVE_UP, PARK_MUTEX, PARK_SUSPENDED,
+            CHUNKS, Chunk, KIND_BITS, KIND_FILLER, KIND_INIT, KIND_LOST, KIND_PARK, KIND_READINGS, KIND_SIGNAL,
+            KIND_STACK, KIND_TIMED_WAIT, KIND_WAIT, PARK_BITS, PARK_EVENT, PARK_GAVE_UP, PARK_MUTEX, PARK_SUSPENDED,
             PARK_TIMED_EVENT, PARK_WOKEN, RECORDS, Record, SLOTS, Slot,
         },
+        readings,
         ring::SharedRing,
         stacks::{Memory, Naming, Subject},
     },
@@ -27,6 +29,9 @@ use crate::{
 /// Looks at a slot before a thread counts as busy: an emission takes a fraction of that.
 const LOOKS: u32 = 200;
 
+/// A quiet thread is checked after 1, 2, 4, ... polls without a record, and then every so many polls.
+const RAREST_CHECK: u32 = 64;
+
 /// Times that one poll reads the same chunk: it reads faster than any thread writes.
 const MOST_TIMES: u8 = 8;
 
@@ -34,7 +39,7 @@ const MOST_TIMES: u8 = 8;
 pub const MOST_LOST: u64 = u32::MAX as u64;
 
 /// Something that a thread's records say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// When.
     pub at: RawTime,
@@ -45,7 +50,7 @@ pub struct Entry {
 }
 
 /// What an [`Entry`] says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recorded {
     /// A call.
     Call(CondFunction, LiveAddress),
@@ -55,6 +60,10 @@ pub enum Recorded {
     Stack(Subject, Option<StackId>),
     /// A sleep that has to do with no global lock.
     Park(ParkCall),
+    /// What the thread's counters say at the call after it.
+    Readings(Box<Readings>),
+    /// The thread has ended.
+    Ended,
 }
 
 /// What one poll of all slots yields.
@@ -120,7 +129,7 @@ pub struct SlotReader {
     /// Losses that have been told.
     told: u64,
     /// Polls without a record.
-    pub quiet: u32,
+    quiet: u32,
     /// Since when the thread has never been seen at rest.
     pub busy_since: Option<RawTime>,
 }
@@ -144,6 +153,16 @@ impl SlotReader {
         self.follow(ring, slot, into, Reading { tid, floor });
         into.entries.extend(self.tell(lost, Reading { tid, floor }));
         self.quiet = if into.entries.len() == before { self.quiet.saturating_add(1) } else { 0 };
+    }
+
+    /// Whether to check that the thread still exists.
+    pub fn is_due(&self) -> bool {
+        self.quiet > 0 && (self.quiet.is_power_of_two() || self.quiet.is_multiple_of(RAREST_CHECK))
+    }
+
+    /// Tells that the thread has ended, after everything else about it.
+    pub fn farewell(&self, tid: Tid, floor: RawTime) -> Entry {
+        Entry { at: self.last.map_or(floor, |last| last.max(floor)), tid, what: Recorded::Ended }
     }
 
     /// Gives everything back after the thread has ended.
@@ -179,6 +198,7 @@ impl SlotReader {
             let word = record.word.load(Ordering::Relaxed);
             let after = match word & ((1 << KIND_BITS) - 1) {
                 KIND_STACK => self.take_stack(record, rest, into, reading),
+                KIND_READINGS => self.take_readings(record, rest, into, reading),
                 _ => {
                     into.entries.extend(self.decode(record, reading));
                     0
@@ -204,6 +224,15 @@ impl SlotReader {
         noted.records
     }
 
+    /// The same with readings.
+    fn take_readings(&mut self, record: &Record, after: &[Record], into: &mut Harvest, reading: Reading) -> usize {
+        let (readings, records) = readings::taken(record.word.load(Ordering::Relaxed) >> KIND_BITS, after);
+        let at = RawTime::from_record(record.time.load(Ordering::Relaxed));
+        let entry = |readings| Entry { at, tid: reading.tid, what: Recorded::Readings(readings) };
+        into.entries.extend(readings.map(entry));
+        records
+    }
+
     fn decode(&mut self, record: &Record, reading: Reading) -> Option<Entry> {
         let word = record.word.load(Ordering::Relaxed);
         let operand = word >> KIND_BITS;
@@ -215,8 +244,8 @@ impl SlotReader {
             KIND_INIT => call(CondFunction::Init),
             KIND_PARK => Recorded::Park(park(operand)?),
             KIND_LOST => return self.pass_mark(operand, reading),
-            // No call: a stack is taken elsewhere, the rest has no meaning.
-            KIND_STACK | KIND_FILLER.. => return None,
+            // No call: what has more than one record is taken elsewhere, the rest has no meaning.
+            KIND_STACK | KIND_FILLER | KIND_READINGS.. => return None,
         };
         let at = RawTime::from_record(record.time.load(Ordering::Relaxed));
         self.last = Some(at);

@@ -7,6 +7,7 @@ use std::{fmt, io, mem, sync::atomic::Ordering, thread, time::Duration};
 
 use crate::{
     model::{
+        counts::{Counters, Measured},
         event::{CountedSteps, Event, LostEvents, ParkStep, StackSample, What},
         ids::{LockId, Pid, Tid},
         time::{MonoNanos, Nanos},
@@ -19,6 +20,7 @@ use crate::{
             clock::{RawTime, Timeline},
             layout::{COST_EMISSIONS, LOCKS},
             reader::{Emptied, Entry, Harvest, MOST_LOST, Recorded, SlotReader, is_at_rest},
+            readings::Metering,
             ring::{SharedRing, halves},
             stacks::{KnownLocks, Naming, Subject, describe},
             tasks::Tasks,
@@ -34,7 +36,7 @@ pub type CallSink = Box<dyn FnMut(Call, &mut Vec<Event>) -> Verdict>;
 const MARGIN: Nanos = Nanos::from_nanos(10_000);
 /// A thread that seems busy for so long has left the probe by a long jump, or the target is stopped.
 const LONGEST_BUSY: Nanos = Nanos::from_millis(2_000);
-/// Entries that may wait for a busy thread: at 32 bytes each, 32 MiB. A full memory adds twice as many.
+/// Entries that may wait for a busy thread: at 32 bytes each, 32 MiB; those with readings take 256 more. A full memory adds twice as many.
 const MOST_PENDING: usize = 1 << 20;
 /// Events are several times as large as entries: a long backlog is delivered in slices of so many.
 const SLICE: usize = 1 << 18;
@@ -42,8 +44,6 @@ const SLICE: usize = 1 << 18;
 const FILTER_LIFE: Nanos = Nanos::from_millis(1_000);
 /// Threads whose existence is checked in one poll, at most; each check costs two to three microseconds.
 const CHECKS: usize = 1024;
-/// A quiet thread is checked after 1, 2, 4, ... polls without a record, and then every so many polls.
-const RAREST_CHECK: u32 = 64;
 /// An owner whose stack is being read cannot release: reading takes some microseconds and must stay a small part.
 const READ_SPACING: Nanos = Nanos::from_nanos(100_000);
 /// Holds of this length get a stack even if nobody waited.
@@ -70,6 +70,8 @@ pub struct PreloadSource {
     locks: KnownLocks,
     /// There when the target is a free-threaded build.
     parks: Option<ParkReader>,
+    /// There when threads' counters are read.
+    metering: Option<Metering>,
     readers: Vec<SlotReader>,
     /// Read and not yet passed by the watermark.
     pending: Vec<Entry>,
@@ -85,7 +87,12 @@ pub struct PreloadSource {
 }
 
 impl PreloadSource {
-    pub(super) fn new(ring: SharedRing, timeline: Timeline, pid: Pid, calls: CallSink) -> Self {
+    pub(super) fn new(
+        (ring, timeline): (SharedRing, Timeline),
+        pid: Pid,
+        measured: &[Measured],
+        calls: CallSink,
+    ) -> Self {
         let start = RawTime::from_record(0);
         Self {
             ring,
@@ -96,6 +103,7 @@ impl PreloadSource {
             naming: Naming::default(),
             locks: KnownLocks::default(),
             parks: None,
+            metering: Metering::of(measured),
             readers: Vec::new(),
             pending: Vec::new(),
             watermark: start,
@@ -151,11 +159,14 @@ impl PreloadSource {
             // Before reading: what a thread at rest has recorded so far is visible.
             reader.busy_since = if is_at_rest(slot) { None } else { reader.busy_since.or(Some(now)) };
             reader.read(&self.ring, slot, self.watermark, &mut harvest);
-            let check = checks > 0 && is_due(reader.quiet);
+            let check = checks > 0 && reader.is_due();
             checks -= usize::from(check);
             if check && self.tasks.has_ended(tid) {
                 // Once more: the thread may have recorded between the reading and its end.
                 reader.read(&self.ring, slot, self.watermark, &mut harvest);
+                if self.metering.is_some() {
+                    harvest.entries.push(reader.farewell(tid, self.watermark));
+                }
                 reader.end(&self.ring, index);
             }
             complete &= reader.busy_since.is_none_or(|since| since < longest_busy);
@@ -192,7 +203,8 @@ impl PreloadSource {
         let possible = self.pending.partition_point(|entry| entry.at <= now);
         let mut impossible = self.pending.split_off(possible);
         for entry in &mut impossible {
-            *entry = Entry { at: self.watermark, tid: entry.tid, what: self.late(entry.what) };
+            let what = mem::replace(&mut entry.what, Recorded::Lost(0));
+            *entry = Entry { at: self.watermark, tid: entry.tid, what: self.late(what) };
         }
         self.pending.splice(..0, impossible);
     }
@@ -206,22 +218,27 @@ impl PreloadSource {
             }
             Recorded::Park(_) => Recorded::Lost(1),
             Recorded::Lost(count) => Recorded::Lost(count),
-            // No event is missing for want of a stack.
-            Recorded::Stack(..) => Recorded::Lost(0),
+            // No event is missing for want of a stack, and the next reading tells what this one did.
+            Recorded::Stack(..) | Recorded::Readings(_) => Recorded::Lost(0),
+            Recorded::Ended => Recorded::Ended,
         }
     }
 
     fn deliver_one(&mut self, entry: Entry, out: &mut Vec<Event>) {
         let Entry { at, tid, what } = entry;
         // A record that comes after the watermark has passed its time is as good as lost.
-        let (at, what) = if at < self.watermark { (self.watermark, self.late(what)) } else { (at, what) };
-        let at = self.timeline.convert(at);
+        let (raw, what) = if at < self.watermark { (self.watermark, self.late(what)) } else { (at, what) };
+        let at = self.timeline.convert(raw);
         match what {
             Recorded::Lost(0) => {}
             Recorded::Lost(count) => {
                 self.lost = self.lost.saturating_add(count);
                 out.push(Event { at, tid, what: What::LostLock(LostEvents { count }) });
             }
+            Recorded::Readings(readings) => {
+                self.metering.iter_mut().for_each(|metering| metering.tell(raw, (at, tid), &readings, out));
+            }
+            Recorded::Ended => self.metering.iter_mut().for_each(|metering| metering.forget(tid)),
             Recorded::Stack(Subject::Parked, stack) => {
                 out.push(Event { at, tid, what: What::Park(ParkStep::Stack(stack)) });
             }
@@ -319,6 +336,8 @@ impl Source for PreloadSource {
     }
 
     fn resume(&mut self, _waited: &[Tid]) -> io::Result<()> {
+        let now = self.timeline.clock().now();
+        self.metering.iter_mut().for_each(|metering| metering.on_resumed(now));
         self.ring.record();
         // A thread that has asked just before is on its way by then.
         thread::sleep(SWITCHED);
@@ -344,6 +363,14 @@ impl Source for PreloadSource {
 
     fn tells_of_parks(&self) -> bool {
         self.parks.is_some()
+    }
+
+    fn counters(&self) -> Counters {
+        self.metering.as_ref().map(Metering::counters).unwrap_or_default()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.metering.iter().filter_map(Metering::remark).collect()
     }
 
     fn tally(&self) -> Tally {
@@ -372,8 +399,4 @@ impl fmt::Debug for PreloadSource {
             .field("lock_events", &self.lock_events)
             .finish_non_exhaustive()
     }
-}
-
-fn is_due(quiet: u32) -> bool {
-    quiet > 0 && (quiet.is_power_of_two() || quiet.is_multiple_of(RAREST_CHECK))
 }

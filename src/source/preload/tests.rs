@@ -10,6 +10,7 @@ use std::{
 use crate::{
     model::{
         address::LiveAddress,
+        counts::Measured,
         event::{Event, LostEvents, ParkPlace, ParkStep, SampleCause, What},
         ids::{Pid, Tid},
         recorded::{RecordedStack, Walk},
@@ -18,7 +19,7 @@ use crate::{
     },
     source::{
         OnStack, Source, Tally,
-        calls::Verdict,
+        calls::{Call, Verdict},
         parking::ParkReader,
         preload::{
             PreloadSource,
@@ -34,6 +35,8 @@ use crate::{
     },
 };
 
+mod readings;
+
 /// A source and a second view of its memory, through which the test plays the probe.
 struct Stage {
     source: PreloadSource,
@@ -43,6 +46,11 @@ struct Stage {
 }
 
 fn stage() -> Stage {
+    stage_telling(&[], |_, _| {})
+}
+
+/// Measures these events, and `tell`s of calls.
+fn stage_telling(measured: &[Measured], tell: fn(&Call, &mut Vec<Event>)) -> Stage {
     let shared = file::create(c"test").unwrap();
     shared.set_len(u64::try_from(RING_BYTES).unwrap()).unwrap();
     let clock = ProbeClock::choose();
@@ -50,11 +58,12 @@ fn stage() -> Stage {
     let (ring, probe) = (map(&shared), map(&shared));
     let conds = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&conds);
-    let calls = Box::new(move |call: crate::source::calls::Call, _: &mut Vec<Event>| {
+    let calls = Box::new(move |call: Call, out: &mut Vec<Event>| {
+        tell(&call, out);
         sink.lock().unwrap().push(call.cond.raw());
         Verdict::Foreign
     });
-    Stage { source: PreloadSource::new(ring, Timeline::begin(clock), own_pid(), calls), probe, conds }
+    Stage { source: PreloadSource::new((ring, Timeline::begin(clock)), own_pid(), measured, calls), probe, conds }
 }
 
 impl Stage {
@@ -293,7 +302,7 @@ fn below(seed: &mut u64, limit: usize) -> u32 {
 
 #[test]
 fn a_ring_full_of_rubbish_neither_panics_nor_blocks() {
-    let mut stage = stage();
+    let mut stage = stage_telling(&readings::two_events(), |_, _| {});
     stage.source.name_with(counting());
     let seed = &mut 1;
     for _ in 0..20 {
