@@ -81,12 +81,12 @@ impl Meters {
             *last = *now;
         }
         self.tell_missing((at, tid), &unknown, out);
-        let since = if self.told.insert(tid, self.gaps).is_some_and(|told| told != self.gaps) {
-            MeasuredSince::Unknown
-        } else {
-            MeasuredSince::LastStep
-        };
-        if measures != Measures::default() {
+        let told = self.told.insert(tid, self.gaps);
+        let since =
+            if told.is_some_and(|told| told != self.gaps) { MeasuredSince::Unknown } else { MeasuredSince::LastStep };
+        // That a thread has counted nothing is known once it is told.
+        let first = told.is_none() && unknown.len() < self.count;
+        if first || measures != Measures::default() {
             out.push(Event { at, tid, what: What::Measured(Box::new(measures), since) });
         }
     }
