@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use gilscope::perf::events::{CountedEvent, missing};
 use serde_json::Value;
 
 #[path = "support/live.rs"]
@@ -46,6 +47,34 @@ fn writes_to_watched_words_bring_their_counters() {
     judge(Way::Attach("watchpoint"));
 }
 
+#[test]
+fn programs_in_the_kernel_read_the_counters_themselves() {
+    judge(Way::Launch("uprobe-bpf"));
+    judge(Way::Attach("uprobe-bpf"));
+}
+
+/// Where there is a processor that counts. A thread does little else than what it says, and 1 % covers that.
+#[test]
+fn instructions_are_those_of_a_counted_loop() {
+    if let Err(why) = CountedEvent::named("instructions:u").unwrap().tried() {
+        return outcome::skipped(&format!("counting instructions: {}", missing(&why)));
+    }
+    let (stage, backends) = (Stage::new(), ["preload", "uprobe-bpf", "uprobe-tracefs", "watchpoint"]);
+    for backend in backends.into_iter().filter(|backend| !backend.starts_with("uprobe") || may_use_uprobes()) {
+        let (profile, said) = stage.launch_counting(backend, "none", (&["--spin"], "cycles:u,instructions:u"));
+        for (thread, said) in threads(&profile, &said) {
+            for class in ["inside", "outside"] {
+                let (counted, made) = (&thread["counters"][class]["instructions:u"], said[class].as_f64().unwrap());
+                println!("{backend}: {class} {counted} of {made}");
+                assert!(
+                    (counted.as_f64().unwrap() / made - 1.0).abs() < 0.01,
+                    "{backend}: {class} {counted} of {made}"
+                );
+            }
+        }
+    }
+}
+
 /// Lock events are taken in windows, and so are the classes known; but all that is counted is counted.
 #[test]
 fn in_windows_nothing_is_lost_between_them() {
@@ -53,7 +82,7 @@ fn in_windows_nothing_is_lost_between_them() {
         return;
     }
     let stage = Stage::new();
-    for backend in ["uprobe-tracefs", "watchpoint"] {
+    for backend in ["uprobe-bpf", "uprobe-tracefs", "watchpoint"] {
         let (profile, said) = stage.launch(backend, "3%", &["--often"]);
         let mut all = (0, 0);
         for (thread, said) in threads(&profile, &said) {
@@ -157,8 +186,12 @@ impl Stage {
     }
 
     fn launch(&self, backend: &str, budget: &str, words: &[&str]) -> (Value, Value) {
+        self.launch_counting(backend, budget, (words, COUNTERS))
+    }
+
+    fn launch_counting(&self, backend: &str, budget: &str, (words, counters): (&[&str], &str)) -> (Value, Value) {
         let mut gilscope = Command::new(env!("CARGO_BIN_EXE_gilscope"));
-        gilscope.args(["run", "-q", "--max-overhead", budget, "--backend", backend, "--counters", COUNTERS, "-o"]);
+        gilscope.args(["run", "-q", "--max-overhead", budget, "--backend", backend, "--counters", counters, "-o"]);
         gilscope.arg(self.report()).arg("--").arg(usual().command().get_program());
         let output = gilscope.args(&self.files).args(words).stdin(Stdio::null()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
