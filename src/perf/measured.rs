@@ -7,7 +7,7 @@ use crate::{
     perf::{
         error::PerfError,
         events::{CountedEvent, missing},
-        open::{Manner, Subject, try_readings},
+        open::{Manner, Subject, Times, try_readings},
     },
 };
 
@@ -26,6 +26,12 @@ pub enum Measuring {
     Never(String),
     /// Nothing any more, for a reason that is told in words.
     Ended(String),
+}
+
+/// Whether records of lock events can say here what `events` have counted.
+pub fn is_readable(events: &'static [CountedEvent]) -> bool {
+    let manner = Manner { times: Times::of(events), ..Manner::best() };
+    matches!(Measured::try_these(events, manner).now, Measuring::These(_))
 }
 
 /// The same, and what it takes.

@@ -74,6 +74,26 @@ fn watchpoints_need_no_rights() {
     assert_eq!((backend_of(&place), ended.said.as_str()), ("watchpoint".into(), ""));
 }
 
+/// Where the kernel lets nobody read counters with lock events, all else is recorded, in the best way that there is without them.
+#[test]
+fn counters_that_may_not_be_read_cost_nothing_else() {
+    let place = Place::new();
+    for (backend, taken) in [("auto", "preload"), ("watchpoint", "watchpoint")] {
+        if backend == "watchpoint" && measure_cost(&[]).is_err() {
+            skipped("watchpoints do not work here");
+            continue;
+        }
+        let words = format!("run -q --backend {backend} --counters cs,cpu-clock -o p.json spin.py 0.2 7");
+        let Some(mut gilscope) = place.plain_gilscope(&words) else { return };
+        end(&mut gilscope).assert_code(7);
+        let profile: serde_json::Value = serde_json::from_str(&place.read("p.json")).unwrap();
+        let may_read = profile["counters_missing"]["cpu-clock"].is_null();
+        println!("{backend}: {} {}", profile["backend"], profile["counters_missing"]);
+        assert!(may_read || profile["backend"] == taken, "{backend}: {}", profile["backend"]);
+        assert!(profile["locks"][0]["holds"].as_u64().unwrap() > 2, "{backend}: {}", profile["locks"]);
+    }
+}
+
 #[test]
 fn uprobes_are_refused_before_the_program_starts() {
     let place = Place::new();

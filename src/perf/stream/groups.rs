@@ -44,7 +44,9 @@ impl PerfStream {
 
     /// Steps with locks, each told of with what is measured. Counters that are open already go over to the new groups.
     pub(super) fn watch_locks(&mut self, mut subjects: Vec<Wanted>) -> Result<(), PerfError> {
-        let Some(number) = self.measured.next_group() else { return self.watch_family(subjects) };
+        let Some(number) = self.measured.next_group() else {
+            return if subjects.is_empty() { Ok(()) } else { self.watch_family(subjects) };
+        };
         let groups = self.families.iter().filter(|family| family.group().is_some());
         subjects.extend(groups.flat_map(|family| family.those(is_of_locks)));
         self.drop_subjects(is_of_locks);
@@ -57,7 +59,9 @@ impl PerfStream {
                 Ok(())
             }
             Err(why) => {
-                self.watch_family(subjects)?;
+                if !subjects.is_empty() {
+                    self.watch_family(subjects)?;
+                }
                 self.measured.refuse(&why);
                 self.close_groups();
                 Ok(())

@@ -3,7 +3,7 @@
 use crate::{
     bpf::error::BpfError,
     model::{ids::Pid, profile::Backend},
-    perf::user_reads::user_reads_work,
+    perf::{measured::is_readable, user_reads::user_reads_work},
     session::{
         chosen::Chosen,
         doctor,
@@ -101,7 +101,8 @@ impl Rung {
         counters.events.is_empty()
             || match self {
                 Self::Preload => user_reads_work(counters.events).is_ok(),
-                Self::Programs | Self::Tracepoints | Self::Watchpoints => true,
+                Self::Programs => true,
+                Self::Tracepoints | Self::Watchpoints => is_readable(counters.events),
                 Self::Looks => false,
             }
     }
