@@ -80,8 +80,8 @@ impl Page {
             [&self.time_enabled, &self.time_running].map(|time| time.load(Ordering::Relaxed));
         let index = self.index.load(Ordering::Relaxed);
         let mut value = self.offset.load(Ordering::Relaxed);
-        // Times that are the same have always been the same: no other event has taken turns with this one.
-        if enabled != running {
+        // Times that are the same have always been the same: no other event has taken turns with this one, or the first one does now.
+        if enabled != running || index == 0 {
             let since = self.since_change(clock);
             enabled = enabled.wrapping_add(since);
             running = running.wrapping_add(if index == 0 { 0 } else { since });

@@ -2,7 +2,7 @@
 //!
 //! Format: Documentation/bpf/btf.rst of the kernel. Safe against any bytes; what is malformed is not found.
 
-use std::fs;
+use std::{fs, path::Path};
 
 /// Where the running kernel shows its description.
 const OWN: &str = "/sys/kernel/btf/vmlinux";
@@ -22,6 +22,11 @@ impl KernelTypes {
     /// Those of the running kernel; `None` if it does not show them.
     pub fn own() -> Option<Self> {
         fs::read(OWN).ok().map(Self)
+    }
+
+    /// Whether the running kernel shows them.
+    pub fn are_shown() -> bool {
+        Path::new(OWN).exists()
     }
 
     /// Bytes from the start of the structure to the member, both by name; `None` for one that is not there or no whole bytes away.

@@ -75,6 +75,12 @@ impl EventClock {
         faults.into_iter().find(|(code, _)| software && u64::from(*code) == self.code.config).map(|(_, kind)| kind)
     }
 
+    /// Whether it counts context switches.
+    pub fn is_of_switches(self) -> bool {
+        let switches = u64::from(bindings::PERF_COUNT_SW_CONTEXT_SWITCHES);
+        self.code.kind == bindings::PERF_TYPE_SOFTWARE && self.code.config == switches
+    }
+
     /// What it counts in.
     pub fn unit(self) -> EventUnit {
         let clocks = [bindings::PERF_COUNT_SW_CPU_CLOCK, bindings::PERF_COUNT_SW_TASK_CLOCK].map(u64::from);

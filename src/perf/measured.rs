@@ -95,7 +95,8 @@ impl Measured {
             PerfError::Open { source, .. } | PerfError::NotPermitted { source, .. } => missing(source),
             why => why.to_string(),
         };
-        self.now = Measuring::Never(why);
+        let has_begun = self.began.iter().any(Option::is_some);
+        self.now = if has_begun { Measuring::Ended(why) } else { Measuring::Never(why) };
     }
 
     /// Nothing is measured any more.

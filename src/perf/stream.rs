@@ -32,7 +32,7 @@ use crate::{
         measured::Measured,
         open::{CodeSampled, FaultKind, Inheritance, Manner, Subject, keeper},
         reading::GroupReading,
-        record::{Body, EventId, Records},
+        record::{Body, EventId, RawRecord, Records},
         stream::telling::{follow, has_migrated, is_birth, is_exec, pending, sample, sampled},
     },
 };
@@ -104,11 +104,17 @@ pub struct PlacedReading {
 }
 
 impl PlacedReading {
+    /// More CPUs than there are.
+    const CPUS: usize = 1 << 16;
+
     /// A number for the group, of all that there have been.
     pub fn place(&self) -> usize {
-        /// More CPUs than there are.
-        const CPUS: usize = 1 << 16;
-        self.group * CPUS + self.cpu
+        self.group * Self::CPUS + self.cpu
+    }
+
+    /// The number of the groups that a place belongs to.
+    pub fn group_of(place: usize) -> usize {
+        place / Self::CPUS
     }
 }
 
@@ -133,12 +139,16 @@ pub struct PerfStream {
     bytes: Vec<u8>,
     samples: Vec<(Pid, MachineSample)>,
     hits: EventHits,
+    /// Samples of the event whose threads are not known yet: the records of their birth are newer than the watermark.
+    sampled: Vec<RawRecord>,
     /// The CPU that each thread had last, by its place in `cpus`.
     places: FxHashMap<Tid, usize>,
     /// The thread that each CPU runs, as far as records have told.
     running: Vec<Option<Tid>>,
     /// Whose page faults are told; `None`: nobody's.
     faults: Option<CodeSampled>,
+    /// How many minor ones are told of at a time.
+    minor_group: u32,
     measured: Measured,
     /// By CPU, what events that are closed have lost.
     lost: Vec<u64>,
@@ -205,9 +215,11 @@ impl PerfStream {
             bytes: Vec::new(),
             samples: Vec::new(),
             hits: EventHits::default(),
+            sampled: Vec::new(),
             places: FxHashMap::default(),
             running: Vec::new(),
             faults: None,
+            minor_group: 1,
             measured: Measured::default(),
             lost: Vec::new(),
             keepers: Vec::new(),
@@ -232,13 +244,15 @@ impl PerfStream {
         if let Some(code) = self.faults {
             self.drop_faults();
             self.faults = self.watch_family(faults(code, group)).is_ok().then_some(code);
-            self.number_like_faults(group);
+            self.minor_group = group;
+            self.number_like_faults();
         }
         self.faults.is_some()
     }
 
     /// Records of page faults that come under the number of the event that is sampled are of as many.
-    fn number_like_faults(&mut self, group: u32) {
+    fn number_like_faults(&mut self) {
+        let group = self.minor_group;
         let samples = |family: usize| self.families[family].watches(|subject| matches!(subject, Subject::Event(_)));
         for role in self.roles.values_mut().filter(|role| samples(role.family)) {
             if let Some((FaultKind::Minor, times)) = &mut role.fault {
@@ -315,7 +329,9 @@ impl PerfStream {
     /// Samples an event of all threads; see [`PerfStream::take_hits`]. For streams of one process.
     pub fn sample_event(&mut self, clock: EventClock) -> Result<(), PerfError> {
         self.hits.begin(clock);
-        self.watch_family(vec![(Subject::Event(clock), None)])
+        self.watch_family(vec![(Subject::Event(clock), None)])?;
+        self.number_like_faults();
+        Ok(())
     }
 
     /// Samples no event any more.
@@ -489,9 +505,8 @@ impl PerfStream {
                     self.samples.extend(sample(raw, (self.pid, self.kin), (&self.roles, &self.families)));
                     continue;
                 }
-                if let Body::Sampling { weight } = raw.body {
-                    let thread = sampled(&raw, self.pid, (&self.roles, &self.families));
-                    thread.into_iter().for_each(|tid| self.hits.add((raw.at, tid), weight));
+                if let Body::Sampling { .. } = raw.body {
+                    self.sampled.push(raw);
                     continue;
                 }
                 let since = before.max(self.watermark);
@@ -512,8 +527,26 @@ impl PerfStream {
         }
     }
 
+    /// Samples of the event count if they are of our threads; others may turn out to be until the watermark has passed them.
+    fn sort_samples(&mut self) {
+        for raw in std::mem::take(&mut self.sampled) {
+            match (sampled(&raw, self.pid, (&self.roles, &self.families)), &raw.body) {
+                (Some(tid), Body::Sampling { weight }) => self.hits.add((raw.at, tid), *weight),
+                _ if raw.at >= self.watermark => self.sampled.push(raw),
+                _ => {}
+            }
+        }
+    }
+
     /// Makes ready what is pending and earlier than `before`.
     fn release(&mut self, before: MonoNanos) {
+        // What has ended by then is known now, what has begun will be.
+        self.sort_samples();
+        self.make_ready(before);
+        self.sort_samples();
+    }
+
+    fn make_ready(&mut self, before: MonoNanos) {
         self.watermark = self.watermark.max(before);
         self.pending.sort_by_key(|pending| pending.record.at);
         let count = self.pending.partition_point(|pending| pending.record.at < self.watermark);

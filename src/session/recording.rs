@@ -220,6 +220,8 @@ impl Recording {
         let recorded = match end {
             End::TargetEnded => self.engine.finish_with_target(limit, None),
             End::TargetEndedAt(moment) => self.engine.finish_with_target(limit, Some(moment)),
+            // What running threads have just told of their counters belongs to the window.
+            End::Now if !self.beside.chosen.events.is_empty() => self.engine.finish_at(clock::now()),
             End::Now => self.engine.finish_at(limit.map_or_else(clock::now, |limit| limit.min(clock::now()))),
         };
         self.progress.end();

@@ -30,6 +30,9 @@ pub type Readings = [Option<Reading>; Slot::COUNT];
 /// Where readings are made that belong together: a thread has other counters on every CPU, or the same on all.
 pub type Place = usize;
 
+/// For so long a counter that takes turns with others may stand still, in nanoseconds: then it is known to be missing.
+const TURN: u64 = 25_000_000;
+
 /// The last readings of all threads.
 #[derive(Debug, Clone)]
 pub struct Meters {
@@ -55,6 +58,8 @@ struct Share {
 /// What one counter has counted between two readings.
 enum Counted {
     So(u64),
+    /// Nothing yet: others have the counter, and what it misses is made up for when it has counted again.
+    Later,
     Unknown,
 }
 
@@ -75,6 +80,7 @@ impl Meters {
         for (slot, (last, (now, share))) in slots.zip(last.iter_mut().zip(readings.iter().zip(&mut self.shares))) {
             match counted(*last, *now) {
                 Counted::So(count) => measures.0[slot.index()] = count,
+                Counted::Later => continue,
                 Counted::Unknown => unknown.push(Counter::Measured(slot)),
             }
             share.add(*last, *now);
@@ -108,6 +114,12 @@ impl Meters {
     /// done.
     pub fn on_gap(&mut self) {
         self.gaps += 1;
+    }
+
+    /// A new thread has this number: what is said of it is told anew.
+    pub fn begin(&mut self, tid: Tid) {
+        self.told.remove(&tid);
+        self.missing.remove(&tid);
     }
 
     /// The thread has ended, and its number may be given to another.
@@ -162,7 +174,7 @@ fn counted(last: Option<Reading>, now: Option<Reading>) -> Counted {
         return Counted::So(value);
     }
     if running == 0 {
-        return Counted::Unknown;
+        return if enabled < TURN { Counted::Later } else { Counted::Unknown };
     }
     let scaled = u128::from(value) * u128::from(enabled) / u128::from(running);
     u64::try_from(scaled).map_or(Counted::Unknown, Counted::So)
@@ -248,11 +260,16 @@ mod tests {
         let mut meters = Meters::of(2);
         let last = MeasuredSince::LastStep;
         read(&mut meters, 1, 0, &readings(reading(10, 10, 10), reading(10, 10, 10)));
-        // It got no turn.
-        let still = read(&mut meters, 1, 0, &readings(reading(10, 20, 10), reading(15, 20, 20)));
-        assert_eq!(still, [missing(0), measured([0, 5], last)]);
+        // It gets no turn, and then for half of the time; then no more.
+        let waits = read(&mut meters, 1, 0, &readings(reading(10, 20, 10), reading(15, 20, 20)));
+        assert_eq!(waits, [measured([0, 5], last)]);
+        let caught_up = read(&mut meters, 1, 0, &readings(reading(13, 30, 20), reading(15, 30, 30)));
+        assert_eq!(caught_up, [measured([6, 0], last)]);
+        let long = 30 + super::TURN;
+        let still = read(&mut meters, 1, 0, &readings(reading(13, long, 20), reading(16, long, long)));
+        assert_eq!(still, [missing(0), measured([0, 1], last)]);
         // That is told once, and what it counts later is no use; nor is that of one that went back.
-        let later = read(&mut meters, 1, 0, &readings(reading(12, 30, 20), reading(2, 30, 30)));
+        let later = read(&mut meters, 1, 0, &readings(reading(15, long + 10, 30), reading(2, long + 10, long + 10)));
         assert_eq!(later, [missing(1), measured([2, 0], last)]);
         assert_eq!(read(&mut meters, 2, 0, &readings(None, reading(3, 3, 3))), [missing(0), measured([0, 3], last)]);
         // One that starts late is missing from the start.

@@ -34,6 +34,8 @@ pub(super) struct Metering {
     last: FxHashMap<(Tid, usize), Group>,
     /// What all threads have told that had each group.
     told: FxHashMap<usize, [u64; Slot::COUNT]>,
+    /// The number of the groups that count.
+    group: usize,
     /// What is known of each thread's turns on the CPU, if groups can be off.
     turns: Option<FxHashMap<Tid, Turn>>,
     /// The first thread has ended: whoever executes a program goes on under its number.
@@ -90,6 +92,7 @@ impl Metering {
             meters: Meters::of(events.len()),
             last: FxHashMap::default(),
             told: FxHashMap::default(),
+            group: 0,
             turns: can_be_off.then(FxHashMap::default),
             first_ended: None,
             since: MonoNanos::from_monotonic(0),
@@ -130,10 +133,24 @@ impl Metering {
     /// While probes came or words changed, steps with locks may have been missed.
     fn begin(&mut self, tid: Tid, reading: &PlacedReading) {
         self.meters.on_gap();
+        self.forget_before(reading.group);
         let said = reading.said;
         self.last.insert((tid, reading.place()), Group { first: said, last: said, off: 0 });
         let told = self.told.entry(reading.place()).or_default();
         told.iter_mut().zip(said.values).for_each(|(sum, value)| *sum = sum.saturating_add(value));
+    }
+
+    /// Other groups have taken over: where no thread ran when they ended, nobody has told so.
+    fn forget_before(&mut self, group: usize) {
+        if self.group == group {
+            return;
+        }
+        self.group = group;
+        let is_old = |place: usize| PlacedReading::group_of(place) < group;
+        let old: Vec<usize> = self.told.keys().copied().filter(|place| is_old(*place)).collect();
+        self.told.retain(|place, _| !is_old(*place));
+        self.last.retain(|(_, place), _| !is_old(*place));
+        old.into_iter().for_each(|place| self.meters.forget_place(place));
     }
 
     /// The last thread of the group has counted what nobody else has told.

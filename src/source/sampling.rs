@@ -24,6 +24,11 @@ pub enum EventRefused {
     /// It has nothing that could be sampled.
     #[error("this way of taking lock events has no events of the kernel's beside it")]
     NotHere,
+    /// Counters that are read at lock events are read at context switches, too.
+    #[error(
+        "context switches are not sampled where counters are read at lock events: leave out one of --event and --counters"
+    )]
+    BesideCounters,
     /// It is shared by several processes.
     #[error("with --subprocesses it takes programs in the kernel")]
     Shared,
@@ -73,6 +78,8 @@ pub(in crate::source) struct OutsideSampling {
     clock: EventClock,
     stacks: LateStacks,
     samples: u64,
+    /// Why none are taken any more.
+    ended: Option<String>,
 }
 
 impl OutsideSampling {
@@ -83,13 +90,13 @@ impl OutsideSampling {
         on_event: OnEvent,
     ) -> Result<Self, EventRefused> {
         stream.sample_event(clock)?;
-        Ok(Self { clock, stacks: LateStacks::of(on_event), samples: 0 })
+        Ok(Self { clock, stacks: LateStacks::of(on_event), samples: 0, ended: None })
     }
 
     /// Samples so many times more rarely than at first. Where the threads cannot be watched anew, no more.
     pub(in crate::source) fn slow(&mut self, stream: &mut PerfStream, times: u32) {
         stream.drop_event();
-        let _refused = stream.sample_event(self.clock.slowed(times));
+        self.ended = stream.sample_event(self.clock.slowed(times)).err().map(|why| why.to_string());
     }
 
     /// Reads the stacks of those of whom there are new samples.
@@ -102,6 +109,11 @@ impl OutsideSampling {
         self.stacks.forget();
     }
 
+    /// Whether they are still taken.
+    pub(in crate::source) fn goes_on(&self) -> bool {
+        self.ended.is_none()
+    }
+
     /// What samples have taken of the threads' time, if one takes as long as the record of a page fault.
     pub(in crate::source) fn cost(&self) -> Nanos {
         let samples = self.samples;
@@ -110,8 +122,11 @@ impl OutsideSampling {
 
     /// What the reader should know.
     pub(in crate::source) fn remark(&self) -> String {
+        let ended =
+            self.ended.as_ref().map(|why| format!("; in mid-recording the event could be sampled no more: {why}"));
         "stacks at samples of the event were read from outside, a moment after each; how the event divides over inside, waiting and \
          outside does not depend on that"
             .to_owned()
+            + &ended.unwrap_or_default()
     }
 }

@@ -60,6 +60,10 @@ pub struct SchedulerSource {
     since: MonoNanos,
     on_sample: Option<OnSample>,
     metering: Option<Metering>,
+    /// It is told that nothing is measured any more.
+    has_told_end: bool,
+    /// What went wrong with that.
+    trouble: Option<String>,
     sampling: Option<OutsideSampling>,
 }
 
@@ -115,7 +119,17 @@ impl SchedulerSource {
     }
 
     fn new(feed: Feed, threads: ThreadWatch, since: MonoNanos) -> Self {
-        Self { feed, threads, records: Vec::new(), since, on_sample: None, metering: None, sampling: None }
+        Self {
+            feed,
+            threads,
+            records: Vec::new(),
+            since,
+            on_sample: None,
+            metering: None,
+            has_told_end: false,
+            trouble: None,
+            sampling: None,
+        }
     }
 
     /// Watches the same threads for hits of more probes, which no shared feed does.
@@ -169,6 +183,7 @@ impl SchedulerSource {
         if self.deliver(on_record, out) == Presence::Off {
             self.measure_no_more(out);
         }
+        self.tell_end_of_measures(out);
         if let Some(metering) = &mut self.metering {
             metering.on_watermark(watermark);
         }
@@ -243,7 +258,7 @@ impl SchedulerSource {
 
     /// Lock events that stand in one group with counters are off whenever those are: better no counters than lock events missing.
     fn measure_no_more(&mut self, out: &mut Vec<Event>) {
-        let (Feed::Own(stream), Some(metering)) = (&mut self.feed, &self.metering) else { return };
+        let Feed::Own(stream) = &mut self.feed else { return };
         if !matches!(stream.measuring(), Measuring::These(_)) {
             return;
         }
@@ -251,11 +266,22 @@ impl SchedulerSource {
         let reopened = stream.stop_measuring(
             "others took the processor's counters, and lock events that are read with them would have been missed",
         );
-        let missing = LostEvents { count: u64::from(reopened.is_err()) };
-        for tid in self.threads.tids() {
-            out.push(Event { at, tid, what: What::LostLock(missing) });
-            out.push(Event { at, tid, what: What::Unmeasured(metering.counters()) });
+        self.trouble = reopened.err().map(|why| format!("no lock events from there on: {why}"));
+        out.extend(self.threads.tids().map(|tid| {
+            let missing = LostEvents { count: 0 };
+            Event { at, tid, what: What::LostLock(missing) }
+        }));
+    }
+
+    /// Once: from here on nothing is counted of any thread.
+    fn tell_end_of_measures(&mut self, out: &mut Vec<Event>) {
+        let (Feed::Own(stream), Some(metering)) = (&self.feed, &self.metering) else { return };
+        if self.has_told_end || !matches!(stream.measuring(), Measuring::Ended(_)) {
+            return;
         }
+        self.has_told_end = true;
+        let (at, counters) = (clock::now(), metering.counters());
+        out.extend(self.threads.tids().map(|tid| Event { at, tid, what: What::Unmeasured(counters) }));
     }
 
     /// Why nothing is measured that was to be, and what is to be known of what is.
@@ -266,7 +292,7 @@ impl SchedulerSource {
             Measuring::Ended(why) => Some(format!("events are counted no more: {why}")),
             Measuring::Nothing | Measuring::These(_) => None,
         };
-        why.into_iter().chain(self.metering.as_ref().and_then(Metering::remark)).collect()
+        why.into_iter().chain(self.trouble.clone()).chain(self.metering.as_ref().and_then(Metering::remark)).collect()
     }
 
     /// What is counted beside what every recording can have.
@@ -319,6 +345,10 @@ impl Source for SchedulerSource {
 
     fn sample_event(&mut self, clock: EventClock, on_event: OnEvent) -> Result<(), EventRefused> {
         let Feed::Own(stream) = &mut self.feed else { return Err(EventRefused::Shared) };
+        // The kernel would give samples of both the number of one of them.
+        if clock.is_of_switches() && matches!(stream.measuring(), Measuring::These(_)) {
+            return Err(EventRefused::BesideCounters);
+        }
         self.sampling = Some(OutsideSampling::begin(stream, clock, on_event)?);
         Ok(())
     }
@@ -331,7 +361,9 @@ impl Source for SchedulerSource {
 
     fn counted_event(&self) -> Option<u64> {
         match &self.feed {
-            Feed::Own(stream) => self.sampling.as_ref().and_then(|_| stream.counted()),
+            Feed::Own(stream) => {
+                self.sampling.as_ref().filter(|sampling| sampling.goes_on()).and_then(|_| stream.counted())
+            }
             Feed::Shared(..) => None,
         }
     }

@@ -61,7 +61,8 @@ impl CountedEvent {
         let open = |event: &Self| event.builder().observe_self().any_cpu().enabled(false).build().map(drop);
         match open(&self) {
             Ok(()) => Ok(self),
-            Err(why) if self.place == CountedPlace::Everywhere && is_denied(&why) => {
+            // Of the kernel's own some would count all the same, and some nothing for ever.
+            Err(why) if self.place == CountedPlace::Everywhere && is_denied(&why) && !self.is_of_the_kernel() => {
                 let narrowed = Self { place: CountedPlace::Program, ..self };
                 open(&narrowed).map(|()| narrowed)
             }

@@ -59,12 +59,10 @@ impl PerfStream {
                 Ok(())
             }
             Err(why) => {
-                if !subjects.is_empty() {
-                    self.watch_family(subjects)?;
-                }
-                self.measured.refuse(&why);
+                // Their files may be those that are missing.
                 self.close_groups();
-                Ok(())
+                self.measured.refuse(&why);
+                if subjects.is_empty() { Ok(()) } else { self.watch_family(subjects) }
             }
         }
     }

@@ -15,7 +15,10 @@ use crate::{
         uprobe::{self, Means},
         watchpoint,
     },
-    source::{bpf::error::BpfSourceError, kin::SharedKin},
+    source::{
+        bpf::{self, error::BpfSourceError},
+        kin::SharedKin,
+    },
     target::{discover::Target, runtime::Runtime},
 };
 
@@ -101,7 +104,7 @@ impl Rung {
         counters.events.is_empty()
             || match self {
                 Self::Preload => user_reads_work(counters.events).is_ok(),
-                Self::Programs => true,
+                Self::Programs => bpf::may_read_counters(),
                 Self::Tracepoints | Self::Watchpoints => is_readable(counters.events),
                 Self::Looks => false,
             }
@@ -110,7 +113,7 @@ impl Rung {
     /// Those that a choice allows for a program that gilscope starts: first those that read the counters that are wanted.
     pub(in crate::session) fn for_launch(options: RecordOptions) -> impl Iterator<Item = Self> {
         let mut rungs: Vec<Self> = Self::ALL.into_iter().filter(|rung| options.backend.allows(*rung)).collect();
-        rungs.sort_by_key(|rung| !rung.reads(options.counters));
+        rungs.sort_by_cached_key(|rung| !rung.reads(options.counters));
         rungs.into_iter()
     }
 

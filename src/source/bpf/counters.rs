@@ -34,9 +34,9 @@ impl Counters {
         allow_more_files(cpus.len() * events.len())?;
         let leader = events.iter().position(|event| !event.is_of_the_kernel());
         let mut open = Vec::new();
-        // On others the programs find no counter, and say so.
-        for cpu in cpus.iter().filter(|cpu| **cpu < MOST_CPUS) {
-            let counters = of_cpu(events, *cpu)?;
+        // On others the programs find no counter, and say so. All are opened before any is in the map, which would keep it open.
+        let each = cpus.iter().filter(|cpu| **cpu < MOST_CPUS).map(|cpu| Ok((*cpu, of_cpu(events, *cpu)?)));
+        for (cpu, counters) in each.collect::<Result<Vec<_>, BpfSourceError>>()? {
             for (first, counter) in (0..).step_by(MOST_CPUS as usize).zip(&counters) {
                 let (key, value) = ((first + cpu).to_ne_bytes(), counter.as_raw_fd().to_ne_bytes());
                 map.set(&key, &value, Existing::Replace)?;

@@ -2,7 +2,7 @@
 
 use crate::{
     bpf::error::BpfError,
-    perf::error::PerfError,
+    perf::{error::PerfError, events::missing},
     target::{memory::MemoryError, runtime::RuntimeError},
 };
 
@@ -33,7 +33,10 @@ pub enum BpfSourceError {
     #[error("in a pid namespace of its own, gilscope does not know the kernel's numbers of threads")]
     NumberedElsewhere,
     /// A counter cannot be opened on a CPU.
-    #[error("cannot count {name} on CPU {cpu}")]
+    #[error("{name} on CPU {cpu}: {}", match source.raw_os_error() {
+        Some(libc::EINVAL) => "the processor cannot count all of the events at the same time".to_owned(),
+        _ => missing(source),
+    })]
     Counter {
         /// The event's name.
         name: String,

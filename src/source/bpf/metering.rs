@@ -58,7 +58,10 @@ impl Metering {
     /// Threads come and go.
     pub(super) fn on_event(&mut self, event: &Event, programs: &Programs) {
         match event.what {
-            What::Created => drop(self.gone.remove(&event.tid)),
+            What::Created => {
+                self.gone.remove(&event.tid);
+                self.meters.begin(event.tid);
+            }
             What::Exited => {
                 self.ended.push_back(event.tid);
                 self.gone.insert(event.tid);

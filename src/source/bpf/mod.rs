@@ -19,7 +19,11 @@ mod thread_events;
 use std::{fmt, io, num::NonZeroU32, os::fd::RawFd};
 
 use crate::{
-    bpf::ring::{Reading, Ring},
+    bpf::{
+        btf::KernelTypes,
+        kernel::{self, Home},
+        ring::{Reading, Ring},
+    },
     model::{
         address::LiveAddress,
         counts::Counters,
@@ -79,6 +83,11 @@ pub struct Ticks {
     pub taken: Taken,
 }
 
+/// Whether programs can tell whose counters they read, if they can run at all.
+pub fn may_read_counters() -> bool {
+    kernel::check().is_ok_and(Home::is_first) && KernelTypes::are_shown()
+}
+
 /// How often a record that is being written is waited for; its writer may have lost its CPU.
 const PATIENCE: usize = 20;
 
@@ -106,6 +115,8 @@ pub struct BpfSource {
     takes_events: bool,
     /// There when sleeps are told of.
     parks: Option<ParkReader>,
+    /// Why the event is sampled no more.
+    events_ended: Option<String>,
     /// There when counters are to be read at lock events.
     metering: Option<Metering>,
 }
@@ -181,6 +192,7 @@ impl BpfSource {
             newcomers: None,
             takes_events: true,
             parks: None,
+            events_ended: None,
             metering: None,
         }
     }
@@ -463,7 +475,9 @@ impl Source for BpfSource {
 
     fn remarks(&self) -> Vec<String> {
         let counters = self.metering.iter().flat_map(|metering| metering.remarks(&self.programs));
-        self.scheduler.remarks().into_iter().chain(counters).collect()
+        let ended =
+            self.events_ended.iter().map(|why| format!("in mid-recording the event could be sampled no more: {why}"));
+        self.scheduler.remarks().into_iter().chain(counters).chain(ended).collect()
     }
 
     fn alarms(&self) -> Vec<RawFd> {
@@ -487,15 +501,16 @@ impl Source for BpfSource {
 
     fn slow_event(&mut self, times: u32) {
         match &mut self.events {
-            // Where the threads cannot be watched anew, no more samples are taken.
-            Some((events, _)) => drop(events.slow(&self.programs, times)),
+            Some((events, _)) => {
+                self.events_ended = events.slow(&self.programs, times).err().map(|why| why.to_string())
+            }
             None => self.scheduler.slow_event(times),
         }
     }
 
     fn counted_event(&self) -> Option<u64> {
         match &self.events {
-            Some((events, _)) => events.counted(),
+            Some((events, _)) => events.counted().filter(|_| self.events_ended.is_none()),
             None => self.scheduler.counted_event(),
         }
     }

@@ -133,7 +133,8 @@ impl Source for WatchpointSource {
     fn tally(&self) -> Tally {
         let untold = self.watch.as_ref().map_or(0, Watch::unmatched);
         let beside = self.scheduler.tally();
-        Tally { unmatched: beside.unmatched + untold, cost_of_faults: beside.cost_of_faults, ..self.tally }
+        let Tally { cost_of_faults, cost_of_event, .. } = beside;
+        Tally { unmatched: beside.unmatched + untold, cost_of_faults, cost_of_event, ..self.tally }
     }
 
     fn remarks(&self) -> Vec<String> {
