@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use serde_json::Value;
 
 use crate::live::{
-    interpreters::{Interpreter, interpreters},
+    interpreters::{Interpreter, some_interpreters},
     libraries::{build, listed, run},
     privilege::may_use_uprobes,
     profiled::{Outcome, Stage, Way, sampling_error},
@@ -59,7 +59,7 @@ fn judge(way: Way) {
     let stage = Stage::new();
     let keepers = keepers(&stage);
     let mut lasting = Vec::new();
-    for interpreter in interpreters() {
+    for interpreter in some_interpreters() {
         let mut faults = Vec::new();
         for _ in 0..ATTEMPTS {
             faults = attempt((&stage, &keepers), way, &interpreter);

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     keepers::mystery,
     live::{
-        interpreters::interpreters,
+        interpreters::some_interpreters,
         libraries::build,
         privilege::may_use_uprobes,
         profiled::{Outcome, Stage, Way},
@@ -31,7 +31,7 @@ fn callbacks_are_in_order() {
     let Some(library) = build("keeper.c", stage.folder(), &["-g"]) else { return };
     let script = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/native/nested.py"));
     let mut lasting = Vec::new();
-    for interpreter in interpreters() {
+    for interpreter in some_interpreters() {
         let mut faults = Vec::new();
         for _ in 0..ATTEMPTS {
             let outcome = stage.run(Way::Attach, &interpreter, &[script.clone(), library.clone()], &[]).unwrap();
