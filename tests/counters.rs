@@ -5,17 +5,13 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
 
-use gilscope::{
-    model::ids::Pid,
-    source::scheduler::{SchedulerSource, Scope},
-};
 use serde_json::Value;
 
 #[path = "support/live.rs"]
@@ -25,8 +21,9 @@ use live::{
     attached::attached_with,
     interpreters::{Interpreter, interpreters, usual},
     libraries::built,
+    observed::{STORM, attach, gilscope, gilscope_without_programs, launch},
     outcome,
-    privilege::{is_root, may_use_uprobes, without_programs},
+    privilege::{is_root, may_use_uprobes, may_watch_threads},
     stolen::stolen,
 };
 
@@ -88,7 +85,7 @@ fn forked_workers_are_counted_each_by_itself() {
                         for page in range(pages): fresh[page * 4096] = 1\nmultiprocessing.set_start_method('fork')\n\
                         workers = [multiprocessing.Process(target=work, args=(int(pages),)) for pages in sys.argv[1:]]\n\
                         for worker in workers: worker.start()\nfor worker in workers: worker.join()";
-    if !may_count() {
+    if !may_watch_threads("counters") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -96,7 +93,7 @@ fn forked_workers_are_counted_each_by_itself() {
     for (limit, pages) in [("none", ["4000", "70000"]), ("3%", ["4000", "400000"])] {
         let mut program = usual().command();
         program.args(["-c", FORK]).args(pages);
-        let mut gilscope = Command::new(env!("CARGO_BIN_EXE_gilscope"));
+        let mut gilscope = gilscope();
         gilscope
             .args(["run", "-q", "-s", "--backend", "preload", "--max-overhead", limit, "-o"])
             .arg(&report)
@@ -136,7 +133,7 @@ fn perf_counts_the_same() {
         outcome::skipped("comparing with perf: it is absent");
         return;
     }
-    if !may_count() {
+    if !may_watch_threads("counters") {
         return;
     }
     let (stage, interpreter) = (Stage::new(), usual());
@@ -177,16 +174,14 @@ fn perf_counts_the_same() {
 /// Memory that malloc gives back and takes anew: some 600,000 page faults, of which telling one by one would cost too much.
 #[test]
 fn storms_of_page_faults_are_told_in_groups() {
-    const STORM: &str = "import resource\nfor _ in range(900): kept = [bytes(300000) for _ in range(40)]\n\
-                         print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)";
-    if !may_count() {
+    if !may_watch_threads("counters") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("profile.json");
     let mut program = usual().command();
     program.args(["-c", STORM]);
-    let mut gilscope = Command::new(env!("CARGO_BIN_EXE_gilscope"));
+    let mut gilscope = gilscope();
     gilscope.args(["run", "-q", "--max-overhead", "3%", "-o"]).arg(&report).arg("--").arg(program.get_program());
     let output = gilscope.args(program.get_args()).output().unwrap();
     let kernel: f64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
@@ -199,16 +194,8 @@ fn storms_of_page_faults_are_told_in_groups() {
     assert!(notes.contains("minor page faults came so fast") && share.as_f64().unwrap() < 0.03, "{share}: {notes}");
 }
 
-/// Whether the kernel tells us anything to be counted.
-fn may_count() -> bool {
-    let us = Pid::from_raw(std::process::id().cast_signed()).unwrap();
-    let refused = SchedulerSource::open(us, Scope::Running).err();
-    refused.iter().for_each(|why| outcome::skipped(&format!("counters: {why}")));
-    refused.is_none()
-}
-
 fn judge(way: Way, interpreters: &[Interpreter]) {
-    if !may_count() {
+    if !may_watch_threads("counters") {
         return;
     }
     let stage = Stage::new();
@@ -270,42 +257,17 @@ impl Stage {
         let report = self.folder.path().join("profile.json");
         let mut program = interpreter.command();
         program.args(self.files.iter().map(|file| interpreter.give(self.folder.path(), file)));
-        let gilscope = || Command::new(env!("CARGO_BIN_EXE_gilscope"));
         let said = match way {
-            Way::Launch(backend) => launch(gilscope(), backend, &program, &report),
-            Way::Tracepoints => {
-                let mut without = without_programs();
-                without.arg(env!("CARGO_BIN_EXE_gilscope"));
-                launch(without, "uprobe", &program, &report)
-            }
+            Way::Launch(backend) => launch(gilscope(), (backend, &[]), &program, &report),
+            Way::Tracepoints => launch(gilscope_without_programs(), ("uprobe", &[]), &program, &report),
             Way::Apart => {
                 let mut apart = Command::new("unshare");
                 apart.args(["-pf", "--mount-proc"]).arg(program.get_program()).args(program.get_args());
-                launch(gilscope(), "preload", &apart, &report)
+                launch(gilscope(), ("preload", &[]), &apart, &report)
             }
-            Way::Attach(backend) => attach(&mut program, backend, &report),
+            Way::Attach(backend) => attach(&mut program, (backend, &[]), &report),
         };
         let profile = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
         (profile, serde_json::from_str(said.trim()).unwrap())
     }
-}
-
-fn launch(mut gilscope: Command, backend: &str, program: &Command, report: &Path) -> String {
-    gilscope.args(["run", "-q", "--max-overhead", "none", "--backend", backend, "-o"]).arg(report).arg("--");
-    gilscope.arg(program.get_program()).args(program.get_args()).stdin(Stdio::null());
-    let output = gilscope.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn attach(program: &mut Command, backend: &str, report: &Path) -> String {
-    let mut program = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    // It must have begun before it can be found.
-    sleep(Duration::from_millis(500));
-    let mut gilscope = attached_with(program.id(), report, &["--backend", backend]);
-    writeln!(program.stdin.take().unwrap()).unwrap();
-    let mut said = String::new();
-    program.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(program.wait().unwrap().success() && gilscope.wait().unwrap().success());
-    said
 }

@@ -4,28 +4,19 @@
 
 use std::{
     fs,
-    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    thread::sleep,
-    time::Duration,
 };
 
-use gilscope::{
-    model::ids::Pid,
-    source::scheduler::{SchedulerSource, Scope},
-};
 use serde_json::Value;
 
 #[path = "support/live.rs"]
 mod live;
 
 use live::{
-    attached::attached_with,
     interpreters::{Interpreter, interpreters, usual},
     libraries::built,
-    outcome,
-    privilege::{may_use_uprobes, without_programs},
+    observed::{STORM, attach, gilscope, gilscope_without_programs, launch},
+    privilege::{may_use_uprobes, may_watch_threads},
     stolen::stolen,
 };
 
@@ -53,7 +44,7 @@ struct Stage {
 
 #[test]
 fn each_page_fault_is_where_it_was_made() {
-    if !may_watch() {
+    if !may_watch_threads("events") {
         return;
     }
     let stage = Stage::new();
@@ -93,7 +84,7 @@ fn each_fault(stage: &Stage, way: Way, interpreter: &Interpreter) {
 
 #[test]
 fn a_period_loses_less_than_one_of_each_kind() {
-    if !may_watch() {
+    if !may_watch_threads("events") {
         return;
     }
     let stage = Stage::new();
@@ -114,7 +105,7 @@ fn a_period_loses_less_than_one_of_each_kind() {
 /// Time on a CPU goes by samples as it goes by states.
 #[test]
 fn samples_of_time_divide_as_time_does() {
-    if !may_watch() {
+    if !may_watch_threads("events") {
         return;
     }
     let (stage, mut ways) = (Stage::new(), vec![Way::Launch("preload"), Way::WithoutPrograms("preload")]);
@@ -154,7 +145,7 @@ fn misfit_of_time(way: Way, profile: &Value) -> Option<String> {
 /// A tracepoint, at which no program for stacks can run; and what no machine has, for which time stands in.
 #[test]
 fn other_events_are_sampled_in_their_own_ways() {
-    if !may_watch() || !may_use_uprobes() {
+    if !may_watch_threads("events") || !may_use_uprobes() {
         return;
     }
     let stage = Stage::new();
@@ -172,14 +163,12 @@ fn other_events_are_sampled_in_their_own_ways() {
 /// Some 600,000 page faults of which each would be dear: the period is raised, and what it costs stays within the budget.
 #[test]
 fn a_storm_is_sampled_within_the_budget() {
-    const STORM: &str = "import resource\nfor _ in range(900): kept = [bytes(300000) for _ in range(40)]\n\
-                         print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)";
-    if !may_watch() {
+    if !may_watch_threads("events") {
         return;
     }
     let stage = Stage::new();
     let report = stage.folder.path().join("profile.json");
-    let mut gilscope = Command::new(env!("CARGO_BIN_EXE_gilscope"));
+    let mut gilscope = gilscope();
     gilscope.args(["run", "-q", "-e", "page-faults", "-c", "1", "--counters", "none", "-o"]).arg(&report).arg("--");
     let program = usual().command();
     let output = gilscope.arg(program.get_program()).args(program.get_args()).args(["-c", STORM]).output().unwrap();
@@ -208,13 +197,6 @@ fn read_late(profile: &Value) -> bool {
     profile["quality"]["notes"].to_string().contains("were read from outside")
 }
 
-fn may_watch() -> bool {
-    let us = Pid::from_raw(std::process::id().cast_signed()).unwrap();
-    let refused = SchedulerSource::open(us, Scope::Running).err();
-    refused.iter().for_each(|why| outcome::skipped(&format!("events: {why}")));
-    refused.is_none()
-}
-
 impl Stage {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -228,32 +210,10 @@ impl Stage {
         let mut program = interpreter.command();
         program.args(self.files.iter().map(|file| interpreter.give(self.folder.path(), file)));
         match way {
-            Way::Launch(backend) => {
-                launch(Command::new(env!("CARGO_BIN_EXE_gilscope")), (backend, options), &program, &report)
-            }
-            Way::WithoutPrograms(backend) => {
-                let mut without = without_programs();
-                without.arg(env!("CARGO_BIN_EXE_gilscope"));
-                launch(without, (backend, options), &program, &report);
-            }
+            Way::Launch(backend) => launch(gilscope(), (backend, options), &program, &report),
+            Way::WithoutPrograms(backend) => launch(gilscope_without_programs(), (backend, options), &program, &report),
             Way::Attach(backend) => attach(&mut program, (backend, options), &report),
-        }
+        };
         serde_json::from_slice(&fs::read(&report).unwrap()).unwrap()
     }
-}
-
-fn launch(mut gilscope: Command, (backend, options): (&str, &[&str]), program: &Command, report: &Path) {
-    gilscope.args(["run", "-q", "--max-overhead", "none", "--backend", backend]).args(options);
-    gilscope.arg("-o").arg(report).arg("--").arg(program.get_program()).args(program.get_args());
-    let output = gilscope.stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn attach(program: &mut Command, (backend, options): (&str, &[&str]), report: &Path) {
-    let mut program = program.stdin(Stdio::piped()).spawn().unwrap();
-    // It must have begun before it can be found.
-    sleep(Duration::from_millis(500));
-    let mut gilscope = attached_with(program.id(), report, &[&["--backend", backend], options].concat());
-    writeln!(program.stdin.take().unwrap()).unwrap();
-    assert!(program.wait().unwrap().success() && gilscope.wait().unwrap().success());
 }

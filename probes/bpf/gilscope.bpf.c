@@ -156,18 +156,26 @@ inlined int collects(const struct config *c, u64 state)
 	return holder_of(c, lock) == state;
 }
 
-/* Reads the frames of the thread that runs now, whose state `thread` tells, and sends them off. */
-inlined void send_stack(const struct config *c, const struct thread *thread, struct stack *stack, u32 tid, u8 kind)
+/* Reads the frames of the thread that runs now, whose state `thread` tells. */
+inlined void read_own(const struct config *c, const struct thread *thread, struct stack *stack)
 {
-	u64 begun = now(), owner = 0, state = thread ? thread->state : 0;
+	u64 owner = 0, state = thread ? thread->state : 0;
 
-	begin_stack(stack, tid, kind, state);
 	stack->seal = 0;
 	/* A state may have been freed and given to another thread. */
 	if (!state || word_at(state + c->owner_word, &owner) || owner != thread->owner)
 		stack->record.flags = UNKNOWN_THREAD;
 	else
 		walk(c, stack, state);
+}
+
+/* The same, and sends them off. */
+inlined void send_stack(const struct config *c, const struct thread *thread, struct stack *stack, u32 tid, u8 kind)
+{
+	u64 begun = now(), state = thread ? thread->state : 0;
+
+	begin_stack(stack, tid, kind, state);
+	read_own(c, thread, stack);
 	if (kind != WAIT_BEGAN && !(stack->record.flags & UNKNOWN_THREAD) && collects(c, state))
 		stack->record.flags |= COLLECTING;
 	finish_stack(stack);
@@ -568,9 +576,8 @@ SEC("perf_event.event")
 int on_event(struct bpf_perf_event_data *context)
 {
 	u32 zero = 0, tid;
-	u64 begun = now(), owner = 0, state, id;
+	u64 begun = now(), id;
 	struct config *c = map_lookup(&config, &zero);
-	struct thread *thread;
 	struct stack *stack = map_lookup(&ticking, &zero);
 
 	if (!c || !c->runtime || !stack)
@@ -579,14 +586,8 @@ int on_event(struct bpf_perf_event_data *context)
 	tid = id;
 	if (id >> 32 != c->process)
 		return 0;
-	thread = map_lookup(&threads, &tid);
-	state = thread ? thread->state : 0;
 	begin_stack(stack, tid, EVENT, context->sample_period);
-	stack->seal = 0;
-	if (!state || word_at(state + c->owner_word, &owner) || owner != thread->owner)
-		stack->record.flags = UNKNOWN_THREAD;
-	else
-		walk(c, stack, state);
+	read_own(c, map_lookup(&threads, &tid), stack);
 	finish_stack(stack);
 	add_to(&sampled, now() - begun);
 	return 0;

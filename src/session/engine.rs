@@ -249,26 +249,9 @@ impl Engine {
 
     /// What a recording that ended now would give, up to what has been booked; to be worked out anywhere.
     pub(super) fn snapshot(&self) -> impl FnOnce() -> Recorded + Send + use<> {
-        let (ledger, stacks) = (self.ledger.clone(), self.stacks.borrow().clone());
-        let (tally, late, end) = (self.tally(), self.merger.late(), self.ledger.now());
-        let (remarks, start) = (self.remarks(), self.started);
-        let (replaced, tells_of_parks, counters) = (self.replaced(), self.tells_of_parks(), self.counters());
-        let counted_event = self.counted_event();
-        move || {
-            let attribution = ledger.finish(end);
-            Recorded {
-                attribution,
-                stacks,
-                tally,
-                remarks,
-                late,
-                tells_of_parks,
-                counters,
-                counted_event,
-                replaced,
-                start,
-            }
-        }
+        let (ledger, stacks, end) = (self.ledger.clone(), self.stacks.borrow().clone(), self.ledger.now());
+        let record = self.record();
+        move || record(ledger.finish(end), stacks)
     }
 
     fn stop(&mut self) {
@@ -278,14 +261,17 @@ impl Engine {
     }
 
     fn close(self, end: MonoNanos) -> Recorded {
-        let tally = self.tally();
-        let late = self.merger.late();
-        let remarks = self.remarks();
-        let (replaced, tells_of_parks, counters) = (self.replaced(), self.tells_of_parks(), self.counters());
-        let counted_event = self.counted_event();
-        Recorded {
-            attribution: self.ledger.finish(end),
-            stacks: self.stacks.take(),
+        self.record()(self.ledger.finish(end), self.stacks.take())
+    }
+
+    /// What is known beside the ledger and the stacks, waiting for those.
+    fn record(&self) -> impl FnOnce(Attribution, StackTable) -> Recorded + Send + use<> {
+        let (tally, late, start) = (self.tally(), self.merger.late(), self.started);
+        let (remarks, counters, counted_event) = (self.remarks(), self.counters(), self.counted_event());
+        let (replaced, tells_of_parks) = (self.replaced(), self.tells_of_parks());
+        move |attribution, stacks| Recorded {
+            attribution,
+            stacks,
             tally,
             remarks,
             late,
@@ -293,7 +279,7 @@ impl Engine {
             counters,
             counted_event,
             replaced,
-            start: self.started,
+            start,
         }
     }
 

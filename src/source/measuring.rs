@@ -36,8 +36,8 @@ const TURN: u64 = 25_000_000;
 /// The last readings of all threads.
 #[derive(Debug, Clone)]
 pub struct Meters {
-    /// How many counters are read.
-    count: usize,
+    /// What is read.
+    events: Vec<Measured>,
     last: FxHashMap<(Tid, Place), Readings>,
     /// Threads whose next readings tell of time in which steps with a lock may have been missed; with the number of the gap that
     /// they have told of.
@@ -64,10 +64,10 @@ enum Counted {
 }
 
 impl Meters {
-    /// Of so many counters, in places 0 and up.
-    pub fn of(count: usize) -> Self {
+    /// Of the counters of these events, in places 0 and up.
+    pub fn of(events: Vec<Measured>) -> Self {
         let (last, told, missing) = (FxHashMap::default(), FxHashMap::default(), FxHashMap::default());
-        Self { count, last, told, gaps: 0, missing, shares: Default::default() }
+        Self { events, last, told, gaps: 0, missing, shares: Default::default() }
     }
 
     /// Appends what has been counted of the thread at this place since the reading before, or since it was first counted: before
@@ -76,7 +76,7 @@ impl Meters {
         let mut measures = Measures::default();
         let mut unknown = Vec::new();
         let last = self.last.entry((tid, place)).or_insert([Some(Reading::default()); Slot::COUNT]);
-        let slots = Slot::all().take(self.count);
+        let slots = Slot::all().take(self.events.len());
         for (slot, (last, (now, share))) in slots.zip(last.iter_mut().zip(readings.iter().zip(&mut self.shares))) {
             match counted(*last, *now) {
                 Counted::So(count) => measures.0[slot.index()] = count,
@@ -91,7 +91,7 @@ impl Meters {
         let since =
             if told.is_some_and(|told| told != self.gaps) { MeasuredSince::Unknown } else { MeasuredSince::LastStep };
         // That a thread has counted nothing is known once it is told.
-        let first = told.is_none() && unknown.len() < self.count;
+        let first = told.is_none() && unknown.len() < self.events.len();
         if first || measures != Measures::default() {
             out.push(Event { at, tid, what: What::Measured(Box::new(measures), since) });
         }
@@ -134,9 +134,14 @@ impl Meters {
         self.last.retain(|(_, of), _| *of != place);
     }
 
-    /// Says which of `events` shared a processor's counters with others, so that a part of what they counted is made up for.
-    pub fn remark(&self, events: &[Measured]) -> Option<String> {
-        let shared = events.iter().zip(&self.shares).filter(|(_, share)| share.running < share.enabled);
+    /// What is counted.
+    pub fn counters(&self) -> Counters {
+        Counters::measured(self.events.len())
+    }
+
+    /// Says which of the events shared a processor's counters with others, so that a part of what they counted is made up for.
+    pub fn remark(&self) -> Option<String> {
+        let shared = self.events.iter().zip(&self.shares).filter(|(_, share)| share.running < share.enabled);
         let parts: Vec<String> = shared
             .map(|(event, share)| {
                 let tenths = share.running * 1000 / share.enabled.max(1);
@@ -196,6 +201,11 @@ mod tests {
         Tid::from_raw(number).unwrap()
     }
 
+    fn of_names<const COUNT: usize>(names: [&str; COUNT]) -> Meters {
+        let measured = |name: &str| Measured { name: name.to_owned(), meaning: None, place: CountedPlace::Everywhere };
+        Meters::of(names.map(measured).to_vec())
+    }
+
     fn reading(value: u64, enabled: u64, running: u64) -> Option<Reading> {
         Some(Reading { value, enabled, running })
     }
@@ -225,7 +235,7 @@ mod tests {
 
     #[test]
     fn what_counts_is_the_difference_at_each_place() {
-        let mut meters = Meters::of(2);
+        let mut meters = of_names(["cycles", "cs"]);
         let last = MeasuredSince::LastStep;
         assert_eq!(
             read(&mut meters, 1, 0, &readings(reading(100, 9, 9), reading(7, 9, 9))),
@@ -242,22 +252,17 @@ mod tests {
 
     #[test]
     fn a_shared_counter_is_scaled_and_said_to_be() {
-        let mut meters = Meters::of(2);
+        let mut meters = of_names(["cycles", "cs"]);
         let now = readings(reading(100, 100, 25), reading(40, 100, 100));
         assert_eq!(read(&mut meters, 1, 0, &now), [measured([400, 40], MeasuredSince::LastStep)]);
-        let names = ["cycles", "cs"].map(|name| Measured {
-            name: name.to_owned(),
-            meaning: None,
-            place: CountedPlace::Everywhere,
-        });
-        let remark = meters.remark(&names).unwrap();
+        let remark = meters.remark().unwrap();
         assert!(remark.contains("cycles 25.0 %") && !remark.contains("cs"), "{remark}");
-        assert_eq!(Meters::of(2).remark(&names), None);
+        assert_eq!(of_names(["cycles", "cs"]).remark(), None);
     }
 
     #[test]
     fn a_counter_that_stands_still_goes_back_or_vanishes_is_missing_and_the_others_go_on() {
-        let mut meters = Meters::of(2);
+        let mut meters = of_names(["cycles", "cs"]);
         let last = MeasuredSince::LastStep;
         read(&mut meters, 1, 0, &readings(reading(10, 10, 10), reading(10, 10, 10)));
         // It gets no turn, and then for half of the time; then no more.
@@ -279,7 +284,7 @@ mod tests {
 
     #[test]
     fn after_a_gap_it_is_unknown_what_each_thread_did() {
-        let mut meters = Meters::of(1);
+        let mut meters = of_names(["cycles"]);
         let now = |value| readings(reading(value, value, value), None);
         let known = |counts| measured([counts, 0], MeasuredSince::LastStep);
         assert_eq!(read(&mut meters, 1, 0, &now(5)), [known(5)]);
@@ -296,7 +301,7 @@ mod tests {
         /// However a thread's readings fall on CPUs, what is told of counters that always count sums up to what they say at the end.
         #[test]
         fn the_parts_sum_up(steps in proptest::collection::vec((0_usize..3, 0_u64..1000, any::<bool>()), 1..60)) {
-            let mut meters = Meters::of(1);
+            let mut meters = of_names(["cycles"]);
             let (mut values, mut told) = ([0_u64; 3], 0);
             for (place, more, gap) in steps {
                 values[place] += more;
@@ -315,14 +320,14 @@ mod tests {
         /// Any readings are survived.
         #[test]
         fn any_readings_are_survived(all in proptest::collection::vec(any::<[Option<(u64, u64, u64)>; 2]>(), 1..40)) {
-            let mut meters = Meters::of(2);
+            let mut meters = of_names(["cycles", "cs"]);
             for [first, second] in all {
                 let made = |reading: Option<(u64, u64, u64)>| {
                     reading.map(|(value, enabled, running)| Reading { value, enabled, running })
                 };
                 read(&mut meters, 1, 0, &readings(made(first), made(second)));
             }
-            meters.remark(&[]);
+            meters.remark();
         }
     }
 }

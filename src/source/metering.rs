@@ -89,7 +89,7 @@ impl Metering {
         let can_be_off = events.iter().any(|event| !event.is_of_the_kernel());
         Self {
             events,
-            meters: Meters::of(events.len()),
+            meters: Meters::of(events.iter().map(CountedEvent::described).collect()),
             last: FxHashMap::default(),
             told: FxHashMap::default(),
             group: 0,
@@ -227,7 +227,7 @@ impl Metering {
         match &record.body {
             Body::Exited => self.on_exited(record),
             Body::Named { cause: Naming::Exec, tid, .. } if self.first_ended.take() == Some(*tid) => {
-                out.push(Event { at, tid: *tid, what: What::Unmeasured(Counters::measured(self.events.len())) });
+                out.push(Event { at, tid: *tid, what: What::Unmeasured(self.counters()) });
             }
             Body::Lost { .. } => self.turns.iter_mut().flatten().for_each(|(_, turn)| turn.run = Run::Unknown),
             Body::SwitchedIn => self.on_run(tid, Run::Begun),
@@ -265,7 +265,7 @@ impl Metering {
             return Presence::On;
         }
         out.push(self.untold(read.unwrap_or(at), tid));
-        out.push(Event { at, tid, what: What::Unmeasured(Counters::measured(self.events.len())) });
+        out.push(Event { at, tid, what: What::Unmeasured(self.counters()) });
         Presence::Off
     }
 
@@ -281,12 +281,11 @@ impl Metering {
 
     /// Which of the events shared a processor's counters with others.
     pub(super) fn remark(&self) -> Option<String> {
-        let names: Vec<_> = self.events.iter().map(CountedEvent::described).collect();
-        self.meters.remark(&names)
+        self.meters.remark()
     }
 
     pub(super) fn counters(&self) -> Counters {
-        Counters::measured(self.events.len())
+        self.meters.counters()
     }
 }
 

@@ -48,9 +48,19 @@ pub trait Source: fmt::Debug {
     /// source remains in the target or the kernel.
     fn finish(&mut self, out: &mut Vec<Event>);
 
+    /// A source that this one stands on, if any: whatever it counts and samples this one does, too, unless it says otherwise.
+    fn beside(&self) -> Option<&dyn Source> {
+        None
+    }
+
+    /// The same, to be asked for more.
+    fn beside_mut(&mut self) -> Option<&mut dyn Source> {
+        None
+    }
+
     /// Files that become readable when something should be looked at before the next turn is due.
     fn alarms(&self) -> Vec<RawFd> {
-        Vec::new()
+        self.beside().map_or(Vec::new(), |beside| beside.alarms())
     }
 
     /// Takes no lock events for a while, so that they cost the target next to nothing; scheduling goes on. Says whether it
@@ -77,35 +87,39 @@ pub trait Source: fmt::Debug {
     }
 
     /// Counts no more than this from now on, to cost the target no more than that.
-    fn count(&mut self, _wanted: Counters) {}
+    fn count(&mut self, wanted: Counters) {
+        self.beside_mut().into_iter().for_each(|beside| beside.count(wanted));
+    }
 
     /// Tells of page faults so many at a time from now on, to cost the target less.
-    fn group_faults(&mut self, _group: u32) -> Grouping {
-        Grouping::None
+    fn group_faults(&mut self, group: u32) -> Grouping {
+        self.beside_mut().map_or(Grouping::None, |beside| beside.group_faults(group))
     }
 
     /// Samples an event of all threads from now on; `on_event` reads stacks where nobody reads them at the very moment.
-    fn sample_event(&mut self, _clock: EventClock, _on_event: OnEvent) -> Result<(), EventRefused> {
-        Err(EventRefused::NotHere)
+    fn sample_event(&mut self, clock: EventClock, on_event: OnEvent) -> Result<(), EventRefused> {
+        self.beside_mut().ok_or(EventRefused::NotHere)?.sample_event(clock, on_event)
     }
 
     /// Takes a sample of it so many times more rarely than at first, from now on.
-    fn slow_event(&mut self, _times: u32) {}
+    fn slow_event(&mut self, times: u32) {
+        self.beside_mut().into_iter().for_each(|beside| beside.slow_event(times));
+    }
 
     /// What that event has counted of all threads by the end of the recording, sampled or not; `None` before, or when that is not
     /// known.
     fn counted_event(&self) -> Option<u64> {
-        None
+        self.beside()?.counted_event()
     }
 
     /// What it counts of each thread beside time.
     fn counters(&self) -> Counters {
-        Counters::default()
+        self.beside().map_or(Counters::default(), |beside| beside.counters())
     }
 
     /// What a reader of the numbers should know beside that, in sentences.
     fn remarks(&self) -> Vec<String> {
-        Vec::new()
+        self.beside().map_or(Vec::new(), |beside| beside.remarks())
     }
 }
 

@@ -5,6 +5,7 @@ pub mod compare;
 pub mod copied;
 pub mod interpreters;
 pub mod libraries;
+pub mod observed;
 pub mod outcome;
 pub mod privilege;
 pub mod profiled;

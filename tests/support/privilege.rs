@@ -4,6 +4,11 @@
 
 use std::{fs, process::Command};
 
+use gilscope::{
+    model::ids::Pid,
+    source::scheduler::{SchedulerSource, Scope},
+};
+
 use super::outcome;
 
 /// Whether uprobes can be armed; says so when not.
@@ -13,6 +18,14 @@ pub fn may_use_uprobes() -> bool {
         outcome::skipped("uprobes: need root and tracefs");
     }
     may
+}
+
+/// Whether the kernel tells of our own threads' events; says so of `what` when not.
+pub fn may_watch_threads(what: &str) -> bool {
+    let us = Pid::from_raw(std::process::id().cast_signed()).expect("a process has a positive pid");
+    let refused = SchedulerSource::open(us, Scope::Running).err();
+    refused.iter().for_each(|why| outcome::skipped(&format!("{what}: {why}")));
+    refused.is_none()
 }
 
 /// Whether this is root.

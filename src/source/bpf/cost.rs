@@ -15,14 +15,13 @@ use crate::{
 static MEASURED: OnceLock<Option<Nanos>> = OnceLock::new();
 static METERED: OnceLock<Option<Nanos>> = OnceLock::new();
 
-/// The time that a record adds to the call it is made at; `None` when our own calls made none.
+/// The time that a record adds to the call it is made at, and what is read there with it; `None` when our own calls made none.
 pub(super) fn measure(programs: &Programs, ring: &mut Ring) -> Option<Nanos> {
-    *MEASURED.get_or_init(|| measure_now(programs, ring))
-}
-
-/// The same of a lock event at which the counters are read, too.
-pub(super) fn measure_metered(programs: &Programs, ring: &mut Ring) -> Option<Nanos> {
+    if !programs.meter() {
+        return *MEASURED.get_or_init(|| measure_now(programs, ring));
+    }
     *METERED.get_or_init(|| {
+        // Counters are read at calls on locks alone.
         let mut cond = Box::new(libc::PTHREAD_COND_INITIALIZER);
         programs.pretend_lock(std::ptr::from_ref(&*cond) as u64).ok()?;
         let cost = measure_on(&mut cond, programs, ring);

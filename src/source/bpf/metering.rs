@@ -9,7 +9,7 @@ use rustc_hash::FxHashSet;
 
 use crate::{
     model::{
-        counts::{Counters, Measured},
+        counts::Counters,
         event::{Event, What},
         ids::Tid,
         time::MonoNanos,
@@ -41,7 +41,8 @@ impl Metering {
     pub(super) fn of(events: &'static [CountedEvent], outcome: Result<(), BpfSourceError>) -> Self {
         let refused = outcome.err().map(|why| why.to_string());
         let (ended, gone) = (VecDeque::new(), FxHashSet::default());
-        Self { events, meters: Meters::of(events.len()), ended, gone, refused }
+        let meters = Meters::of(events.iter().map(CountedEvent::described).collect());
+        Self { events, meters, ended, gone, refused }
     }
 
     /// Appends what a record means.
@@ -83,12 +84,11 @@ impl Metering {
 
     /// What is counted.
     pub(super) fn counters(&self) -> Counters {
-        Counters::measured(if self.refused.is_some() { 0 } else { self.events.len() })
+        if self.refused.is_some() { Counters::default() } else { self.meters.counters() }
     }
 
     /// What a reader of the counts should know.
     pub(super) fn remarks(&self, programs: &Programs) -> Vec<String> {
-        let events: Vec<Measured> = self.events.iter().map(CountedEvent::described).collect();
         let refused =
             self.refused.as_ref().map(|why| format!("programs in the kernel cannot read the counters: {why}"));
         let unseen = programs.unseen().ok().filter(|unseen| refused.is_none() && *unseen > 0).map(|unseen| {
@@ -97,6 +97,6 @@ impl Metering {
                  as the thread's"
             )
         });
-        [refused.or_else(|| self.meters.remark(&events)), unseen].into_iter().flatten().collect()
+        [refused.or_else(|| self.meters.remark()), unseen].into_iter().flatten().collect()
     }
 }

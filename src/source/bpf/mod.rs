@@ -16,7 +16,7 @@ mod programs;
 pub(crate) mod record;
 mod thread_events;
 
-use std::{fmt, io, num::NonZeroU32, os::fd::RawFd};
+use std::{fmt, io, num::NonZeroU32};
 
 use crate::{
     bpf::{
@@ -39,7 +39,7 @@ use crate::{
         stream::threads_of,
     },
     source::{
-        Grouping, Pausing, Source, Tally,
+        Pausing, Source, Tally,
         bpf::{
             config::Config,
             error::BpfSourceError,
@@ -146,10 +146,8 @@ impl BpfSource {
         translator: SharedTranslator,
     ) -> Result<Self, BpfSourceError> {
         let (mut programs, mut ring) = Programs::load()?;
-        let cost_per_event = cost::measure(&programs, &mut ring);
         let metering = (!events.is_empty()).then(|| Metering::of(events, programs.measure(events, pid)));
-        let cost_metered = metering.as_ref().and_then(|_| cost::measure_metered(&programs, &mut ring));
-        let cost_per_event = cost_metered.or(cost_per_event);
+        let cost_per_event = cost::measure(&programs, &mut ring);
         programs.watch(sites, pid)?;
         let scheduler = scheduler()?;
         let tally = Tally { cost_per_event, ..Tally::default() };
@@ -420,6 +418,14 @@ impl Source for BpfSource {
         watermark.min(self.read_until)
     }
 
+    fn beside(&self) -> Option<&dyn Source> {
+        Some(&*self.scheduler)
+    }
+
+    fn beside_mut(&mut self) -> Option<&mut dyn Source> {
+        Some(&mut *self.scheduler)
+    }
+
     fn pause(&mut self) -> Pausing {
         if !self.takes_events {
             return self.scheduler.pause();
@@ -480,10 +486,6 @@ impl Source for BpfSource {
         self.scheduler.remarks().into_iter().chain(counters).chain(ended).collect()
     }
 
-    fn alarms(&self) -> Vec<RawFd> {
-        self.scheduler.alarms()
-    }
-
     fn sample_event(&mut self, clock: EventClock, on_event: OnEvent) -> Result<(), EventRefused> {
         let reads_stacks = self.programs.knows_target().unwrap_or(false);
         if reads_stacks && clock.takes_programs() {
@@ -513,14 +515,6 @@ impl Source for BpfSource {
             Some((events, _)) => events.counted().filter(|_| self.events_ended.is_none()),
             None => self.scheduler.counted_event(),
         }
-    }
-
-    fn group_faults(&mut self, group: u32) -> Grouping {
-        self.scheduler.group_faults(group)
-    }
-
-    fn count(&mut self, wanted: Counters) {
-        self.scheduler.count(wanted);
     }
 
     fn counters(&self) -> Counters {

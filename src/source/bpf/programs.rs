@@ -108,9 +108,17 @@ impl Programs {
 
     /// Tells the programs what they have to know.
     fn configure(&self, config: Config) -> Result<(), BpfSourceError> {
-        let config = config.numbered_by(self.home);
-        let config = self.metering.iter().fold(config, |config, metering| metering.enter(config));
-        Ok(self.loaded.map("config")?.set(&[0; 4], &config.to_bytes(), Existing::Replace)?)
+        self.tell(self.metering.iter().fold(config, |config, metering| metering.enter(config)))
+    }
+
+    fn tell(&self, config: Config) -> Result<(), BpfSourceError> {
+        let config = config.numbered_by(self.home).to_bytes();
+        Ok(self.loaded.map("config")?.set(&[0; 4], &config, Existing::Replace)?)
+    }
+
+    /// Whether they read counters.
+    pub(super) fn meter(&self) -> bool {
+        self.metering.is_some()
     }
 
     /// Reads `events` of every thread of `pid` at its lock events from now on, wherever it is watched later.
@@ -126,18 +134,13 @@ impl Programs {
         let counters = Counters::open(events, self.loaded.map("counters")?)?;
         let (count, leader) = (counters.count(), counters.leader());
         let metered = Metered { count, leader, task_pid, task_tgid };
-        self.metering = Some(PerCpu { links: Vec::new(), counters, pid, metered });
-        self.configure(Config::default())?;
-        let places = [(ON_SWITCH, c"sched_switch"), (ON_EXIT, c"sched_process_exit")];
-        let links = places.map(|(program, place)| self.loaded.link_tracepoint(program, place));
-        let links = links.into_iter().collect::<Result<Vec<Link>, _>>();
-        match (links, &mut self.metering) {
-            (Ok(links), Some(metering)) => metering.links = links,
-            (links, metering) => {
-                *metering = None;
-                links?;
-            }
+        let mut metering = PerCpu { links: Vec::new(), counters, pid, metered };
+        // They run as soon as they are linked.
+        self.tell(metering.enter(Config::default()))?;
+        for (program, place) in [(ON_SWITCH, c"sched_switch"), (ON_EXIT, c"sched_process_exit")] {
+            metering.links.push(self.loaded.link_tracepoint(program, place)?);
         }
+        self.metering = Some(metering);
         self.settle();
         Ok(())
     }

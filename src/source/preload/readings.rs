@@ -31,7 +31,6 @@ const _: () = assert!(MEASURED == Slot::COUNT);
 /// What the probe measures, and what it has read last.
 #[derive(Debug)]
 pub struct Metering {
-    events: Vec<Measured>,
     meters: Meters,
     /// When calls were recorded again after a while in which they were not; those that readings have not reached.
     resumed: VecDeque<RawTime>,
@@ -40,18 +39,18 @@ pub struct Metering {
 impl Metering {
     /// Of `events`; `None` when there are none.
     pub fn of(events: &[Measured]) -> Option<Self> {
-        let new = Self { events: events.to_vec(), meters: Meters::of(events.len()), resumed: VecDeque::new() };
+        let new = Self { meters: Meters::of(events.to_vec()), resumed: VecDeque::new() };
         (!events.is_empty()).then_some(new)
     }
 
     /// What is measured.
     pub fn counters(&self) -> Counters {
-        Counters::measured(self.events.len())
+        self.meters.counters()
     }
 
     /// What a reader of the numbers should know.
     pub fn remark(&self) -> Option<String> {
-        self.meters.remark(&self.events)
+        self.meters.remark()
     }
 
     /// Calls have not been recorded for a while, and are from `at` on.

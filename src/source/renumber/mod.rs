@@ -12,17 +12,11 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     model::{
-        counts::Counters,
         event::{Event, What},
         ids::{Pid, Tid},
         time::{MonoNanos, Nanos},
     },
-    perf::event_clock::EventClock,
-    source::{
-        Grouping, Pausing, Source, Tally,
-        renumber::lives::Lives,
-        sampling::{EventRefused, OnEvent},
-    },
+    source::{Pausing, Source, Tally, renumber::lives::Lives},
     target::{process::Status, runtime::threads::inner_ids},
 };
 
@@ -142,6 +136,14 @@ impl Source for Renumbered {
         self.deliver(MonoNanos::from_monotonic(u64::MAX), out);
     }
 
+    fn beside(&self) -> Option<&dyn Source> {
+        self.scheduling.as_deref()
+    }
+
+    fn beside_mut(&mut self) -> Option<&mut dyn Source> {
+        self.scheduling.as_mut().map(|scheduling| &mut **scheduling as &mut dyn Source)
+    }
+
     fn alarms(&self) -> Vec<RawFd> {
         let scheduling = self.scheduling.iter().flat_map(|scheduling| scheduling.alarms());
         self.locks.alarms().into_iter().chain(scheduling).collect()
@@ -157,30 +159,6 @@ impl Source for Renumbered {
 
     fn tells_of_parks(&self) -> bool {
         self.locks.tells_of_parks()
-    }
-
-    fn count(&mut self, wanted: Counters) {
-        self.scheduling.iter_mut().for_each(|scheduling| scheduling.count(wanted));
-    }
-
-    fn sample_event(&mut self, clock: EventClock, on_event: OnEvent) -> Result<(), EventRefused> {
-        self.scheduling.as_mut().ok_or(EventRefused::NotHere)?.sample_event(clock, on_event)
-    }
-
-    fn slow_event(&mut self, times: u32) {
-        self.scheduling.iter_mut().for_each(|scheduling| scheduling.slow_event(times));
-    }
-
-    fn counted_event(&self) -> Option<u64> {
-        self.scheduling.as_ref()?.counted_event()
-    }
-
-    fn group_faults(&mut self, group: u32) -> Grouping {
-        self.scheduling.as_mut().map_or(Grouping::None, |scheduling| scheduling.group_faults(group))
-    }
-
-    fn counters(&self) -> Counters {
-        self.scheduling.as_ref().map_or(Counters::default(), |scheduling| scheduling.counters())
     }
 
     fn remarks(&self) -> Vec<String> {

@@ -11,25 +11,22 @@ pub mod group;
 pub mod sweep;
 pub mod tracefs;
 
-use std::{fmt, io, os::fd::RawFd};
+use std::{fmt, io};
 
 use crate::{
     model::{
-        counts::Counters,
         event::Event,
         ids::{Pid, Tid},
         time::{MonoNanos, Nanos},
     },
     perf::{
-        event_clock::EventClock,
         events::CountedEvent,
         limits::RingSize,
         stream::{Probe, Record},
     },
     source::{
-        Grouping, Pausing, Source, Tally,
+        Pausing, Source, Tally,
         calls::{Call, StepReport, Verdict},
-        sampling::{EventRefused, OnEvent},
         scheduler::{SchedulerSource, Scope},
         uprobe::{error::UprobeError, group::ProbeGroup, sweep::Sweeper, tracefs::Tracefs},
     },
@@ -112,6 +109,14 @@ impl Source for UprobeSource {
         scheduler.drain_with(now, &mut |record, out| hits.on_record(record, out), out)
     }
 
+    fn beside(&self) -> Option<&dyn Source> {
+        Some(&self.scheduler)
+    }
+
+    fn beside_mut(&mut self) -> Option<&mut dyn Source> {
+        Some(&mut self.scheduler)
+    }
+
     fn pause(&mut self) -> Pausing {
         self.scheduler.remove_probes();
         Pausing::Paused
@@ -132,38 +137,6 @@ impl Source for UprobeSource {
         let unmatched = self.hits.tally.unmatched + beside.unmatched;
         let Tally { cost_of_faults, cost_of_event, .. } = beside;
         Tally { unmatched, cost_of_faults, cost_of_event, ..self.hits.tally }
-    }
-
-    fn alarms(&self) -> Vec<RawFd> {
-        self.scheduler.alarms()
-    }
-
-    fn sample_event(&mut self, clock: EventClock, on_event: OnEvent) -> Result<(), EventRefused> {
-        self.scheduler.sample_event(clock, on_event)
-    }
-
-    fn slow_event(&mut self, times: u32) {
-        self.scheduler.slow_event(times);
-    }
-
-    fn counted_event(&self) -> Option<u64> {
-        self.scheduler.counted_event()
-    }
-
-    fn group_faults(&mut self, group: u32) -> Grouping {
-        self.scheduler.group_faults(group)
-    }
-
-    fn count(&mut self, wanted: Counters) {
-        self.scheduler.count(wanted);
-    }
-
-    fn counters(&self) -> Counters {
-        self.scheduler.counters()
-    }
-
-    fn remarks(&self) -> Vec<String> {
-        self.scheduler.remarks()
     }
 }
 

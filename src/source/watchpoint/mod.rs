@@ -12,20 +12,18 @@ pub mod instruction;
 mod watch;
 pub mod writes;
 
-use std::{io, os::fd::RawFd};
+use std::io;
 
 use crate::{
     model::{
-        counts::Counters,
         event::Event,
         ids::{LockId, Pid, Tid},
         time::{MonoNanos, Nanos},
     },
-    perf::{error::PerfError, event_clock::EventClock, events::CountedEvent, limits::RingSize, stream::Record},
+    perf::{error::PerfError, events::CountedEvent, limits::RingSize, stream::Record},
     source::{
-        Grouping, Pausing, Source, Tally,
+        Pausing, Source, Tally,
         calls::{FindLocks, SharedTranslator},
-        sampling::{EventRefused, OnEvent},
         scheduler::{OnSample, SchedulerSource, Scheduling, Scope},
         watchpoint::{cost::measure_cost, error::WatchpointError, watch::Watch},
     },
@@ -104,6 +102,14 @@ impl Source for WatchpointSource {
         scheduler.finish_with(on_record, out);
     }
 
+    fn beside(&self) -> Option<&dyn Source> {
+        Some(&self.scheduler)
+    }
+
+    fn beside_mut(&mut self) -> Option<&mut dyn Source> {
+        Some(&mut self.scheduler)
+    }
+
     fn pause(&mut self) -> Pausing {
         let Self { scheduler, watch, .. } = self;
         watch.as_mut().map_or(Pausing::Unable, |watch| watch.pause(scheduler))
@@ -112,22 +118,6 @@ impl Source for WatchpointSource {
     fn resume(&mut self, _waited: &[Tid]) -> io::Result<()> {
         let Self { scheduler, watch, .. } = self;
         watch.as_mut().map_or(Ok(()), |watch| watch.resume(scheduler)).map_err(io::Error::other)
-    }
-
-    fn sample_event(&mut self, clock: EventClock, on_event: OnEvent) -> Result<(), EventRefused> {
-        self.scheduler.sample_event(clock, on_event)
-    }
-
-    fn slow_event(&mut self, times: u32) {
-        self.scheduler.slow_event(times);
-    }
-
-    fn counted_event(&self) -> Option<u64> {
-        self.scheduler.counted_event()
-    }
-
-    fn alarms(&self) -> Vec<RawFd> {
-        self.scheduler.alarms()
     }
 
     fn tally(&self) -> Tally {
@@ -146,18 +136,6 @@ impl Source for WatchpointSource {
         });
         let beside = self.scheduler.remarks().into_iter().chain(self.watch.iter().flat_map(Watch::remarks));
         dear.into_iter().chain(beside).collect()
-    }
-
-    fn group_faults(&mut self, group: u32) -> Grouping {
-        self.scheduler.group_faults(group)
-    }
-
-    fn count(&mut self, wanted: Counters) {
-        self.scheduler.count(wanted);
-    }
-
-    fn counters(&self) -> Counters {
-        self.scheduler.counters()
     }
 }
 
