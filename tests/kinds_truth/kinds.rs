@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -15,6 +16,8 @@ use crate::live::{
 };
 
 const ATTEMPTS: u32 = 5;
+/// From this one on, what the hypervisor gave to others may be in our figures: no truth of the CPU's clock is truer than that.
+const LENIENT: u32 = 3;
 /// Beyond the sampling error: what surrounds the measured calls, and ticks that find the kernel at work.
 const AROUND: f64 = 0.10;
 
@@ -101,12 +104,13 @@ fn judge(way: Way, interpreters: &[Interpreter]) {
     for interpreter in interpreters {
         for deeds in [&TOGETHER[..], &ALONE[..1], &ALONE[1..]] {
             let mut faults = Vec::new();
-            for _ in 0..ATTEMPTS {
+            for attempt in 1..=ATTEMPTS {
                 let name = format!("{} {way:?}", interpreter.name);
                 let warm_up = deeds.iter().all(|deed| deed.kind != "bytecode").then_some("warm_up");
                 let words: Vec<&str> = warm_up.into_iter().chain(deeds.iter().map(|deed| deed.function)).collect();
                 let outcome = stage.run(way, interpreter, &files, &words).unwrap();
-                faults = deeds.iter().filter_map(|deed| deed.fault(&outcome, &name)).collect();
+                let stolen = if attempt < LENIENT { Duration::ZERO } else { outcome.stolen };
+                faults = deeds.iter().filter_map(|deed| deed.fault(&outcome, &name, stolen)).collect();
                 faults.extend(sum_fault(&outcome, &name));
                 if faults.is_empty() {
                     break;
@@ -119,7 +123,7 @@ fn judge(way: Way, interpreters: &[Interpreter]) {
 }
 
 impl Deed {
-    fn fault(&self, outcome: &Outcome, name: &str) -> Option<String> {
+    fn fault(&self, outcome: &Outcome, name: &str, stolen: Duration) -> Option<String> {
         if self.function == "destroy" && !has_names(outcome) {
             println!("{name}: no names of destructors, so that theirs is `bytecode or C code`");
             return None;
@@ -133,6 +137,7 @@ impl Deed {
             Clock::WallOnly => "held_preempted",
         };
         let allowed = (self.around * truth).max(sampling_error(truth, outcome.of_main_thread(state)));
+        let allowed = allowed + stolen.as_secs_f64() * 1e9;
         println!(
             "{name} {}: {:.1} ms of {:.1} ms, off by {:.1} % of {:.1} % allowed",
             self.function,
