@@ -22,6 +22,7 @@ use crate::{
     perf::{
         clock,
         cpu::CpuRing,
+        decoding::Records,
         error::PerfError,
         event_clock::EventClock,
         event_hits::{EventHit, EventHits},
@@ -32,7 +33,7 @@ use crate::{
         measured::Measured,
         open::{CodeSampled, FaultKind, Inheritance, Manner, Subject, keeper},
         reading::GroupReading,
-        record::{Body, EventId, RawRecord, Records},
+        record::{Body, EventId, RawRecord},
         stream::telling::{follow, has_migrated, is_birth, is_exec, pending, sample, sampled},
     },
 };
