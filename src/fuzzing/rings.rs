@@ -10,10 +10,7 @@ use crate::{
         stack::{Frame, StackTable},
         time::{MonoNanos, Nanos},
     },
-    perf::{
-        events::CountedEvent,
-        record::{Layout, Records},
-    },
+    perf::{decoding::Records, events::CountedEvent, record::Layout},
     source::{
         Source,
         bpf::record::Decoder,

@@ -6,6 +6,7 @@
 pub mod alarm;
 pub mod clock;
 mod cpu;
+pub mod decoding;
 pub mod error;
 pub mod event_clock;
 pub mod event_hits;

@@ -1,7 +1,7 @@
 //! Opening events: which records they make, whom they follow, into which ring they write.
 //!
 //! All events of a stream share the clock (`CLOCK_MONOTONIC`) and the stamp (event id, thread, time) that
-//! [`crate::perf::record`] expects; an event opened elsewhere must not write into the same ring.
+//! [`crate::perf::decoding`] expects; an event opened elsewhere must not write into the same ring.
 #![expect(
     unsafe_code,
     reason = "redirecting an event's output, and reading a group without ids, the perf_event crate does not offer"

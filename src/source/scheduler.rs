@@ -3,12 +3,15 @@
 //! Needs no privilege for processes of one's own. Sources that take lock events from the same stream stand on this one, and
 //! are told of the records that are theirs. Invariant: nothing is reported about threads of other processes.
 
+mod feed;
+mod measures;
+
 use std::{fmt, os::fd::RawFd};
 
 use crate::{
     model::{
         counts::{Counter, Counters},
-        event::{Event, LostEvents, SampleCause, StackSample, What},
+        event::{Event, SampleCause, StackSample, What},
         ids::Pid,
         machine::MachineSample,
         stack::StackId,
@@ -21,7 +24,6 @@ use crate::{
         events::CountedEvent,
         limits::RingSize,
         measured::Measuring,
-        open::CodeSampled,
         record::Body,
         stream::{PerfStream, Probe, Record, Watchpoint},
     },
@@ -30,26 +32,12 @@ use crate::{
         kin::{Life, SharedKin},
         metering::{Metering, Presence},
         sampling::{EventRefused, OnEvent, OutsideSampling},
+        scheduler::feed::Feed,
         thread_watch::{RingContent, ThreadWatch},
     },
 };
 
 pub use crate::source::thread_watch::Scope;
-
-/// Where records come from.
-#[derive(Debug)]
-enum Feed {
-    Own(Box<PerfStream>),
-    /// The part of one life of a process.
-    Shared(SharedKin, Pid, Life),
-}
-
-impl Feed {
-    fn shared(kin: SharedKin, pid: Pid) -> Self {
-        let life = kin.borrow().life(pid);
-        Self::Shared(kin, pid, life)
-    }
-}
 
 /// The scheduler as the only source of events.
 pub struct SchedulerSource {
@@ -170,15 +158,7 @@ impl SchedulerSource {
         on_record: OnRecord<'_>,
         out: &mut Vec<Event>,
     ) -> MonoNanos {
-        let watermark = match &mut self.feed {
-            Feed::Own(stream) => stream.drain(now, &mut self.records),
-            Feed::Shared(kin, _, life) => {
-                let mut kin = kin.borrow_mut();
-                let watermark = kin.read(now);
-                kin.take(*life, &mut self.records);
-                watermark
-            }
-        };
+        let watermark = self.feed.drain(now, &mut self.records);
         self.deliver_samples(out);
         if self.deliver(on_record, out) == Presence::Off {
             self.measure_no_more(out);
@@ -190,16 +170,9 @@ impl SchedulerSource {
         watermark
     }
 
-    /// As [`Source::finish`], in the same way. A shared stream goes on for the others: whoever owns it stops it.
+    /// As [`Source::finish`], in the same way.
     pub(in crate::source) fn finish_with(&mut self, on_record: OnRecord<'_>, out: &mut Vec<Event>) {
-        match &mut self.feed {
-            Feed::Own(stream) => stream.stop(&mut self.records),
-            Feed::Shared(kin, _, life) => {
-                let mut kin = kin.borrow_mut();
-                kin.take(*life, &mut self.records);
-                kin.forget(*life);
-            }
-        }
+        self.feed.finish(&mut self.records);
         self.deliver_hits(out);
         self.deliver(on_record, out);
     }
@@ -209,20 +182,9 @@ impl SchedulerSource {
         self.threads.executed()
     }
 
-    /// In whose code page faults are seen; `None`: they are not.
-    fn faults(&self) -> Option<CodeSampled> {
-        match &self.feed {
-            Feed::Own(stream) => stream.faults(),
-            Feed::Shared(kin, ..) => kin.borrow().faults(),
-        }
-    }
-
     /// Before all else: what goes with a sample is to be read at once.
     fn deliver_samples(&mut self, out: &mut Vec<Event>) {
-        let samples: Vec<MachineSample> = match &mut self.feed {
-            Feed::Own(stream) => stream.take_samples().into_iter().map(|(_, sample)| sample).collect(),
-            Feed::Shared(kin, pid, _) => kin.borrow_mut().take_samples(*pid),
-        };
+        let samples = self.feed.take_samples();
         self.deliver_hits(out);
         let Some(on_sample) = &mut self.on_sample else { return };
         for sample in samples {
@@ -255,63 +217,11 @@ impl SchedulerSource {
         self.threads.read_delays(out);
         presence
     }
-
-    /// Lock events that stand in one group with counters are off whenever those are: better no counters than lock events missing.
-    fn measure_no_more(&mut self, out: &mut Vec<Event>) {
-        let Feed::Own(stream) = &mut self.feed else { return };
-        if !matches!(stream.measuring(), Measuring::These(_)) {
-            return;
-        }
-        let at = clock::now();
-        let reopened = stream.stop_measuring(
-            "others took the processor's counters, and lock events that are read with them would have been missed",
-        );
-        self.trouble = reopened.err().map(|why| format!("no lock events from there on: {why}"));
-        out.extend(self.threads.tids().map(|tid| {
-            let missing = LostEvents { count: 0 };
-            Event { at, tid, what: What::LostLock(missing) }
-        }));
-    }
-
-    /// Once: from here on nothing is counted of any thread.
-    fn tell_end_of_measures(&mut self, out: &mut Vec<Event>) {
-        let (Feed::Own(stream), Some(metering)) = (&self.feed, &self.metering) else { return };
-        if self.has_told_end || !matches!(stream.measuring(), Measuring::Ended(_)) {
-            return;
-        }
-        self.has_told_end = true;
-        let (at, counters) = (clock::now(), metering.counters());
-        out.extend(self.threads.tids().map(|tid| Event { at, tid, what: What::Unmeasured(counters) }));
-    }
-
-    /// Why nothing is measured that was to be, and what is to be known of what is.
-    fn remarks_on_measures(&self) -> Vec<String> {
-        let Feed::Own(stream) = &self.feed else { return Vec::new() };
-        let why = match stream.measuring() {
-            Measuring::Never(why) => Some(format!("no events are counted: {why}")),
-            Measuring::Ended(why) => Some(format!("events are counted no more: {why}")),
-            Measuring::Nothing | Measuring::These(_) => None,
-        };
-        why.into_iter().chain(self.trouble.clone()).chain(self.metering.as_ref().and_then(Metering::remark)).collect()
-    }
-
-    /// What is counted beside what every recording can have.
-    fn measured(&self) -> Counters {
-        match (&self.feed, &self.metering) {
-            (Feed::Own(stream), Some(metering)) if !matches!(stream.measuring(), Measuring::Never(_)) => {
-                metering.counters()
-            }
-            _ => Counters::default(),
-        }
-    }
 }
 
 impl Scheduling for SchedulerSource {
     fn sample(&mut self, period: Nanos, on_sample: OnSample) -> Result<(), PerfError> {
-        match &mut self.feed {
-            Feed::Own(stream) => stream.sample(period)?,
-            Feed::Shared(kin, ..) => kin.borrow_mut().sample(period)?,
-        }
+        self.feed.sample(period)?;
         self.on_sample = Some(on_sample);
         Ok(())
     }
@@ -335,11 +245,8 @@ impl Source for SchedulerSource {
     }
 
     fn tally(&self) -> Tally {
-        let unmatched = match &self.feed {
-            Feed::Own(stream) => stream.malformed(),
-            Feed::Shared(kin, ..) => kin.borrow().malformed(),
-        };
         let cost_of_event = self.sampling.as_ref().map_or(Nanos::ZERO, OutsideSampling::cost);
+        let unmatched = self.feed.malformed();
         Tally { unmatched, cost_of_faults: self.threads.cost_of_faults(), cost_of_event, ..Tally::default() }
     }
 
@@ -368,33 +275,23 @@ impl Source for SchedulerSource {
         }
     }
 
-    /// Those of a shared stream are everybody's, and it does not know by itself who is there to be watched anew.
     fn group_faults(&mut self, group: u32) -> Grouping {
-        match &mut self.feed {
-            Feed::Own(stream) => grouping(stream, group),
-            Feed::Shared(kin, ..) => {
-                kin.borrow_mut().drop_faults();
-                Grouping::Dropped
-            }
-        }
+        self.feed.group_faults(group)
     }
 
     fn count(&mut self, wanted: Counters) {
         if !sees_faults(wanted) {
-            match &mut self.feed {
-                Feed::Own(stream) => stream.drop_faults(),
-                Feed::Shared(kin, ..) => kin.borrow_mut().drop_faults(),
-            }
+            self.feed.drop_faults();
         }
     }
 
     fn counters(&self) -> Counters {
-        counters(self.faults()).with(self.measured())
+        self.feed.counters().with(self.measured())
     }
 
     fn remarks(&self) -> Vec<String> {
         let sampling = self.sampling.as_ref().map(OutsideSampling::remark);
-        remark(self.faults()).into_iter().chain(self.remarks_on_measures()).chain(sampling).collect()
+        self.feed.remark().into_iter().chain(self.remarks_on_measures()).chain(sampling).collect()
     }
 }
 
@@ -402,36 +299,9 @@ fn is_scheduling(body: &Body) -> bool {
     matches!(body, Body::SwitchedIn | Body::SwitchedOut(_) | Body::Migrated | Body::Faulted(..))
 }
 
-/// Has a stream tell of page faults so many at a time.
-fn grouping(stream: &mut PerfStream, group: u32) -> Grouping {
-    match (stream.faults().is_some(), stream.group_faults(group)) {
-        (false, _) => Grouping::None,
-        (true, true) => Grouping::Grouped,
-        (true, false) => Grouping::Dropped,
-    }
-}
-
 /// Whether page faults are to be seen for these counters.
 fn sees_faults(wanted: Counters) -> bool {
     wanted.has(Counter::MinorFaults) || wanted.has(Counter::MajorFaults)
-}
-
-/// What the records of a stream count that sees page faults in this code.
-fn counters(faults: Option<CodeSampled>) -> Counters {
-    let faults = faults.map_or(Counters::default(), |_| Counters::these(&[Counter::MinorFaults, Counter::MajorFaults]));
-    faults.with(Counters::these(&[Counter::TaskClock, Counter::ContextSwitches, Counter::Migrations]))
-}
-
-/// What is missing of the counts.
-fn remark(faults: Option<CodeSampled>) -> Option<String> {
-    match faults {
-        Some(CodeSampled::ProgramAndKernel) | None => None,
-        Some(CodeSampled::Program) => Some(
-            "page faults are counted where the program's own code makes them, not in system calls: for all of them it takes \
-             CAP_PERFMON, or kernel.perf_event_paranoid at 1 or less"
-                .to_owned(),
-        ),
-    }
 }
 
 impl fmt::Debug for SchedulerSource {

@@ -17,7 +17,7 @@ use crate::{
         open::{Subject, Times},
         reading::GroupReading,
         record::Body,
-        stream::{Pending, PerfStream, PlacedReading, Record},
+        stream::{PerfStream, PlacedReading, Record, order::Pending},
     },
 };
 

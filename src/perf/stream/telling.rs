@@ -12,7 +12,7 @@ use crate::{
         family::{Family, Role},
         reading::GroupReading,
         record::{Body, EventId, Naming, RawRecord},
-        stream::{Kin, Pending, PlacedReading, Record},
+        stream::{Kin, PlacedReading, Record, order::Pending},
     },
 };
 

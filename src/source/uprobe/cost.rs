@@ -6,11 +6,12 @@ use std::{fs, path::PathBuf, time::Instant};
 use crate::{
     model::{address::FileOffset, ids::Pid, time::Nanos},
     perf::{
+        decoding::Records,
         error::{PerfError, refusal},
         events::CountedEvent,
         limits::RingSize,
         open::{Manner, Subject, watch_self_counting},
-        record::{Body, Records},
+        record::Body,
         ring::Ring,
     },
     source::uprobe::{error::UprobeError, group::ProbeGroup, sweep::Sweeper, tracefs::Tracefs},

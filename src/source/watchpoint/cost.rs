@@ -9,11 +9,12 @@ use std::{
 use crate::{
     model::{address::LiveAddress, ids::Pid, time::Nanos},
     perf::{
+        decoding::Records,
         error::{PerfError, watchpoint_refusal},
         events::CountedEvent,
         limits::RingSize,
         open::{Manner, Subject, watch_self_counting},
-        record::{Body, Records},
+        record::Body,
         ring::Ring,
     },
     source::watchpoint::error::WatchpointError,

@@ -1,0 +1,80 @@
+//! Probes and watched words: what tells of steps with locks, and may come and go.
+//!
+//! Owns which of them are watched, not what is counted with them. Invariant: what was told before one of them went still comes.
+
+use perf_event::Counter;
+
+use crate::{
+    model::address::LiveAddress,
+    perf::{
+        error::PerfError,
+        family::Wanted,
+        open::{Subject, keeper},
+        stream::PerfStream,
+    },
+};
+
+/// A probe to be hit, by the number its owner gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// Told back with every hit.
+    pub number: usize,
+    /// The tracepoint's number, from the `id` file in tracefs.
+    pub tracepoint: u64,
+    /// The user register to take along, numbered as in `perf_regs.h`.
+    pub register: u8,
+}
+
+/// A word to be watched for writes, by the number its owner gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watchpoint {
+    /// Told back with every write.
+    pub number: usize,
+    /// Where the word begins; a multiple of its length.
+    pub address: LiveAddress,
+    /// 1, 2, 4 or 8 bytes.
+    pub length: u64,
+}
+
+impl PerfStream {
+    /// Watches the same threads for hits of more probes.
+    pub fn add_probes(&mut self, probes: &[Probe]) -> Result<(), PerfError> {
+        if probes.is_empty() {
+            return Ok(());
+        }
+        self.watch_locks(probes.iter().map(subject).collect())
+    }
+
+    /// Watches for no hits of probes any more, so that they cost nothing; those until now will be delivered.
+    pub fn remove_probes(&mut self) {
+        let is_probe = |subject| matches!(subject, Subject::Probe { .. });
+        let open = self.families.iter().filter(|family| family.is_open());
+        // Without them it only takes longer.
+        let keepers = open.flat_map(|family| family.those(is_probe)).filter_map(|(subject, _)| keeper(subject).ok());
+        let keepers: Vec<Counter> = keepers.collect();
+        // Room first, as at the end.
+        self.read_rings();
+        self.drop_subjects(is_probe);
+        self.keepers = keepers;
+        self.read_rings();
+    }
+
+    /// Watches the same threads for writes to words of their memory. A processor can watch four at a time, of all that anybody
+    /// wants watched; when these are too many, nothing has changed.
+    pub fn add_watchpoints(&mut self, words: &[Watchpoint]) -> Result<(), PerfError> {
+        let subjects = words.iter().map(|Watchpoint { number, address, length }| {
+            (Subject::Watchpoint { address: *address, length: *length }, Some(*number))
+        });
+        self.watch_locks(subjects.collect())
+    }
+
+    /// Watches no more words; writes that have been told of already still come.
+    pub fn drop_watchpoints(&mut self) {
+        self.drop_subjects(|subject| matches!(subject, Subject::Watchpoint { .. }));
+    }
+}
+
+pub(super) fn subject(probe: &Probe) -> Wanted {
+    let Probe { number, tracepoint, register } = *probe;
+    (Subject::Probe { tracepoint, register }, Some(number))
+}
