@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread::sleep,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -24,19 +24,14 @@ use live::{
     observed::{STORM, attach, gilscope, gilscope_without_programs, launch},
     outcome,
     privilege::{is_root, may_use_uprobes, may_watch_threads},
-    stolen::stolen,
+    stolen::{lasting_faults, with_stolen},
 };
 
 /// In the order in which the program tells them.
 const COUNTERS: [&str; 3] = ["minor-faults", "context-switches", "task-clock"];
 /// What may come between the program's last look at its own counts and the end of its thread, or before its first.
 const LATER: [u64; 3] = [24, 4, 1_500_000];
-/// While the hypervisor gives the CPU to others, a thread runs in our eyes and not by its own clock.
 const ATTEMPTS: u32 = 5;
-/// For so long an attempt that this has spoilt does not count; after it, what the hypervisor gave away may be in our figures.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// Two readings of stolen time, in hundredths of a second, by two CPUs.
-const STOLEN_UNTOLD: Duration = Duration::from_millis(20);
 const CLASSES: [&str; 4] = ["inside", "waiting", "outside", "unknown"];
 
 /// How gilscope meets the program.
@@ -144,18 +139,18 @@ fn perf_counts_the_same() {
     program.args(&stage.files).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut program = program.spawn().unwrap();
     sleep(Duration::from_millis(500));
-    let before = stolen();
-    let mut gilscope = attached_with(program.id(), &report, &[]);
-    let mut perf = Command::new("perf");
-    perf.args(["stat", "-x,", "-e", "minor-faults,context-switches,task-clock,cpu-migrations", "-o"]).arg(&told);
-    let mut perf = perf.arg("-p").arg(program.id().to_string()).spawn().unwrap();
-    // It says nothing when it has begun.
-    sleep(Duration::from_secs(1));
-    writeln!(program.stdin.take().unwrap()).unwrap();
-    for child in [&mut program, &mut gilscope, &mut perf] {
-        assert!(child.wait().unwrap().success());
-    }
-    let stolen = stolen().saturating_sub(before);
+    let ((), stolen) = with_stolen(|| {
+        let mut gilscope = attached_with(program.id(), &report, &[]);
+        let mut perf = Command::new("perf");
+        perf.args(["stat", "-x,", "-e", "minor-faults,context-switches,task-clock,cpu-migrations", "-o"]).arg(&told);
+        let mut perf = perf.arg("-p").arg(program.id().to_string()).spawn().unwrap();
+        // It says nothing when it has begun.
+        sleep(Duration::from_secs(1));
+        writeln!(program.stdin.take().unwrap()).unwrap();
+        for child in [&mut program, &mut gilscope, &mut perf] {
+            assert!(child.wait().unwrap().success());
+        }
+    });
     let profile: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
     for line in fs::read_to_string(&told).unwrap().lines().filter(|line| line.contains(',')) {
         let fields: Vec<&str> = line.split(',').collect();
@@ -202,25 +197,19 @@ fn judge(way: Way, interpreters: &[Interpreter]) {
     }
     let stage = Stage::new();
     for interpreter in interpreters {
-        let (begun, mut attempts) = (Instant::now(), 0);
-        loop {
-            let before = stolen();
-            let (profile, said) = stage.run(way, interpreter);
-            let stolen = stolen().saturating_sub(before);
-            let allowed =
-                if stolen.is_zero() || begun.elapsed() < PATIENCE { Duration::ZERO } else { stolen + STOLEN_UNTOLD };
-            let misfit = compare(&format!("{} {way:?}", interpreter.name), &profile, &said, allowed);
-            let Some(misfit) = misfit else { break };
-            println!("the hypervisor gave {stolen:?} to others");
-            attempts += u32::from(stolen.is_zero() || !allowed.is_zero());
-            assert!(attempts < ATTEMPTS, "{misfit}");
-        }
+        let name = format!("{} {way:?}", interpreter.name);
+        let faults = lasting_faults(
+            ATTEMPTS,
+            || stage.run(way, interpreter),
+            |(profile, said), stolen| compare(&name, &profile, &said, stolen).into_iter().collect(),
+        );
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
 }
 
 /// What the thread did beside its work is in either class; it knows how much that was, and that is little. Says what is wrong with
 /// its time on a CPU, which can be the hypervisor's fault and may be by as much as it has `stolen`; nothing else may be wrong.
-fn compare(what: &str, profile: &Value, said: &Value, stolen: Duration) -> Option<String> {
+fn compare(what: &str, profile: &Value, said: &Value, stolen: f64) -> Option<String> {
     assert_eq!(profile["quality"]["lost_events"], 0, "{what}");
     let threads = profile["threads"].as_array().unwrap();
     let thread =
@@ -231,7 +220,7 @@ fn compare(what: &str, profile: &Value, said: &Value, stolen: Duration) -> Optio
         let kernel = |part: &str| said[part][index].as_u64().unwrap();
         let [inside, outside, life] = ["inside", "outside", "life"].map(kernel);
         let total: u64 = CLASSES.iter().map(|class| of(class)).sum();
-        let stolen = if *counter == "task-clock" { u64::try_from(stolen.as_nanos()).unwrap() } else { 0 };
+        let stolen = if *counter == "task-clock" { stolen as u64 } else { 0 };
         let most = life - inside - outside + LATER[index] + stolen;
         // A moment of the calls themselves lies on the other side of the step with the lock.
         let slack = |expected: u64| if *counter == "task-clock" { expected / 100 } else { 0 };

@@ -19,7 +19,8 @@ use serde_json::Value;
 mod live;
 
 use live::{
-    attached::attached_with, interpreters::usual, libraries::built, outcome, privilege::may_use_uprobes, stolen::stolen,
+    attached::attached_with, interpreters::usual, libraries::built, outcome, privilege::may_use_uprobes,
+    stolen::with_stolen,
 };
 
 const CALLS: &str = "syscalls:sys_enter_getppid";
@@ -113,14 +114,14 @@ fn judge(way: Way) {
     if !may_count() {
         return;
     }
-    let (stage, before) = (Stage::new(), stolen());
-    let (profile, said, perf) = match way {
+    let stage = Stage::new();
+    let ((profile, said, perf), stolen) = with_stolen(|| match way {
         Way::Launch(backend) => {
             let (profile, said) = stage.launch(backend, "none", &[]);
             (profile, said, None)
         }
         Way::Attach(backend) => stage.attach(backend),
-    };
+    });
     assert_eq!(profile["quality"]["lost_events"], 0, "{way:?}");
     let mut all = 0;
     for (thread, said) in threads(&profile, &said) {
@@ -129,7 +130,7 @@ fn judge(way: Way) {
         println!("{way:?}: {counted:?} of {made:?}");
         assert_eq!(counted, [made[0], 0, made[1], 0], "{way:?}");
         all += made[0] + made[1];
-        same_time(thread, &format!("{way:?}"), stolen().saturating_sub(before));
+        same_time(thread, &format!("{way:?}"), stolen);
     }
     if let Some(perf) = perf {
         let total: u64 = sum(&profile, CALLS);

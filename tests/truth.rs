@@ -24,10 +24,10 @@ use live::{
     libraries::built,
     outcome::skipped,
     privilege::may_use_uprobes,
-    stolen::stolen,
+    stolen::{lasting_faults, with_stolen},
 };
 
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 4;
 
 struct Twins {
     folder: tempfile::TempDir,
@@ -152,13 +152,16 @@ fn one_thread_alone_never_waits() {
                 .arg(&json)
                 .arg("--")
                 .args(&interpreter.words);
-            let before = stolen();
-            let output = gilscope.arg(interpreter.give(folder.path(), &script)).output().unwrap();
-            let stolen = (stolen() - before).as_nanos() as f64;
+            gilscope.arg(interpreter.give(folder.path(), &script));
+            let (output, stolen) = with_stolen(|| gilscope.output().unwrap());
             let case = format!("{} with {backend}", interpreter.name);
             assert!(output.status.success(), "{case}: {}", String::from_utf8_lossy(&output.stderr));
             let used: f64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
-            assert_alone(&serde_json::from_slice(&fs::read(&json).unwrap()).unwrap(), (used, stolen), &case);
+            assert_alone(
+                &serde_json::from_slice(&fs::read(&json).unwrap()).unwrap(),
+                (used, stolen.as_nanos() as f64),
+                &case,
+            );
         }
     }
 }
@@ -197,17 +200,9 @@ fn backends() -> Vec<&'static str> {
 /// Fails unless one of a few runs is within the tolerance. On a crowded machine the profiler itself waits for a CPU, and what
 /// it then infers (how run-queue latency is shared among sleeps) can be off; but not again and again.
 fn assert_true(case: &str, run: impl Fn() -> (Value, Value)) {
-    let mut faults = Vec::new();
-    for _ in 0..ATTEMPTS {
-        let before = stolen();
-        let (profile, truth) = run();
-        let stolen = (stolen() - before).as_nanos() as f64;
+    let faults = lasting_faults(ATTEMPTS, run, |(profile, truth), stolen| {
         assert_sound(&profile, case);
-        faults = truth.as_array().unwrap().iter().flat_map(|thread| compare(&profile, thread, stolen)).collect();
-        if faults.is_empty() {
-            return;
-        }
-        println!("{case}:\n    {}", faults.join("\n    "));
-    }
-    panic!("{case}, {ATTEMPTS} times, last: {}", faults.join("; "));
+        truth.as_array().unwrap().iter().flat_map(|thread| compare(&profile, thread, stolen)).collect()
+    });
+    assert!(faults.is_empty(), "{case}, {ATTEMPTS} times, last: {}", faults.join("; "));
 }

@@ -15,6 +15,7 @@ use crate::{
     session::{
         sampler::{Activity, Sampler, Scene},
         stacks::{SharedStacks, no_stack},
+        stolen::StolenTime,
     },
     source::{Grouping, Pausing, Source, Tally, calls::SharedTranslator, order::Merger},
     target::lock::LockSeat,
@@ -50,6 +51,7 @@ pub(super) struct Engine {
     stacks: SharedStacks,
     sampler: Option<Sampler>,
     started: MonoNanos,
+    stolen: StolenTime,
     /// Turns since the last one that brought an event.
     quiet: u32,
     /// Steps with a lock that sources have told.
@@ -112,6 +114,7 @@ impl Engine {
             stacks: parts.stacks,
             sampler: parts.sampler,
             started: parts.start,
+            stolen: StolenTime::begin(),
             quiet: 0,
             steps: 0,
             counters: parts.counters,
@@ -301,7 +304,7 @@ impl Engine {
     }
 
     fn remarks(&self) -> Vec<String> {
-        self.sources.iter().flat_map(|source| source.remarks()).collect()
+        self.sources.iter().flat_map(|source| source.remarks()).chain(self.stolen.remark()).collect()
     }
 
     fn drain(&mut self) -> MonoNanos {

@@ -37,6 +37,7 @@ mod sampler;
 pub mod signals;
 mod sleepers;
 mod stacks;
+mod stolen;
 mod summary;
 mod uprobe;
 mod watch;

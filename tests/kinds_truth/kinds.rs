@@ -3,7 +3,6 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 use serde_json::Value;
@@ -13,11 +12,10 @@ use crate::live::{
     outcome,
     privilege::may_use_uprobes,
     profiled::{Outcome, Stage, Way, sampling_error},
+    stolen::lasting_faults,
 };
 
 const ATTEMPTS: u32 = 5;
-/// From this one on, what the hypervisor gave to others may be in our figures: no truth of the CPU's clock is truer than that.
-const LENIENT: u32 = 3;
 /// Beyond the sampling error: what surrounds the measured calls, and ticks that find the kernel at work.
 const AROUND: f64 = 0.10;
 
@@ -103,27 +101,21 @@ fn judge(way: Way, interpreters: &[Interpreter]) {
     let mut lasting = Vec::new();
     for interpreter in interpreters {
         for deeds in [&TOGETHER[..], &ALONE[..1], &ALONE[1..]] {
-            let mut faults = Vec::new();
-            for attempt in 1..=ATTEMPTS {
-                let name = format!("{} {way:?}", interpreter.name);
-                let warm_up = deeds.iter().all(|deed| deed.kind != "bytecode").then_some("warm_up");
-                let words: Vec<&str> = warm_up.into_iter().chain(deeds.iter().map(|deed| deed.function)).collect();
-                let outcome = stage.run(way, interpreter, &files, &words).unwrap();
-                let stolen = if attempt < LENIENT { Duration::ZERO } else { outcome.stolen };
-                faults = deeds.iter().filter_map(|deed| deed.fault(&outcome, &name, stolen)).collect();
-                faults.extend(sum_fault(&outcome, &name));
-                if faults.is_empty() {
-                    break;
-                }
-            }
-            lasting.extend(faults);
+            let name = format!("{} {way:?}", interpreter.name);
+            let warm_up = deeds.iter().all(|deed| deed.kind != "bytecode").then_some("warm_up");
+            let words: Vec<&str> = warm_up.into_iter().chain(deeds.iter().map(|deed| deed.function)).collect();
+            let run = || stage.run(way, interpreter, &files, &words).unwrap();
+            lasting.extend(lasting_faults(ATTEMPTS, run, |outcome, stolen| {
+                let faults = deeds.iter().filter_map(|deed| deed.fault(&outcome, &name, stolen));
+                faults.chain(sum_fault(&outcome, &name)).collect()
+            }));
         }
     }
     assert!(lasting.is_empty(), "{}", lasting.join("\n"));
 }
 
 impl Deed {
-    fn fault(&self, outcome: &Outcome, name: &str, stolen: Duration) -> Option<String> {
+    fn fault(&self, outcome: &Outcome, name: &str, stolen: f64) -> Option<String> {
         if self.function == "destroy" && !has_names(outcome) {
             println!("{name}: no names of destructors, so that theirs is `bytecode or C code`");
             return None;
@@ -136,8 +128,7 @@ impl Deed {
             Clock::Asleep => "held_blocked",
             Clock::WallOnly => "held_preempted",
         };
-        let allowed = (self.around * truth).max(sampling_error(truth, outcome.of_main_thread(state)));
-        let allowed = allowed + stolen.as_secs_f64() * 1e9;
+        let allowed = (self.around * truth).max(sampling_error(truth, outcome.of_main_thread(state))) + stolen;
         println!(
             "{name} {}: {:.1} ms of {:.1} ms, off by {:.1} % of {:.1} % allowed",
             self.function,

@@ -10,7 +10,7 @@ use crate::{
         interpreters::{Interpreter, usual},
         outcome,
         privilege::{is_root, may_use_uprobes},
-        stolen::stolen,
+        stolen::lasting_faults,
     },
     program::{Stage, Who, assert_all_sound, fixture, processes},
 };
@@ -55,12 +55,11 @@ fn assert_true(stage: &Stage, (who, options): (Who, &[&str]), interpreter: &Inte
     let out = stage.path("truth.json");
     let mut words = stage.file(interpreter, &fixture("twins/kin.py"));
     words.extend([stage.library.clone().into(), out.clone().into(), way.into(), delay.to_string().into()]);
-    let mut faults = Vec::new();
-    for _ in 0..ATTEMPTS {
+    let run = || {
         let _absent = fs::remove_file(&out);
-        let before = stolen();
-        let run = stage.run(who, options, &words);
-        let stolen = (stolen() - before).as_nanos() as f64;
+        stage.run(who, options, &words)
+    };
+    let faults = lasting_faults(ATTEMPTS, run, |run, stolen| {
         assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (Some(0), "", ""), "{case}");
         assert_all_sound(&run.profile, &case);
         let truth = fs::read_to_string(&out).unwrap();
@@ -79,14 +78,10 @@ fn assert_true(stage: &Stage, (who, options): (Who, &[&str]), interpreter: &Inte
                 .unwrap_or_else(|| panic!("{case}: {} is missing among {}", truth["pid"], briefly(&run.profile)));
             compare(process, truth, stolen)
         };
-        faults = truth.iter().flat_map(found).collect();
-        if faults.is_empty() {
-            println!("{case}: {} processes", all.len());
-            return;
-        }
-        println!("{case}:\n    {}", faults.join("\n    "));
-    }
-    panic!("{case}, {ATTEMPTS} times, last: {}", faults.join("; "));
+        println!("{case}: {} processes", all.len());
+        truth.iter().flat_map(found).collect()
+    });
+    assert!(faults.is_empty(), "{case}, {ATTEMPTS} times, last: {}", faults.join("; "));
 }
 
 /// Who was seen.

@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{attached::attached_with, copied::copy_program, interpreters::Interpreter, outcome, stolen::stolen};
+use super::{attached::attached_with, copied::copy_program, interpreters::Interpreter, outcome};
 
 /// Samples a second.
 pub const RATE: f64 = 1_000.0;
@@ -49,8 +49,6 @@ pub struct Outcome {
     pub folded: String,
     /// What the program printed, as JSON.
     pub said: Value,
-    /// What the hypervisor gave to others meanwhile.
-    pub stolen: Duration,
 }
 
 impl Stage {
@@ -76,7 +74,6 @@ impl Stage {
             // Of the run before; another user could not write over it.
             let _absent = fs::remove_file(file);
         }
-        let before = stolen();
         let said = match way {
             Way::Attach => self.attach(program, [&report, &folded]),
             Way::Run => self.launch(Command::new(&self.gilscope), &program, [&report, &folded]),
@@ -91,8 +88,7 @@ impl Stage {
         };
         let profile = serde_json::from_slice(&fs::read(&report).expect("a report")).expect("the report is JSON");
         let said = serde_json::from_str(said.trim()).expect("the program prints JSON");
-        let stolen = stolen().saturating_sub(before);
-        Some(Outcome { profile, folded: fs::read_to_string(&folded).expect("a report"), said, stolen })
+        Some(Outcome { profile, folded: fs::read_to_string(&folded).expect("a report"), said })
     }
 
     fn launch(&self, mut gilscope: Command, program: &Command, [report, folded]: [&PathBuf; 2]) -> String {

@@ -13,10 +13,10 @@ use std::{fs, path::Path};
 
 use compare::Comparison;
 use gilscope::source::watchpoint::cost::measure_cost;
-use live::{outcome::skipped, privilege::may_use_uprobes};
+use live::{outcome::skipped, privilege::may_use_uprobes, stolen};
 use profiled::{Profiled, Way};
 
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 4;
 
 #[test]
 fn every_program_through_every_source() {
@@ -51,18 +51,16 @@ fn watchpoints_tell_the_same() {
 /// What is wrong in each of several runs. A thread of the VM that loses its CPU between reading its clock and the call makes
 /// the truth wrong, but not again and again.
 fn lasting_faults(program: &Path, way: Way) -> Vec<String> {
-    let mut faults = Vec::new();
-    for _ in 0..ATTEMPTS {
-        let comparison = Comparison::of(&Profiled::run(program, way), way);
-        let name = program.file_stem().unwrap().to_string_lossy();
-        println!("{name:<22} {:<8} {comparison}", way.name());
-        if comparison.faults.is_empty() {
-            return Vec::new();
-        }
-        println!("    {}", comparison.faults.join("\n    "));
-        faults = comparison.faults;
-    }
-    faults
+    let name = program.file_stem().unwrap().to_string_lossy();
+    stolen::lasting_faults(
+        ATTEMPTS,
+        || Profiled::run(program, way),
+        |run, stolen| {
+            let comparison = Comparison::of(&run, way, stolen);
+            println!("{name:<22} {:<8} {comparison}", way.name());
+            comparison.faults
+        },
+    )
 }
 
 #[test]
