@@ -14,7 +14,7 @@
 #ifndef GILSCOPE_METER_H
 #define GILSCOPE_METER_H
 
-#include "model.h"
+#include "maps.h"
 
 /* What a counter says, and for how long it was to count and did; twice as dear as the number alone. */
 static long (*read_leader)(void *map, u64 index, struct bpf_perf_event_value *into, u32 size) =

@@ -13,6 +13,7 @@ pub mod ids;
 pub mod machine;
 pub mod parking;
 pub mod profile;
+pub mod quality;
 pub mod recorded;
 pub mod sampled_event;
 pub mod stack;

@@ -13,9 +13,9 @@ use crate::{
         family::{Family, Reach, Record, Relative},
         ids::{Pid, Tid},
         profile::{
-            Blame, Counted, HoldSite, HoldTally, LockProfile, LongHold, Profile, Quality, Spread, TargetSummary,
-            ThreadProfile,
+            Blame, Counted, HoldSite, HoldTally, LockProfile, LongHold, Profile, Spread, TargetSummary, ThreadProfile,
         },
+        quality::Quality,
         stack::{Frame, FrameKind, StackId, StackTable},
         state::StateClass,
         surroundings::Surroundings,

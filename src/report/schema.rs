@@ -3,9 +3,18 @@
 //! Names and meanings are fixed (docs/output.md); fields may be added, never renamed. Times are whole nanoseconds;
 //! what cannot be known is `null`, never 0.
 
+pub(super) mod estimates;
+pub(super) mod parking;
+
 use serde::{Serialize, Serializer};
 
-use crate::{model::state::StateTimes, report::verdict::Figure};
+use crate::{
+    model::state::StateTimes,
+    report::{
+        schema::{estimates::Estimates, parking::Parking},
+        verdict::Figure,
+    },
+};
 
 /// The value of `schema`.
 pub(super) const SCHEMA: &str = "gilscope/1";
@@ -284,54 +293,6 @@ impl Serialize for Figure {
     }
 }
 
-/// What threads of a free-threaded build waited for without its lock.
-#[derive(Debug, Serialize)]
-pub(super) struct Parking<'a> {
-    pub(super) mutexes: Vec<ParkedMutex<'a>>,
-    pub(super) stop_the_world: StopTheWorld,
-    pub(super) elsewhere: Named<Option<u64>>,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct ParkedMutex<'a> {
-    pub(super) address: Option<String>,
-    #[serde(flatten)]
-    pub(super) parks: Named<Option<u64>>,
-    pub(super) threads: Vec<ParkedThread>,
-    pub(super) stacks: Vec<ParkedStack<'a>>,
-    pub(super) unseen: Named<Option<u64>>,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct ParkedThread {
-    pub(super) tid: Option<i32>,
-    #[serde(flatten)]
-    pub(super) parks: Named<Option<u64>>,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct ParkedStack<'a> {
-    #[serde(flatten)]
-    pub(super) parks: Named<Option<u64>>,
-    pub(super) stack: Option<Vec<Frame<'a>>>,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct StopTheWorld {
-    #[serde(flatten)]
-    pub(super) pauses: Named<Option<u64>>,
-    pub(super) requesters: Vec<Requester>,
-    pub(super) suspended: Vec<ParkedThread>,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct Requester {
-    pub(super) tid: Option<i32>,
-    #[serde(flatten)]
-    pub(super) pauses: Named<Option<u64>>,
-    pub(super) waited_ns: Option<u64>,
-}
-
 #[derive(Debug, Serialize)]
 pub(super) struct Quality<'a> {
     pub(super) lost_events: u64,
@@ -354,43 +315,6 @@ impl Serialize for StatesNs {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(state, time)| (state.name(), time.as_nanos())))
     }
-}
-
-/// What was estimated beside what is exact.
-#[derive(Debug, Serialize)]
-pub(super) struct Estimates {
-    pub(super) method: &'static str,
-    pub(super) rate_hz: Option<u32>,
-    pub(super) confidence: f64,
-    pub(super) parts: u64,
-    pub(super) observed_ns: u64,
-    pub(super) total: Named<Interval>,
-    pub(super) threads: Vec<ThreadEstimate>,
-    pub(super) locks: Vec<LockEstimate>,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct ThreadEstimate {
-    pub(super) tid: i32,
-    pub(super) classes_ns: Named<Interval>,
-    pub(super) states_ns: Named<Interval>,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct LockEstimate {
-    pub(super) lock: u32,
-    pub(super) held_ns: Option<Interval>,
-    pub(super) contended_ns: Option<Interval>,
-    pub(super) waited_ns: Option<Interval>,
-    pub(super) holds: Option<Interval>,
-    pub(super) waits: Option<Interval>,
-}
-
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct Interval {
-    pub(super) value: u64,
-    pub(super) low: u64,
-    pub(super) high: u64,
 }
 
 /// Values by name, in a fixed order.

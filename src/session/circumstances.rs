@@ -3,7 +3,8 @@
 use crate::{
     estimate::book::{LookBook, Waits},
     model::{
-        profile::{Backend, Counted, Overhead, Profile, SchedulerRung, Spread},
+        profile::{Backend, Counted, Profile, Spread},
+        quality::{Overhead, SchedulerRung},
         surroundings::Surroundings,
         time::Nanos,
     },

@@ -4,7 +4,7 @@ use crate::{
     model::{
         event::{Event, SeenRelation, Sighting, What, WindowStep},
         ids::{LockId, Tid},
-        profile::Overhead,
+        quality::Overhead,
         time::{MonoNanos, Nanos},
     },
     perf::clock,

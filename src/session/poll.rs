@@ -6,7 +6,8 @@ use crate::{
     ledger::LockStart,
     model::{
         ids::Pid,
-        profile::{Backend, SchedulerRung},
+        profile::Backend,
+        quality::SchedulerRung,
         time::{MonoNanos, Nanos},
     },
     perf::clock,

@@ -7,7 +7,8 @@ use crate::{
     model::{
         event::{Event, SeenCpu, SeenRelation, Sighting, What},
         ids::Tid,
-        profile::{Backend, Profile, SchedulerRung},
+        profile::{Backend, Profile},
+        quality::SchedulerRung,
         time::{MonoNanos, Nanos},
     },
     perf::clock,

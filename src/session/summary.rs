@@ -5,7 +5,8 @@ use crate::{
     model::{
         counts::{Counter, Counters, GoneEvent, Slot},
         parking::Parking,
-        profile::{Backend, Counted, LockProfile, Overhead, Profile, Quality, SchedulerRung, ThreadProfile},
+        profile::{Backend, Counted, LockProfile, Profile, ThreadProfile},
+        quality::{Overhead, Quality, SchedulerRung},
         sampled_event::EventProfile,
         time::Nanos,
     },

@@ -10,7 +10,8 @@ use crate::{
     model::{
         event::{Event, SeenCpu},
         ids::{LockId, Pid},
-        profile::{Backend, SchedulerRung},
+        profile::Backend,
+        quality::SchedulerRung,
         time::{MonoNanos, Nanos},
     },
     perf::clock,

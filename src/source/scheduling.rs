@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use crate::{
-    model::{ids::Pid, profile::SchedulerRung},
+    model::{ids::Pid, quality::SchedulerRung},
     perf::error::PerfError,
     source::{
         Source,

@@ -4,9 +4,10 @@
 use gilscope::model::{
     ids::{LockId, Pid, Tid},
     profile::{
-        Backend, Blame, Counted, HoldSite, HoldTally, LockProfile, LongHold, Overhead, Profile, Quality, SchedulerRung,
-        Spread, StackTime, TargetSummary, ThreadProfile,
+        Backend, Blame, Counted, HoldSite, HoldTally, LockProfile, LongHold, Profile, Spread, StackTime, TargetSummary,
+        ThreadProfile,
     },
+    quality::{Overhead, Quality, SchedulerRung},
     stack::{Frame, FrameKind, StackId, StackTable},
     state::{State, StateTimes},
     surroundings::Surroundings,

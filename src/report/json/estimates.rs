@@ -5,7 +5,7 @@ use crate::{
         estimate::{ClassEstimate, Estimate, Estimates, LockEstimate, Method, StateEstimate, ThreadEstimate},
         time::Nanos,
     },
-    report::schema,
+    report::schema::{Named, estimates as schema},
 };
 
 /// The probability with which an interval contains the true amount.
@@ -33,7 +33,7 @@ fn thread(thread: &ThreadEstimate) -> schema::ThreadEstimate {
     schema::ThreadEstimate {
         tid: thread.tid.raw(),
         classes_ns: classes(&thread.classes),
-        states_ns: schema::Named(thread.states.iter().map(state).collect()),
+        states_ns: Named(thread.states.iter().map(state).collect()),
     }
 }
 
@@ -48,8 +48,8 @@ fn lock(lock: &LockEstimate) -> schema::LockEstimate {
     }
 }
 
-fn classes(parts: &[ClassEstimate]) -> schema::Named<schema::Interval> {
-    schema::Named(parts.iter().map(|part| (part.class.name(), time(part.time))).collect())
+fn classes(parts: &[ClassEstimate]) -> Named<schema::Interval> {
+    Named(parts.iter().map(|part| (part.class.name(), time(part.time))).collect())
 }
 
 fn time(of: Estimate<Nanos>) -> schema::Interval {

@@ -9,7 +9,7 @@ use crate::{
     },
     report::{
         json::stack,
-        schema::{self, Named},
+        schema::{Named, parking as schema},
     },
 };
 

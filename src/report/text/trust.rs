@@ -2,7 +2,8 @@
 
 use crate::{
     model::{
-        profile::{Counted, Profile, Quality, SchedulerRung},
+        profile::{Counted, Profile},
+        quality::{Quality, SchedulerRung},
         time::Nanos,
     },
     report::{

@@ -5,9 +5,10 @@ use crate::model::{
     counts::{ClassCounts, Counter, Counters},
     ids::{LockId, Pid, Tid},
     profile::{
-        Backend, Blame, Counted, HoldSite, HoldTally, LockProfile, Profile, Quality, Spread, StackTime, TargetSummary,
+        Backend, Blame, Counted, HoldSite, HoldTally, LockProfile, Profile, Spread, StackTime, TargetSummary,
         ThreadProfile,
     },
+    quality::Quality,
     stack::{Frame, FrameKind, StackId, StackTable},
     state::{State, StateClass, StateTimes},
     surroundings::Surroundings,

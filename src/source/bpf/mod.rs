@@ -5,10 +5,12 @@
 //! the stacks of threads that begin to wait, that release a contended lock, or that a tick finds running. Invariant: when
 //! the source is gone, so is everything it has put into the kernel, whatever ended it.
 
+mod arming;
 pub(crate) mod config;
 pub mod cost;
 mod counters;
 pub mod error;
+mod hits;
 mod machine;
 mod metering;
 mod newcomers;
@@ -22,43 +24,32 @@ use crate::{
     bpf::{
         btf::KernelTypes,
         kernel::{self, Home},
-        ring::{Reading, Ring},
+        ring::Ring,
     },
     model::{
-        address::LiveAddress,
         counts::Counters,
-        event::{Event, EventSample, LostEvents, ParkStep, SampleCause, StackSample, What},
+        event::{Event, What},
         ids::{Pid, Tid},
         machine::MachineState,
-        recorded::{RecordedStack, Walk},
+        recorded::RecordedStack,
         stack::StackId,
-        time::{MonoNanos, Nanos},
+        time::MonoNanos,
     },
-    perf::{
-        clock, error::PerfError, event_clock::EventClock, events::CountedEvent, limits::online_cpus, sampling::Taken,
-        stream::threads_of,
-    },
+    perf::{event_clock::EventClock, sampling::Taken},
     source::{
         Pausing, Source, Tally,
         bpf::{
-            config::Config,
             error::BpfSourceError,
             machine::MachineStates,
             metering::Metering,
             newcomers::Newcomers,
             programs::Programs,
-            record::{CallHit, Decoder, Hit, HitKind},
+            record::{Decoder, Hit},
             thread_events::ThreadEvents,
         },
-        calls::{Call, SharedTranslator, StepReport, Verdict},
-        parking::{ParkCall, ParkReader},
+        calls::SharedTranslator,
+        parking::ParkReader,
         sampling::{EventRefused, LateStacks, OnEvent},
-        scheduler::{SchedulerSource, Scope},
-    },
-    target::{
-        discover::Target,
-        memory::Memory,
-        site::{Site, SiteMeaning, SleepSite},
     },
 };
 
@@ -87,9 +78,6 @@ pub struct Ticks {
 pub fn may_read_counters() -> bool {
     kernel::check().is_ok_and(Home::is_first) && KernelTypes::are_shown()
 }
-
-/// How often a record that is being written is waited for; its writer may have lost its CPU.
-const PATIENCE: usize = 20;
 
 /// Lock events, stacks and scheduling of one process.
 pub struct BpfSource {
@@ -133,259 +121,11 @@ impl LoadedPrograms {
 }
 
 impl BpfSource {
-    /// Puts the programs on `sites` of the process. Until the target is known they read no stacks.
-    pub fn arm(pid: Pid, scope: Scope, sites: &[Site], translator: SharedTranslator) -> Result<Self, BpfSourceError> {
-        Self::arm_beside((pid, &[]), || SchedulerSource::open(pid, scope), sites, translator)
-    }
-
-    /// The same with another way to watch the scheduler; `events` are counted of each thread, and read at its lock events.
-    pub fn arm_beside(
-        (pid, events): (Pid, &'static [CountedEvent]),
-        scheduler: impl FnOnce() -> Result<SchedulerSource, PerfError>,
-        sites: &[Site],
-        translator: SharedTranslator,
-    ) -> Result<Self, BpfSourceError> {
-        let (mut programs, mut ring) = Programs::load()?;
-        let metering = (!events.is_empty()).then(|| Metering::of(events, programs.measure(events, pid)));
-        let cost_per_event = cost::measure(&programs, &mut ring);
-        programs.watch(sites, pid)?;
-        let scheduler = scheduler()?;
-        let tally = Tally { cost_per_event, ..Tally::default() };
-        Ok(Self { tally, metering, ..Self::new((programs, ring), (pid, Box::new(scheduler)), translator) })
-    }
-
-    /// Takes no lock events, which `scheduler` or another source does, but samples running threads beside `scheduler` once the target is
-    /// known.
-    pub fn beside(
-        LoadedPrograms(programs, ring): LoadedPrograms,
-        watched: (Pid, Box<dyn Source>),
-        translator: SharedTranslator,
-    ) -> Self {
-        Self {
-            newcomers: Some(Newcomers::default()),
-            takes_events: false,
-            ..Self::new((programs, ring), watched, translator)
-        }
-    }
-
-    fn new(
-        (programs, ring): (Programs, Ring),
-        (pid, scheduler): (Pid, Box<dyn Source>),
-        translator: SharedTranslator,
-    ) -> Self {
-        Self {
-            events: None,
-            programs,
-            ring,
-            scheduler,
-            pid,
-            translator,
-            on_stack: Box::new(|_, _| None),
-            decoder: Decoder::default(),
-            machine: MachineStates::default(),
-            pending: Vec::new(),
-            read_until: MonoNanos::from_monotonic(0),
-            losses: 0,
-            tally: Tally::default(),
-            newcomers: None,
-            takes_events: true,
-            parks: None,
-            events_ended: None,
-            metering: None,
-        }
-    }
-
-    /// Puts the programs on more places, such as the libc of the program that the target has meanwhile executed.
-    pub fn add_sites(&mut self, sites: &[Site]) -> Result<(), BpfSourceError> {
-        self.programs.watch(sites, self.pid)
-    }
-
-    /// From now on tells of sleeps at `sites` that have to do with no lock of an interpreter, as `parks` reads them. The target's
-    /// threads hardly ever take such a lock, so their states are looked up.
-    pub fn watch_sleeps(
-        &mut self,
-        target: &Target,
-        sites: &[SleepSite],
-        parks: ParkReader,
-    ) -> Result<(), BpfSourceError> {
-        // Nothing is told then, which is not the same as that nobody sleeps.
-        let Some(config) = Config::of(target).filter(|_| !sites.is_empty()) else { return Ok(()) };
-        self.programs.watch_sleeps(sites, (target.pid, config))?;
-        let newcomers = self.newcomers.get_or_insert_default();
-        newcomers.look_in(target)?;
-        for tid in threads_of(self.pid).unwrap_or_default() {
-            newcomers.meet(tid, clock::now());
-        }
-        self.parks = Some(parks);
-        Ok(())
-    }
-
-    /// From now on reads stacks and tells `on_stack`, and samples running threads at `ticks`. Says whether the target's
-    /// stacks can be read at all.
-    pub fn read_stacks(
-        &mut self,
-        (target, memory): (&Target, &dyn Memory),
-        ticks: Ticks,
-        on_stack: OnMoment,
-    ) -> Result<bool, BpfSourceError> {
-        let Some(config) = Config::of(target) else { return Ok(false) };
-        self.programs.check_numbers(target.pid)?;
-        self.on_stack = on_stack;
-        self.programs.know_target(config, &target.threads(memory)?, memory)?;
-        if let Some(newcomers) = &mut self.newcomers {
-            newcomers.look_in(target)?;
-        }
-        self.programs.enter_locks(self.translator.borrow().seats())?;
-        let period = Nanos::period_of(ticks.rate);
-        self.programs.start_clocks(&online_cpus()?, period, ticks.taken)?;
-        Ok(true)
-    }
-
-    fn read_ring(&mut self, now: MonoNanos) {
-        for _ in 0..PATIENCE {
-            let (decoder, pending) = (&mut self.decoder, &mut self.pending);
-            if self.ring.read(|bytes| pending.extend(decoder.decode(bytes))) == Reading::Complete {
-                // A record's time is taken after its place in the ring: those to come are later than this reading.
-                self.read_until = self.read_until.max(now);
-                return;
-            }
-            std::thread::yield_now();
-        }
-    }
-
-    /// Losses are dated back to the last moment up to which everything had been delivered.
-    fn report_losses(&mut self, since: MonoNanos, out: &mut Vec<Event>) {
-        let losses = self.programs.losses().unwrap_or(self.losses);
-        let new = losses.saturating_sub(self.losses);
-        if new == 0 {
-            return;
-        }
-        self.losses = losses;
-        self.tally.lost += new;
-        let mut counts = std::iter::once(new).chain(std::iter::repeat(0));
-        for tid in threads_of(self.pid).unwrap_or_default() {
-            let lost = LostEvents { count: counts.next().unwrap_or(0) };
-            out.push(Event { at: since, tid, what: What::LostLock(lost) });
-        }
-    }
-
-    fn deliver(&mut self, out: &mut Vec<Event>) {
-        let mut taken = Vec::new();
-        self.programs.take_machine_samples(&mut taken);
-        self.machine.add(taken);
-        self.pending.sort_by_key(|hit| hit.at);
-        let ready = self.pending.partition_point(|hit| hit.at < self.read_until);
-        let later = self.pending.split_off(ready);
-        for hit in std::mem::replace(&mut self.pending, later) {
-            let Hit { at, tid, what } = hit;
-            match what {
-                HitKind::Tick(stack) => self.deliver_tick((at, tid), &stack, out),
-                HitKind::Holder(stack) => {
-                    let stack = (self.on_stack)(&stack, Beside::Nothing);
-                    out.push(stack_event((at, tid), stack, SampleCause::Contended));
-                }
-                HitKind::Owner(stack) => {
-                    let stack = (self.on_stack)(&stack, Beside::Nothing);
-                    out.push(stack_event((at, tid), stack, SampleCause::OwnerSampled));
-                }
-                HitKind::Event(stack, weight) => out.push(self.event_sample((at, tid), &stack, weight)),
-                HitKind::Call(call) => self.deliver_call((at, tid), call, out),
-                HitKind::Metered(readings) => {
-                    self.metering.iter_mut().for_each(|metering| metering.on_record((at, tid), &readings, out));
-                }
-                HitKind::Park(park, stack) => self.deliver_park((at, tid), (park, stack), out),
-            }
-        }
-        self.machine.forget_before(self.read_until);
-        self.events.iter_mut().for_each(|(_, late)| late.forget());
-    }
-
-    fn deliver_tick(&mut self, (at, tid): (MonoNanos, Tid), stack: &RecordedStack, out: &mut Vec<Event>) {
-        let unknown = stack.walk == Walk::UnknownThread;
-        if unknown && self.newcomers.as_mut().is_some_and(|newcomers| newcomers.meet(tid, at)) {
-            return;
-        }
-        let machine = self.machine.at_tick(tid, at);
-        let stack = (self.on_stack)(stack, Beside::Machine(machine.as_ref()));
-        out.push(stack_event((at, tid), stack, SampleCause::Tick));
-    }
-
     fn account_for_event(&mut self) {
         if self.events.is_some() {
             self.tally.cost_of_event = self.programs.spent_on_event().unwrap_or(self.tally.cost_of_event);
         }
     }
-
-    /// Whatever becomes of its stack, what it stands for has happened. That of a thread which the programs do not know yet is read
-    /// from outside.
-    fn event_sample(&mut self, (at, tid): (MonoNanos, Tid), stack: &RecordedStack, weight: u64) -> Event {
-        let unknown = stack.walk == Walk::UnknownThread;
-        let new = unknown && self.newcomers.as_mut().is_some_and(|newcomers| newcomers.meet(tid, at));
-        let late = self.events.as_mut().filter(|_| new);
-        let stack = late.map_or_else(|| (self.on_stack)(stack, Beside::Nothing), |(_, late)| late.read(tid));
-        Event { at, tid, what: What::EventSample(EventSample { stack, weight }) }
-    }
-
-    /// The stack of a wait counts from the moment it began, that of a hold up to the moment it ended.
-    fn deliver_call(&mut self, (at, tid): (MonoNanos, Tid), hit: CallHit, out: &mut Vec<Event>) {
-        self.tally.lock_events += 1;
-        // What they say is of before.
-        if let (Some(metering), Some(readings)) = (&mut self.metering, &hit.readings) {
-            metering.on_record((at, tid), readings, out);
-        }
-        // A stack that cannot be believed is left out: there are other ways to get one.
-        let stack = hit.stack.and_then(|read| Some((read.cause, (self.on_stack)(&read.stack, Beside::Nothing)?)));
-        let sample = |wanted| {
-            let stack = stack.filter(|(cause, _)| *cause == wanted);
-            stack.map(|(cause, stack)| StackSample { until: at, stack: Some(stack), cause })
-        };
-        let event = |sample| Event { at, tid, what: What::Stack(sample) };
-        out.extend(sample(SampleCause::AtRelease).map(event));
-        let verdict = self.translate((at, tid), hit.meaning, hit.argument, out);
-        out.extend(sample(SampleCause::WaitBegan).map(event));
-        if verdict == Verdict::Foreign {
-            // If the kernel will not remember it, it is reported again, and is as foreign then.
-            let _refused = self.programs.ignore(hit.argument);
-        }
-    }
-
-    fn deliver_park(
-        &mut self,
-        (at, tid): (MonoNanos, Tid),
-        (park, stack): (ParkCall, Option<RecordedStack>),
-        out: &mut Vec<Event>,
-    ) {
-        self.tally.lock_events += 1;
-        let Some(parks) = &mut self.parks else { return };
-        let step = parks.read(park);
-        let unknown = stack.as_ref().is_some_and(|stack| stack.walk == Walk::UnknownThread);
-        if let Some(newcomers) = self.newcomers.as_mut().filter(|_| unknown) {
-            newcomers.meet(tid, at);
-        }
-        // That of a thread whose state is not known yet says nothing.
-        let stack = stack.filter(|_| !unknown);
-        let stack = stack.map(|stack| ParkStep::Stack((self.on_stack)(&stack, Beside::Nothing)));
-        let steps = [Some(step), stack].into_iter().flatten();
-        out.extend(steps.map(|step| Event { at, tid, what: What::Park(step) }));
-    }
-
-    fn translate(
-        &self,
-        (at, tid): (MonoNanos, Tid),
-        meaning: SiteMeaning,
-        argument: LiveAddress,
-        out: &mut Vec<Event>,
-    ) -> Verdict {
-        let mut translator = self.translator.borrow_mut();
-        match meaning {
-            SiteMeaning::Libc(function) => translator.translate(Call { at, tid, function, cond: argument }, out),
-            SiteMeaning::Step(step) => translator.report_step(StepReport { at, tid, lock: argument, step }, out),
-        }
-    }
-}
-
-fn stack_event((at, tid): (MonoNanos, Tid), stack: Option<StackId>, cause: SampleCause) -> Event {
-    Event { at, tid, what: What::Stack(StackSample { until: at, stack, cause }) }
 }
 
 impl Source for BpfSource {
