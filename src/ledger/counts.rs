@@ -4,7 +4,7 @@
 //! outside like the time since then, and moves with it when a wait is made of that.
 
 use crate::{
-    ledger::thread::Relation,
+    ledger::relation::Relation,
     model::{
         counts::{ClassCounts, Counter, Counters, Counts, Measures},
         state::{State, StateClass, StateTimes},

@@ -25,6 +25,7 @@ mod invariants;
 mod lock;
 mod looked;
 mod parking;
+mod relation;
 mod run_delay;
 mod samples;
 mod spread;
@@ -51,7 +52,8 @@ use giving_way::Contention;
 use hold::LongHolds;
 use lock::{LockAccount, Owner};
 use parking::ParkingBook;
-use thread::{Cpu, Ownership, Relation, ThreadAccount};
+use relation::{Ownership, Relation};
+use thread::{Cpu, ThreadAccount};
 use windows::Windows;
 
 pub use apportion::apportion;

@@ -12,6 +12,7 @@ use crate::{
         event_samples::EventBook,
         giving_way::{Contention, GivingWay},
         looked::OpenShare,
+        relation::{Ownership, Ownerships, Relation, WAITING, Wait},
         run_delay::{RunDelayAccount, Sleeps},
         windows::Extent,
     },
@@ -20,106 +21,10 @@ use crate::{
         ids::{LockId, Tid},
         profile::Undivided,
         stack::StackId,
-        state::{State, StateClass, StateTimes},
+        state::{State, StateTimes},
         time::{MonoNanos, Nanos},
     },
 };
-
-/// A thread's relation to the locks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Relation {
-    /// No evidence yet, or none since events were lost.
-    Unknown,
-    /// Neither owns nor wants a lock.
-    Outside,
-    /// Wants this lock.
-    Waiting(Wait),
-    /// Owns this lock.
-    Inside(LockId),
-}
-
-/// In sums by class.
-const WAITING: usize = 1;
-
-impl Relation {
-    /// The class of states in which the thread is.
-    pub(super) const fn class(self) -> StateClass {
-        match self {
-            Self::Inside(_) => StateClass::Inside,
-            Self::Waiting(_) => StateClass::Waiting,
-            Self::Outside => StateClass::Outside,
-            Self::Unknown => StateClass::Unknown,
-        }
-    }
-
-    /// Its place in sums by class: inside, waiting, outside.
-    const fn place(self) -> Option<usize> {
-        match self.class() {
-            StateClass::Inside => Some(0),
-            StateClass::Waiting => Some(WAITING),
-            StateClass::Outside => Some(2),
-            StateClass::Unknown => None,
-        }
-    }
-}
-
-/// A wait that is going on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wait {
-    pub(super) lock: LockId,
-    pub(super) began: MonoNanos,
-    pub(super) extent: Extent,
-    /// Parts charged so far.
-    pub(super) queued: Nanos,
-    pub(super) handoff: Nanos,
-    /// The lock's account when they were charged last.
-    pub(super) seen: Ownerships,
-    /// When it last began to sleep for a switch interval.
-    pub(super) last_slice: Option<MonoNanos>,
-    /// The waiter's stack, and when reading it ended.
-    pub(super) stack: Option<(StackId, MonoNanos)>,
-}
-
-/// Who owns the lock that a thread waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ownership {
-    Unknown,
-    Free,
-    By(Tid),
-}
-
-impl Ownership {
-    /// The state of a thread that waits for a lock with this ownership.
-    pub(super) const fn wait_state(self) -> State {
-        match self {
-            Self::By(_) => State::WaitQueued,
-            Self::Free => State::WaitHandoff,
-            Self::Unknown => State::Unknown,
-        }
-    }
-}
-
-/// How long a lock has been held by anybody, free, and of unknown ownership.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Ownerships {
-    pub(super) held: Nanos,
-    pub(super) free: Nanos,
-    pub(super) unknown: Nanos,
-    /// Time that threads have spent in probes at steps with it.
-    pub(super) probed: Nanos,
-}
-
-impl Ownerships {
-    /// What has come since `earlier`.
-    pub(super) fn since(self, earlier: Self) -> Self {
-        Self {
-            held: self.held.saturating_sub(earlier.held),
-            free: self.free.saturating_sub(earlier.free),
-            unknown: self.unknown.saturating_sub(earlier.unknown),
-            probed: self.probed.saturating_sub(earlier.probed),
-        }
-    }
-}
 
 /// A thread's place with respect to the CPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

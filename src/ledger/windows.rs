@@ -11,7 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
     estimate::Parts,
-    ledger::{Ledger, lock::LockAccount, lock::Owner, thread::Relation, thread::ThreadAccount},
+    ledger::{Ledger, lock::LockAccount, lock::Owner, relation::Relation, thread::ThreadAccount},
     model::{
         estimate::{ClassEstimate, Estimate, Estimates, LockEstimate, Method, StateEstimate, ThreadEstimate},
         event::WindowStep,

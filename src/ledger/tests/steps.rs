@@ -2,7 +2,7 @@
 
 use super::{LOCK, assert_sound, at, created_running, ledger, step, tid};
 use crate::{
-    ledger::{Ledger, lock::Owner, thread::Relation},
+    ledger::{Ledger, lock::Owner, relation::Relation},
     model::event::LockStep,
 };
 

@@ -1,11 +1,17 @@
 //! One account: what each switch and each moved nanosecond does to it.
 
-use super::{Contention, Cpu, Ownership, Relation, ThreadAccount};
-use crate::model::{
-    event::{OffCpu, SeenCpu},
-    ids::{LockId, Tid},
-    state::State,
-    time::{MonoNanos, Nanos},
+use super::{Cpu, ThreadAccount};
+use crate::{
+    ledger::{
+        giving_way::Contention,
+        relation::{Ownership, Relation},
+    },
+    model::{
+        event::{OffCpu, SeenCpu},
+        ids::{LockId, Tid},
+        state::State,
+        time::{MonoNanos, Nanos},
+    },
 };
 
 fn account(relation: Relation, cpu: Cpu) -> ThreadAccount {
