@@ -31,6 +31,7 @@ mod samples;
 mod spread;
 mod steps;
 mod stops;
+mod switched;
 mod thread;
 mod windows;
 
@@ -48,7 +49,6 @@ use blame::BlameBook;
 use close::ClosedThread;
 use ended::EndedThreads;
 use event_samples::{EventBook, EventTotals};
-use giving_way::Contention;
 use hold::LongHolds;
 use lock::{LockAccount, Owner};
 use parking::ParkingBook;
@@ -347,22 +347,6 @@ impl Ledger {
         self.threads.entry(tid).or_insert_with(|| ThreadAccount::new(tid, now, relation, Cpu::Unresolved(None)))
     }
 
-    fn on_switched_in(&mut self, tid: Tid) {
-        let wanted = match self.threads.get(&tid).map(|thread| thread.relation) {
-            Some(Relation::Waiting(wait)) => Some(wait.lock),
-            _ => None,
-        };
-        let lock = wanted.and_then(|wanted| self.locks.iter().find(|lock| lock.id == wanted));
-        let interval = lock.and_then(|lock| lock.shortest_slice);
-        self.with_thread(tid, |thread| thread.on_switched_in(interval));
-    }
-
-    fn on_switched_out(&mut self, tid: Tid, why: OffCpu) {
-        let contention = self.contention(tid);
-        self.on_happened(tid, Counter::ContextSwitches, 1);
-        self.with_thread(tid, |thread| thread.on_switched_out(why, contention));
-    }
-
     /// So often, to a thread and to the hold in which it is.
     fn on_happened(&mut self, tid: Tid, counter: Counter, times: u32) {
         self.charge_thread(tid);
@@ -386,21 +370,6 @@ impl Ledger {
         {
             hold.counts.add_measures(measures);
         }
-    }
-
-    /// Who may keep the mutexes locked of the lock that the thread has released last.
-    fn contention(&mut self, tid: Tid) -> Contention {
-        let released = self.threads.get(&tid).and_then(|thread| thread.giving_way.as_ref());
-        let lock = released.and_then(|giving_way| self.locks.iter().find(|lock| lock.id == giving_way.lock));
-        let Some(step) = lock.and_then(|lock| lock.last_step) else {
-            return Contention::None;
-        };
-        if step.by == tid {
-            return Contention::Approaching;
-        }
-        self.charge_thread(step.by);
-        let ran = self.threads.get(&step.by).map(|thread| thread.ran.saturating_sub(step.ran));
-        if ran.is_some_and(|ran| ran <= self.options.giving_way.step) { Contention::Stepping } else { Contention::None }
     }
 
     fn on_created(&mut self, tid: Tid) {

@@ -1,11 +1,8 @@
 //! One account: what each switch and each moved nanosecond does to it.
 
-use super::{Cpu, ThreadAccount};
+use super::{Contention, Cpu, Relation, ThreadAccount};
 use crate::{
-    ledger::{
-        giving_way::Contention,
-        relation::{Ownership, Relation},
-    },
+    ledger::relation::Ownership,
     model::{
         event::{OffCpu, SeenCpu},
         ids::{LockId, Tid},
