@@ -6,7 +6,8 @@ use crate::{
         apportion::apportion,
         invariants::Sums,
         lock::LockAccount,
-        thread::{Placed, Relation, Samples, ThreadAccount},
+        relation::Relation,
+        thread::{Placed, Samples, ThreadAccount},
     },
     model::{
         estimate::Estimates,

@@ -4,9 +4,11 @@
 //! outside like the time since then, and moves with it when a wait is made of that.
 
 use crate::{
-    ledger::thread::Relation,
+    ledger::{Ledger, lock::Owner, relation::Relation},
     model::{
         counts::{ClassCounts, Counter, Counters, Counts, Measures},
+        event::MeasuredSince,
+        ids::Tid,
         state::{State, StateClass, StateTimes},
         time::Nanos,
     },
@@ -22,9 +24,36 @@ pub(super) struct CountAccount {
     is_incomplete: bool,
 }
 
+impl Ledger {
+    /// So often, to a thread and to the hold in which it is.
+    pub(super) fn on_happened(&mut self, tid: Tid, counter: Counter, times: u32) {
+        self.charge_thread(tid);
+        let Some(thread) = self.threads.get_mut(&tid) else { return };
+        thread.counts.add(counter, times, thread.relation);
+        if let Relation::Inside(id) = thread.relation
+            && let Owner::Held(hold) = &mut self.lock(id).owner
+        {
+            hold.counts.add(counter, u64::from(times));
+        }
+    }
+
+    /// So much since the thread's last step, to it and to the hold in which it is; or to neither class nor hold.
+    pub(super) fn on_measured(&mut self, tid: Tid, measures: &Measures, since: MeasuredSince) {
+        self.charge_thread(tid);
+        let Some(thread) = self.threads.get_mut(&tid) else { return };
+        let relation = if since == MeasuredSince::LastStep { thread.relation } else { Relation::Unknown };
+        thread.counts.measure(measures, relation);
+        if let Relation::Inside(id) = relation
+            && let Owner::Held(hold) = &mut self.lock(id).owner
+        {
+            hold.counts.add_measures(measures);
+        }
+    }
+}
+
 impl CountAccount {
     /// So many more, of a thread with this relation to the locks.
-    pub(super) fn add(&mut self, counter: Counter, times: u32, relation: Relation) {
+    fn add(&mut self, counter: Counter, times: u32, relation: Relation) {
         self.by_class.class_mut(relation.class()).add(counter, u64::from(times));
         if relation == Relation::Outside {
             self.since_release.add(counter, u64::from(times));
@@ -32,7 +61,7 @@ impl CountAccount {
     }
 
     /// So much of what the recording's events count more, of a thread with this relation to the locks.
-    pub(super) fn measure(&mut self, measures: &Measures, relation: Relation) {
+    fn measure(&mut self, measures: &Measures, relation: Relation) {
         self.by_class.measure(relation.class(), measures);
         if relation == Relation::Outside {
             self.since_release.add_measures(measures);

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use rustc_hash::FxHashMap;
 
 use crate::{
-    ledger::{Ledger, thread::Relation},
+    ledger::{Ledger, relation::Relation},
     model::{
         event::EventSample,
         ids::Tid,

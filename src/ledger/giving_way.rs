@@ -24,8 +24,8 @@ use crate::{
         apportion::apportion,
         blame::Pair,
         lock::{InHold, LockAccount},
+        relation::Ownership,
         run_delay::Sleeps,
-        thread::Ownership,
     },
     model::{
         event::{CpuSight, Pause},

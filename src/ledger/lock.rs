@@ -7,8 +7,8 @@ use crate::{
         blame::{Between, BlameBook, CROWD, LONG},
         giving_way::Request,
         hold::{Hold, HoldBook},
+        relation::{Ownership, Ownerships},
         spread::Durations,
-        thread::{Ownership, Ownerships},
         windows::Extent,
     },
     model::{

@@ -8,7 +8,8 @@ use crate::{
         Ledger,
         cpu_share::{CpuShare, Parts, Place},
         lock::Owner,
-        thread::{Cpu, HELD, Relation, ThreadAccount, Unresolved},
+        relation::Relation,
+        thread::{Cpu, HELD, ThreadAccount, Unresolved},
         windows::Extent,
     },
     model::{

@@ -4,7 +4,7 @@ use crate::{
     ledger::{
         Ledger,
         lock::Owner,
-        thread::{Ownership, Relation, Wait},
+        relation::{Ownership, Relation, Wait},
     },
     model::{
         event::{SampleCause, StackSample},

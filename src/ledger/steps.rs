@@ -5,7 +5,8 @@ use crate::{
         Ledger,
         giving_way::GivingWay,
         lock::{Closed, LastStep, Owner},
-        thread::{Cpu, Relation, ThreadAccount, Wait},
+        relation::{Relation, Wait},
+        thread::{Cpu, ThreadAccount},
         windows::Extent,
     },
     model::{

@@ -10,8 +10,9 @@ use crate::{
         counts::CountAccount,
         cpu_share::Place,
         event_samples::EventBook,
-        giving_way::{Contention, GivingWay},
+        giving_way::GivingWay,
         looked::OpenShare,
+        relation::{Ownership, Ownerships, Relation, WAITING, Wait},
         run_delay::{RunDelayAccount, Sleeps},
         windows::Extent,
     },
@@ -20,106 +21,10 @@ use crate::{
         ids::{LockId, Tid},
         profile::Undivided,
         stack::StackId,
-        state::{State, StateClass, StateTimes},
+        state::{State, StateTimes},
         time::{MonoNanos, Nanos},
     },
 };
-
-/// A thread's relation to the locks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Relation {
-    /// No evidence yet, or none since events were lost.
-    Unknown,
-    /// Neither owns nor wants a lock.
-    Outside,
-    /// Wants this lock.
-    Waiting(Wait),
-    /// Owns this lock.
-    Inside(LockId),
-}
-
-/// In sums by class.
-const WAITING: usize = 1;
-
-impl Relation {
-    /// The class of states in which the thread is.
-    pub(super) const fn class(self) -> StateClass {
-        match self {
-            Self::Inside(_) => StateClass::Inside,
-            Self::Waiting(_) => StateClass::Waiting,
-            Self::Outside => StateClass::Outside,
-            Self::Unknown => StateClass::Unknown,
-        }
-    }
-
-    /// Its place in sums by class: inside, waiting, outside.
-    const fn place(self) -> Option<usize> {
-        match self.class() {
-            StateClass::Inside => Some(0),
-            StateClass::Waiting => Some(WAITING),
-            StateClass::Outside => Some(2),
-            StateClass::Unknown => None,
-        }
-    }
-}
-
-/// A wait that is going on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wait {
-    pub(super) lock: LockId,
-    pub(super) began: MonoNanos,
-    pub(super) extent: Extent,
-    /// Parts charged so far.
-    pub(super) queued: Nanos,
-    pub(super) handoff: Nanos,
-    /// The lock's account when they were charged last.
-    pub(super) seen: Ownerships,
-    /// When it last began to sleep for a switch interval.
-    pub(super) last_slice: Option<MonoNanos>,
-    /// The waiter's stack, and when reading it ended.
-    pub(super) stack: Option<(StackId, MonoNanos)>,
-}
-
-/// Who owns the lock that a thread waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ownership {
-    Unknown,
-    Free,
-    By(Tid),
-}
-
-impl Ownership {
-    /// The state of a thread that waits for a lock with this ownership.
-    pub(super) const fn wait_state(self) -> State {
-        match self {
-            Self::By(_) => State::WaitQueued,
-            Self::Free => State::WaitHandoff,
-            Self::Unknown => State::Unknown,
-        }
-    }
-}
-
-/// How long a lock has been held by anybody, free, and of unknown ownership.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Ownerships {
-    pub(super) held: Nanos,
-    pub(super) free: Nanos,
-    pub(super) unknown: Nanos,
-    /// Time that threads have spent in probes at steps with it.
-    pub(super) probed: Nanos,
-}
-
-impl Ownerships {
-    /// What has come since `earlier`.
-    pub(super) fn since(self, earlier: Self) -> Self {
-        Self {
-            held: self.held.saturating_sub(earlier.held),
-            free: self.free.saturating_sub(earlier.free),
-            unknown: self.unknown.saturating_sub(earlier.unknown),
-            probed: self.probed.saturating_sub(earlier.probed),
-        }
-    }
-}
 
 /// A thread's place with respect to the CPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,7 +76,7 @@ pub(super) struct ThreadAccount {
     pub(super) cpu_share: OpenShare,
     pub(super) counts: CountAccount,
     pub(super) events: EventBook,
-    run_delay: RunDelayAccount,
+    pub(super) run_delay: RunDelayAccount,
 }
 
 /// The states of one who owns a lock.
@@ -332,63 +237,6 @@ impl ThreadAccount {
         }
     }
 
-    /// The thread got a CPU; time must have been charged up to this moment. `interval`: how long a waiter sleeps at the
-    /// most.
-    pub(super) fn on_switched_in(&mut self, interval: Option<Nanos>) {
-        match self.cpu {
-            Cpu::Unresolved(Some(SeenCpu::Runnable)) => {
-                self.resolve(Cpu::Off(OffCpu::Preempted));
-                // The counter grows by all of the preemption, of which only a part was seen.
-                self.run_delay = RunDelayAccount::default();
-            }
-            Cpu::Unresolved(Some(SeenCpu::Asleep)) => self.end_first_sleep(),
-            Cpu::Unresolved(None) => self.resolve(Cpu::Lost),
-            Cpu::Off(OffCpu::Blocked) => self.end_sleep(interval),
-            Cpu::Off(OffCpu::Preempted) => self.run_delay.end_preemption(),
-            Cpu::Sampled(_) => self.settle_at_end(),
-            Cpu::Running | Cpu::Lost => {}
-        }
-        self.cpu = Cpu::Running;
-    }
-
-    /// The thread lost its CPU; time must have been charged up to this moment. `contention` tells whether a sleep can be
-    /// for the mutexes of the lock that it has released last.
-    pub(super) fn on_switched_out(&mut self, why: OffCpu, contention: Contention) {
-        if matches!(self.cpu, Cpu::Unresolved(_)) {
-            self.resolve(Cpu::Running);
-        }
-        let goes_on = |giving_way: &mut GivingWay| why == OffCpu::Preempted || giving_way.may_sleep(contention);
-        if !self.giving_way.as_mut().is_none_or(goes_on) {
-            self.rule_out_giving_way();
-        }
-        self.cpu = Cpu::Off(why);
-        self.run_delay.leave_cpu();
-    }
-
-    /// Switches are missing from this moment on.
-    pub(super) fn on_switches_lost(&mut self) {
-        if matches!(self.cpu, Cpu::Unresolved(_)) {
-            self.resolve(Cpu::Lost);
-        }
-        self.cpu = Cpu::Lost;
-        self.counts.on_lost();
-        self.giving_way = None;
-        self.run_delay = RunDelayAccount::default();
-    }
-
-    /// The kernel's cumulative count of time runnable without a CPU: what exceeds the preemptions seen was wake-up
-    /// latency at the end of sleeps, and moves from blocked to preempted.
-    pub(super) fn on_run_delay(&mut self, cumulative: Nanos) {
-        let suspended = self.giving_way.as_mut().map(GivingWay::take_sleeps).unwrap_or_default();
-        let latency = self.run_delay.on_reading(cumulative, suspended);
-        self.delayed += latency.held + latency.outside + latency.giving_way;
-        self.times.shift(State::HeldBlocked, State::HeldPreempted, latency.held);
-        self.times.shift(State::OutsideBlocked, State::OutsidePreempted, latency.outside + latency.giving_way);
-        if let Some(giving_way) = &mut self.giving_way {
-            giving_way.outside.shift(State::OutsideBlocked, State::OutsidePreempted, latency.giving_way);
-        }
-    }
-
     /// Whether its last release of this lock may turn out to have been forced.
     pub(super) fn gives_way_on(&self, lock: LockId) -> bool {
         self.giving_way.as_ref().is_some_and(|giving_way| giving_way.lock == lock)
@@ -420,17 +268,6 @@ impl ThreadAccount {
         }
     }
 
-    /// Resolves whatever the end of the recording leaves open: a thread that never switched stayed what it was.
-    pub(super) fn resolve_at_end(&mut self) {
-        match self.cpu {
-            Cpu::Unresolved(Some(SeenCpu::Runnable)) => self.resolve(Cpu::Running),
-            Cpu::Unresolved(Some(SeenCpu::Asleep)) => self.resolve(Cpu::Off(OffCpu::Blocked)),
-            Cpu::Unresolved(None) => self.resolve(Cpu::Lost),
-            Cpu::Sampled(_) => self.settle_at_end(),
-            Cpu::Running | Cpu::Off(_) | Cpu::Lost => {}
-        }
-    }
-
     /// The account of the wait that ends now goes to the stack that was read during it, if it was.
     pub(super) fn close_wait(&mut self, wait: Wait, ended: MonoNanos, extent: Extent) {
         self.waits += u64::from(extent == Extent::Whole);
@@ -442,58 +279,9 @@ impl ThreadAccount {
         }
     }
 
-    pub(super) fn resolve(&mut self, cpu: Cpu) {
-        let Unresolved { inside, outside } = std::mem::take(&mut self.unresolved);
-        let (held, free) = match cpu {
-            Cpu::Running => (State::HeldRunning, State::OutsideRunning),
-            Cpu::Off(OffCpu::Preempted) => (State::HeldPreempted, State::OutsidePreempted),
-            Cpu::Off(OffCpu::Blocked) => (State::HeldBlocked, State::OutsideBlocked),
-            Cpu::Lost | Cpu::Unresolved(_) | Cpu::Sampled(_) => (State::Unknown, State::Unknown),
-        };
-        self.times.add(held, inside);
-        self.times.add(free, outside);
-        if held == State::Unknown {
-            self.undivided.inside += inside;
-            self.undivided.outside += outside;
-        }
-        if let Some(giving_way) = &mut self.giving_way {
-            giving_way.resolve(free);
-        }
-    }
-
-    fn end_sleep(&mut self, interval: Option<Nanos>) {
-        let slept = self.run_delay.end_sleep();
-        if !self.giving_way.as_mut().is_none_or(|giving_way| giving_way.may_have_slept(slept)) {
-            self.rule_out_giving_way();
-        }
-        match (self.relation, &mut self.giving_way) {
-            (Relation::Inside(_), _) => self.run_delay.held.add_one(slept),
-            (Relation::Waiting(_), _) => self.run_delay.end_slice(slept, interval),
-            (Relation::Unknown, _) => self.run_delay.unsplit.add_one(slept),
-            (Relation::Outside, Some(giving_way)) => giving_way.sleeps.add_one(slept),
-            (Relation::Outside, None) => self.run_delay.outside.add_one(slept),
-        }
-    }
-
-    /// The thread slept when it was first seen, and has been woken: that sleep had a latency, too.
-    fn end_first_sleep(&mut self) {
-        let Unresolved { inside, outside } = self.unresolved;
-        self.resolve(Cpu::Off(OffCpu::Blocked));
-        match self.relation {
-            Relation::Inside(_) => self.run_delay.held.add_one(inside),
-            Relation::Outside => self.run_delay.outside.add_one(outside),
-            Relation::Waiting(_) | Relation::Unknown => {
-                self.run_delay.unsplit.add_one(self.charged_until.saturating_since(self.first_seen));
-            }
-        }
-    }
-
     /// The last release was the thread's own wish: what was booked since then stays.
     pub(super) fn rule_out_giving_way(&mut self) {
         let sleeps = self.giving_way.take().map_or(Sleeps::default(), |giving_way| giving_way.sleeps);
         self.run_delay.outside.add(sleeps);
     }
 }
-
-#[cfg(test)]
-mod tests;

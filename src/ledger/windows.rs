@@ -7,19 +7,23 @@
 //!
 //! Invariant: a hold or a wait that an edge of a window cuts off counts by its time and not as one.
 
+mod account;
+mod amounts;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
-    estimate::Parts,
-    ledger::{Ledger, lock::LockAccount, lock::Owner, thread::Relation, thread::ThreadAccount},
+    ledger::{Ledger, lock::LockAccount, lock::Owner, relation::Relation, thread::ThreadAccount},
     model::{
-        estimate::{ClassEstimate, Estimate, Estimates, LockEstimate, Method, StateEstimate, ThreadEstimate},
+        estimate::{Estimates, LockEstimate, Method, ThreadEstimate},
         event::WindowStep,
         ids::{LockId, Tid},
-        state::{State, StateClass},
         time::{MonoNanos, Nanos},
     },
 };
+
+use account::Account;
+use amounts::{OF_LOCK, OF_THREAD, amounts, reading_of_lock, reading_of_thread};
 
 /// How much of a hold or of a wait was observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,20 +34,6 @@ pub(super) enum Extent {
     Part,
 }
 
-/// The classes that are estimated.
-const CLASSES: [StateClass; 3] = [StateClass::Inside, StateClass::Waiting, StateClass::Outside];
-/// The states that are estimated: all but `unknown`.
-const STATES: usize = State::ALL.len() - 1;
-const OF_THREAD: usize = STATES + CLASSES.len();
-/// Held, contended, waited, holds, waits.
-const OF_LOCK: usize = 5;
-/// Of a thread of which more of the observed time is unknown than this, nothing is estimated.
-const MOST_UNKNOWN: f64 = 0.2;
-/// What an event may cost, as a share of what was measured on the machine, the likeliest first. It was measured at its best; in the
-/// program caches are full of other things. (Watchpoints at 6 µs each: with 1.0 the number of holds came out 5 % short.)
-const COSTS: [f64; 3] = [1.15, 0.85, 1.5];
-/// At least one part of so many of the time that was observed was the program's own.
-const LEAST_LEFT: i64 = 20;
 /// Threads that have ended and lived longest, of which estimates are kept one by one.
 const MOST_ENDED: usize = 5000;
 
@@ -78,197 +68,6 @@ pub(super) struct Windows {
     done: Vec<(Nanos, ThreadEstimate)>,
     /// Threads that wait, as far as was told since the last window ended.
     pub(super) late_waits: FxHashSet<Tid>,
-}
-
-/// Amounts of one thread or lock at one moment, since it is known.
-#[derive(Debug, Clone, Copy)]
-struct Reading<const N: usize> {
-    amounts: [i64; N],
-    /// How long it has been known.
-    seen: Nanos,
-    /// How much of that is unknown.
-    unknown: Nanos,
-    /// What probes have taken of each amount, and of the time.
-    probed: [i64; N],
-    probed_seen: i64,
-}
-
-/// What has come together of one thread or lock, or of all threads.
-#[derive(Debug, Clone)]
-struct Account<const N: usize> {
-    last: Reading<N>,
-    /// When the cell began.
-    cell_seen: Nanos,
-    /// In the windows of the present cell.
-    in_cell: Reading<N>,
-    /// What was observed from end to end, and how long that was.
-    exact: [i64; N],
-    certain: Nanos,
-    /// The cells of which a part was observed.
-    parts: [[Parts; N]; COSTS.len()],
-    /// Time in windows, and how much of that is unknown.
-    seen: Nanos,
-    unknown: Nanos,
-    /// Nothing is said of the time before.
-    born: Nanos,
-}
-
-impl<const N: usize> Default for Reading<N> {
-    fn default() -> Self {
-        Self { amounts: [0; N], seen: Nanos::ZERO, unknown: Nanos::ZERO, probed: [0; N], probed_seen: 0 }
-    }
-}
-
-impl<const N: usize> Reading<N> {
-    fn add(&mut self, other: &Self) {
-        self.amounts = combined(self.amounts, other.amounts, |sum, more| sum + more);
-        self.probed = combined(self.probed, other.probed, |sum, more| sum + more);
-        self.probed_seen += other.probed_seen;
-        self.seen += other.seen;
-        self.unknown += other.unknown;
-    }
-
-    fn since(&self, earlier: &Self) -> Self {
-        Self {
-            amounts: combined(self.amounts, earlier.amounts, |now, before| now - before),
-            probed: combined(self.probed, earlier.probed, |now, before| now - before),
-            probed_seen: self.probed_seen - earlier.probed_seen,
-            seen: self.seen.saturating_sub(earlier.seen),
-            unknown: self.unknown.saturating_sub(earlier.unknown),
-        }
-    }
-
-    /// The amounts, and the known time, without `share` of what probes have taken by measure.
-    fn without_probes(&self, share: f64) -> ([u64; N], Nanos) {
-        let known = self.seen.saturating_sub(self.unknown);
-        // Where probes have taken nearly all, nothing can be told.
-        let left = (signed(known) - part(self.probed_seen, share)).max(signed(known) / LEAST_LEFT);
-        let without = |amount, probed| amount - part(probed, share);
-        let amounts = combined(self.amounts, self.probed, without).map(|amount| u64::try_from(amount).unwrap_or(0));
-        (amounts, Nanos::from_nanos(u64::try_from(left).unwrap_or(0)))
-    }
-}
-
-fn combined<const N: usize>(one: [i64; N], other: [i64; N], with: impl Fn(i64, i64) -> i64) -> [i64; N] {
-    std::array::from_fn(|index| with(one[index], other[index]))
-}
-
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a cost is known to some percent")]
-fn part(whole: i64, share: f64) -> i64 {
-    (whole as f64 * share) as i64
-}
-
-impl<const N: usize> Default for Account<N> {
-    fn default() -> Self {
-        Self {
-            last: Reading::default(),
-            cell_seen: Nanos::ZERO,
-            in_cell: Reading::default(),
-            exact: [0; N],
-            certain: Nanos::ZERO,
-            parts: [[Parts::default(); N]; COSTS.len()],
-            seen: Nanos::ZERO,
-            unknown: Nanos::ZERO,
-            born: Nanos::ZERO,
-        }
-    }
-}
-
-impl<const N: usize> Account<N> {
-    /// Takes what has come since the last reading, as far as it counts; returns that.
-    fn read(&mut self, now: Reading<N>, phase: Phase) -> Reading<N> {
-        let mut news = now.since(&std::mem::replace(&mut self.last, now));
-        match phase {
-            Phase::Within => {}
-            // What turns out only now had happened before.
-            Phase::Outside => (news.seen, news.unknown) = (Nanos::ZERO, Nanos::ZERO),
-            Phase::Armed => news = Reading::default(),
-        }
-        self.in_cell.add(&news);
-        news
-    }
-
-    /// The cell is over, of which this lasted for `length`.
-    fn close_cell(&mut self, length: Nanos) {
-        let in_cell = std::mem::take(&mut self.in_cell);
-        let Reading { amounts, seen, unknown, .. } = in_cell;
-        if seen >= length {
-            self.exact = combined(self.exact, amounts, |sum, amount| sum + amount);
-            self.certain += length;
-            return;
-        }
-        self.seen += seen;
-        self.unknown += unknown;
-        if seen <= unknown {
-            return;
-        }
-        for (share, parts) in COSTS.iter().zip(&mut self.parts) {
-            let (amounts, known) = in_cell.without_probes(*share);
-            parts.iter_mut().zip(amounts).for_each(|(parts, amount)| parts.add_sampled(length, known, amount));
-        }
-    }
-
-    /// Whether enough is known to estimate anything.
-    fn is_estimable(&self) -> bool {
-        self.unknown.share_of(self.seen) <= MOST_UNKNOWN
-    }
-
-    fn time(
-        &self,
-        index: usize,
-        whole: Nanos,
-        of_rest: fn(&Parts, Nanos) -> Option<Estimate<Nanos>>,
-    ) -> Option<Estimate<Nanos>> {
-        let rest = whole.saturating_sub(self.certain);
-        let exact = Nanos::from_nanos(u64::try_from(self.exact[index]).unwrap_or(0));
-        if rest == Nanos::ZERO {
-            return Some(Estimate { value: exact, low: exact, high: exact });
-        }
-        let Estimate { value, low, high } = self.spanned(index, |parts| of_rest(parts, rest))?;
-        Some(Estimate { value: exact + value, low: exact + low, high: exact + high })
-    }
-
-    fn count(&self, index: usize, whole: Nanos) -> Option<Estimate<u64>> {
-        let rest = whole.saturating_sub(self.certain);
-        let exact = u64::try_from(self.exact[index]).unwrap_or(0);
-        if rest == Nanos::ZERO {
-            return Some(Estimate { value: exact, low: exact, high: exact });
-        }
-        let Estimate { value, low, high } = self.spanned(index, |parts| parts.count_in(rest))?;
-        Some(Estimate { value: exact + value, low: exact + low, high: exact + high })
-    }
-
-    /// The estimate if probes cost what was measured, from the lowest to the highest if they cost a little less or more.
-    fn spanned<T: Ord + Copy>(&self, index: usize, of: impl Fn(&Parts) -> Option<Estimate<T>>) -> Option<Estimate<T>> {
-        let all = self.parts.iter().map(|parts| of(&parts[index])).collect::<Option<Vec<_>>>()?;
-        let (low, high) = (all.iter().map(|one| one.low).min()?, all.iter().map(|one| one.high).max()?);
-        all.first().map(|measured| Estimate { value: measured.value, low, high })
-    }
-}
-
-impl Account<OF_THREAD> {
-    fn estimate(&self, tid: Tid, lifetime: Nanos) -> ThreadEstimate {
-        let (classes, states) = if self.is_estimable() {
-            (self.classes(lifetime), self.states(lifetime))
-        } else {
-            (Vec::new(), Vec::new())
-        };
-        ThreadEstimate { tid, classes, states }
-    }
-
-    fn classes(&self, lifetime: Nanos) -> Vec<ClassEstimate> {
-        let of = |(index, class): (usize, &StateClass)| {
-            Some(ClassEstimate { class: *class, time: self.time(STATES + index, lifetime, Parts::time_in)? })
-        };
-        CLASSES.iter().enumerate().filter_map(of).collect()
-    }
-
-    fn states(&self, lifetime: Nanos) -> Vec<StateEstimate> {
-        let of = |(index, state): (usize, &State)| {
-            Some(StateEstimate { state: *state, time: self.time(index, lifetime, Parts::time_in)? })
-        };
-        State::ALL.iter().take(STATES).enumerate().filter_map(of).collect()
-    }
 }
 
 impl Windows {
@@ -332,43 +131,11 @@ impl Windows {
 
     /// The first cell begins: all that was before is exact.
     fn begin_cells(&mut self, start: MonoNanos) {
-        for account in self.threads.values_mut() {
-            account.certain = account.last.seen;
-            account.cell_seen = account.last.seen;
-            account.exact = std::mem::take(&mut account.in_cell).amounts;
-        }
-        self.all.exact = std::mem::take(&mut self.all.in_cell).amounts;
-        self.since = Some(start);
+        self.threads.values_mut().for_each(Account::begin_cells);
+        self.locks.values_mut().for_each(Account::begin_cells);
+        self.all.begin_cells();
         self.all.certain = self.threads.values().map(|account| account.certain).sum();
-        for account in self.locks.values_mut() {
-            account.born = Nanos::ZERO;
-            account.certain = account.last.seen;
-            account.exact = std::mem::take(&mut account.in_cell).amounts;
-        }
-    }
-}
-
-impl Account<OF_LOCK> {
-    fn found(seen: Nanos) -> Self {
-        let last = Reading { seen, ..Reading::default() };
-        Self { last, born: seen, ..Self::default() }
-    }
-
-    fn estimate(&self, lock: LockId, whole: Nanos) -> LockEstimate {
-        let whole = whole.saturating_sub(self.born);
-        let (time, count) = (|index| self.time(index, whole, Parts::time_in), |index| self.count(index, whole));
-        let nothing = LockEstimate { lock, held: None, contended: None, waited: None, holds: None, waits: None };
-        if !self.is_estimable() {
-            return nothing;
-        }
-        LockEstimate {
-            held: time(0),
-            contended: time(1),
-            waited: self.time(2, whole, Parts::times_in),
-            holds: count(3),
-            waits: count(4),
-            ..nothing
-        }
+        self.since = Some(start);
     }
 }
 
@@ -485,54 +252,4 @@ impl Ledger {
             thread.close_wait(wait, now, Extent::Part);
         }
     }
-}
-
-fn reading_of_lock(lock: &LockAccount, seen: Nanos) -> Reading<OF_LOCK> {
-    let waited = lock.blamed + lock.handoff + lock.wait_unknown;
-    let [held, contended, waited] = [lock.ownerships.held, lock.contended, waited].map(signed);
-    let [acquired, wanted] = [lock.acquired, lock.wanted].map(|count| i64::try_from(count).unwrap_or(i64::MAX));
-    let probed = [lock.probed.held, lock.probed.contended, lock.probed.waited, Nanos::ZERO, Nanos::ZERO];
-    Reading {
-        amounts: [held, contended, waited, acquired, wanted],
-        seen,
-        unknown: lock.ownerships.unknown,
-        probed: probed.map(signed),
-        probed_seen: signed(lock.ownerships.probed),
-    }
-}
-
-fn reading_of_thread(thread: &ThreadAccount) -> Reading<OF_THREAD> {
-    let [inside, waiting, outside] = thread.probed;
-    // A thread in a probe is on a CPU; whoever waits for it waits in a queue.
-    let probed_in = |state| match state {
-        State::HeldRunning => inside,
-        State::WaitQueued => waiting,
-        State::OutsideRunning => outside,
-        _ => Nanos::ZERO,
-    };
-    Reading {
-        amounts: amounts(|state| thread.times.get(state), thread.unresolved()),
-        seen: thread.charged_until.saturating_since(thread.first_seen),
-        unknown: thread.times.get(State::Unknown),
-        probed: amounts(probed_in, [Nanos::ZERO; 2]),
-        probed_seen: thread.probed.into_iter().map(signed).sum(),
-    }
-}
-
-/// Each state, and each class; the time inside and outside whose state is not yet known belongs to a class all the same.
-fn amounts(time_in: impl Fn(State) -> Nanos, unresolved: [Nanos; 2]) -> [i64; OF_THREAD] {
-    let mut amounts = [0; OF_THREAD];
-    for (state, amount) in State::ALL.iter().take(STATES).zip(&mut amounts) {
-        *amount = signed(time_in(*state));
-    }
-    let [inside, outside] = unresolved;
-    for ((class, more), place) in CLASSES.iter().zip([inside, Nanos::ZERO, outside]).zip(STATES..) {
-        let states = State::ALL.iter().filter(|state| state.class() == *class);
-        amounts[place] = signed(states.map(|state| time_in(*state)).sum::<Nanos>() + more);
-    }
-    amounts
-}
-
-fn signed(time: Nanos) -> i64 {
-    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }

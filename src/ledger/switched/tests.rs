@@ -1,11 +1,14 @@
 //! One account: what each switch and each moved nanosecond does to it.
 
-use super::{Contention, Cpu, Ownership, Relation, ThreadAccount};
-use crate::model::{
-    event::{OffCpu, SeenCpu},
-    ids::{LockId, Tid},
-    state::State,
-    time::{MonoNanos, Nanos},
+use super::{Contention, Cpu, Relation, ThreadAccount};
+use crate::{
+    ledger::relation::Ownership,
+    model::{
+        event::{OffCpu, SeenCpu},
+        ids::{LockId, Tid},
+        state::State,
+        time::{MonoNanos, Nanos},
+    },
 };
 
 fn account(relation: Relation, cpu: Cpu) -> ThreadAccount {
