@@ -94,9 +94,9 @@ fn in_windows_nothing_is_lost_between_them() {
             all.0 += total;
             all.1 += made;
         }
-        // From one window's groups to the next there are microseconds, or more if gilscope loses its own CPU just then.
+        // From one window's groups to the next, two of the same threads are read within a microsecond.
         println!("{backend}: {} of {}", all.0, all.1);
-        assert!(all.0 * 100 >= all.1 * 98 && all.0 * 100 <= all.1 * 101, "{backend}: {all:?}");
+        assert!(all.0.abs_diff(all.1) * 1000 <= all.1, "{backend}: {all:?}");
     }
 }
 
