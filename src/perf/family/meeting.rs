@@ -80,9 +80,9 @@ impl Meeting {
         let new: Vec<_> = self.new.iter().filter_map(since).collect();
         let mut all = GroupReading::default();
         new.iter().for_each(|(.., since)| all.add(since));
-        let ratio = both.zip(&all, |both, all| parts_in(both, all));
+        let ratio = both.zip(&all, parts_in);
         let begun = new.into_iter().map(|(key, said, since)| {
-            let part = since.zip(&ratio, |since, ratio| part_of(since, ratio));
+            let part = since.zip(&ratio, part_of);
             (key, said.zip(&part, u64::saturating_add))
         });
         begun.collect()
