@@ -28,6 +28,8 @@ static u32 (*current_cpu)(void) = (void *)BPF_FUNC_get_smp_processor_id;
 #define MOST_CPUS 512
 /* How often a reading is made until no switch comes between. */
 #define ATTEMPTS 2
+/* One switch in so many is timed; a prime, since switches come in turns. */
+#define TIMED 61
 /* The value of a counter that could not be read, once. */
 #define UNREADABLE (~0ULL)
 /* An error is a number so far below zero at most. */
@@ -78,6 +80,8 @@ struct metered {
 struct map SEC("maps") counters = { BPF_MAP_TYPE_PERF_EVENT_ARRAY, sizeof(u32), sizeof(u32), METERS * MOST_CPUS, 0 };
 struct map SEC("maps") bases = { BPF_MAP_TYPE_PERCPU_ARRAY, sizeof(u32), sizeof(struct base), 1, 0 };
 struct map SEC("maps") meters = { BPF_MAP_TYPE_LRU_HASH, sizeof(u32), sizeof(struct meter), 1 << 16, 0 };
+/* Nanoseconds that switches to and from threads of the target have taken for it. */
+struct map SEC("maps") switching = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(u64), 1, 0 };
 struct map SEC("maps") unseen = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(u64), 1, 0 };
 struct map SEC("maps") no_meter = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(struct meter), 1, 0 };
 
@@ -285,14 +289,18 @@ inlined void on_any_switch(const struct config *c, u64 to)
 	u32 last = id >> 32 == c->process ? (u32)id : 0, next = to ? of_target(c, to) : last;
 	struct base *base = map_lookup(&bases, &zero);
 	struct meter here = {};
+	u64 begun;
 
 	if (!base)
 		return;
+	begun = base->switches % TIMED ? 0 : now();
 	read_all(c, &here);
 	if (last)
 		leave(c, base, last, &here);
 	come(base, next, &here);
 	base->switches++;
+	if (begun && (last || next))
+		add_to(&switching, (now() - begun) * TIMED);
 }
 
 #endif

@@ -108,8 +108,9 @@ impl Governor {
         }
         let slow = self.event.as_mut().and_then(|(groups, _)| groups.look(clock::now(), tally.cost_of_event));
         slow.into_iter().for_each(|times| engine.slow_event(times));
-        // Leaving out lock events makes samples of an event no cheaper.
-        let Some(spent) = (Tally { cost_of_event: Nanos::ZERO, ..tally }).cost() else { return };
+        // Leaving out lock events makes neither samples of an event nor switches cheaper.
+        let of_lock_events = Tally { cost_of_event: Nanos::ZERO, cost_of_switches: Nanos::ZERO, ..tally };
+        let Some(spent) = of_lock_events.cost() else { return };
         let spent = self.delay.caused_by(spent, (clock::now(), engine.ran_and_delayed()));
         while self.taking != Taking::Fixed
             && let Some(order) = self.pacer.as_mut().and_then(|pacer| pacer.order(clock::now(), spent))

@@ -149,7 +149,14 @@ impl Tally {
         let times = |each: Nanos, count| Nanos::from_nanos(each.as_nanos().saturating_mul(count));
         // The target has paid for lost ones, too.
         let events = times(self.cost_per_event?, self.lock_events.saturating_add(self.lost));
-        Some(events + self.cost_of_counts + self.cost_of_faults + self.cost_of_event + self.cost_of_stacks?)
+        Some(
+            events
+                + self.cost_of_counts
+                + self.cost_of_faults
+                + self.cost_of_event
+                + self.cost_of_switches
+                + self.cost_of_stacks?,
+        )
     }
 }
 
@@ -170,6 +177,8 @@ pub struct Tally {
     pub cost_of_faults: Nanos,
     /// The time that samples of an event have taken from them, if that is not among what stacks have cost.
     pub cost_of_event: Nanos,
+    /// The time that switches between their threads and others have taken to read counters.
+    pub cost_of_switches: Nanos,
     /// The time that threads of the target have spent reading stacks beside that; `None` when not measured.
     pub cost_of_stacks: Option<Nanos>,
 }
@@ -185,6 +194,7 @@ impl Tally {
             cost_of_counts: self.cost_of_counts + other.cost_of_counts,
             cost_of_faults: self.cost_of_faults + other.cost_of_faults,
             cost_of_event: self.cost_of_event + other.cost_of_event,
+            cost_of_switches: self.cost_of_switches + other.cost_of_switches,
             cost_per_event: self.cost_per_event.or(other.cost_per_event),
             cost_of_stacks: costs.reduce(|one, other| one + other),
         }

@@ -121,7 +121,10 @@ impl LoadedPrograms {
 }
 
 impl BpfSource {
-    fn account_for_event(&mut self) {
+    fn account_for_more(&mut self) {
+        if self.metering.is_some() {
+            self.tally.cost_of_switches = self.programs.spent_at_switches().unwrap_or(self.tally.cost_of_switches);
+        }
         if self.events.is_some() {
             self.tally.cost_of_event = self.programs.spent_on_event().unwrap_or(self.tally.cost_of_event);
         }
@@ -150,7 +153,7 @@ impl Source for BpfSource {
             }
         }
         self.tally.cost_of_stacks = self.programs.spent().ok().or(self.tally.cost_of_stacks);
-        self.account_for_event();
+        self.account_for_more();
         let _refused = self.programs.enter_locks(self.translator.borrow().seats());
         if let Some(newcomers) = &mut self.newcomers {
             newcomers.introduce(&self.programs, now);
@@ -195,7 +198,7 @@ impl Source for BpfSource {
         self.programs.stop(&mut taken);
         self.machine.add(taken);
         self.tally.cost_of_stacks = self.programs.spent().ok();
-        self.account_for_event();
+        self.account_for_more();
         let before = self.read_until;
         self.read_ring(MonoNanos::from_monotonic(u64::MAX));
         self.report_losses(before, out);

@@ -367,8 +367,12 @@ impl Programs {
 
     /// The same at samples of an event.
     pub(super) fn spent_on_event(&self) -> Result<Nanos, BpfSourceError> {
-        let value = self.loaded.map("sampled")?.get(&[0; 4])?.unwrap_or_default();
-        Ok(Nanos::from_nanos(value.first_chunk().copied().map_or(0, u64::from_ne_bytes)))
+        self.sum("sampled").map(Nanos::from_nanos)
+    }
+
+    /// The time that switches to and from threads of the target have taken to read counters so far: one in some sixty is timed.
+    pub(super) fn spent_at_switches(&self) -> Result<Nanos, BpfSourceError> {
+        self.sum("switching").map(Nanos::from_nanos)
     }
 
     /// Ends everything that runs; what the clocks have taken along by then is appended.

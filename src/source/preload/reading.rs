@@ -378,6 +378,7 @@ impl Source for PreloadSource {
         let each = |cost: Nanos| Nanos::from_nanos(cost.as_nanos().div_ceil(u64::from(COST_EMISSIONS)));
         let spent = self.ring.header().spent.load(Ordering::Relaxed).min(MOST_TICKS);
         Tally {
+            cost_of_switches: Nanos::ZERO,
             cost_of_event: Nanos::ZERO,
             lock_events: self.lock_events,
             lost: self.lost.saturating_add(self.ring.header().lost_without_slot.load(Ordering::Relaxed).min(MOST_LOST)),
