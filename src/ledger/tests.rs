@@ -3,6 +3,7 @@
 
 mod blame;
 mod counts;
+mod declared;
 mod events;
 mod giving_way;
 mod holds;
