@@ -191,7 +191,7 @@ impl Ledger {
             What::Named(name) => self.with_thread(tid, |thread| thread.name.clone_from(name)),
             What::LostLock(lost) => self.on_lock_events_lost(tid, *lost),
             What::LostSwitch(lost) => {
-                self.tally.lost += lost.count;
+                self.tally.lost = self.tally.lost.saturating_add(lost.count);
                 self.with_thread(tid, ThreadAccount::on_switches_lost);
             }
             What::Stack(sample) => self.on_stack(tid, *sample),
