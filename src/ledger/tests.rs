@@ -4,6 +4,7 @@
 mod blame;
 mod counts;
 mod declared;
+mod drawn;
 mod events;
 mod giving_way;
 mod holds;
