@@ -11,9 +11,11 @@ mod holds;
 mod invariants;
 mod lives;
 mod naive;
+mod naive_windows;
 mod states;
 mod steps;
 mod untold;
+mod windows;
 
 use std::collections::BTreeMap;
 
