@@ -196,8 +196,8 @@ fn lock_profile(lock: LockAccount, lost: u64) -> LockProfile {
         long_holds: lock.long_holds,
         unseen: lock.book.unseen,
         counted: lock.counted.map(|counted| CountedLock {
-            holds: counted.holds + lock.acquired + lock.late.holds,
-            waits: (lost == 0).then_some(counted.waits + lock.wanted + lock.late.waits),
+            holds: counted.holds.saturating_add(lock.acquired + lock.late.holds),
+            waits: (lost == 0).then_some(counted.waits.saturating_add(lock.wanted + lock.late.waits)),
         }),
         hold_spread: lock.hold_lengths.spread(),
         wait_spread: lock.wait_lengths.spread(),

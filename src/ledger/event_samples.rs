@@ -46,7 +46,7 @@ impl Ledger {
         }
         self.event_totals.samples += 1;
         self.event_totals.without_stack += u64::from(stack.is_none());
-        self.event_totals.weight += weight;
+        self.event_totals.weight = self.event_totals.weight.saturating_add(weight);
         let stack = stack.unwrap_or(self.options.no_stack);
         match self.threads.get_mut(&tid) {
             Some(thread) => thread.events.add(stack, weight, thread.relation),
@@ -57,9 +57,9 @@ impl Ledger {
 
 impl EventBook {
     fn add(&mut self, stack: StackId, weight: u64, relation: Relation) {
-        *self.weights.entry((relation.class(), stack)).or_default() += weight;
+        add(self.weights.entry((relation.class(), stack)).or_default(), weight);
         if relation == Relation::Outside {
-            *self.since_release.entry(stack).or_default() += weight;
+            add(self.since_release.entry(stack).or_default(), weight);
         }
     }
 
@@ -74,13 +74,13 @@ impl EventBook {
             if let Some(outside) = self.weights.get_mut(&(StateClass::Outside, stack)) {
                 *outside -= weight;
             }
-            *self.weights.entry((StateClass::Waiting, stack)).or_default() += weight;
+            add(self.weights.entry((StateClass::Waiting, stack)).or_default(), weight);
         }
     }
 
     /// Takes over what `other` has.
     pub(super) fn absorb(&mut self, other: Self) {
-        other.weights.into_iter().for_each(|(place, weight)| *self.weights.entry(place).or_default() += weight);
+        other.weights.into_iter().for_each(|(place, weight)| add(self.weights.entry(place).or_default(), weight));
     }
 
     /// All of it.
@@ -90,6 +90,11 @@ impl EventBook {
         rows.sort_by_key(|row| (Reverse(row.weight), row.class, row.stack));
         EventSums { samples: totals.samples, without_stack: totals.without_stack, rows }
     }
+}
+
+/// Sums stop at the largest number: only what nobody has counted can come near.
+fn add(sum: &mut u64, more: u64) {
+    *sum = sum.saturating_add(more);
 }
 
 impl EventTotals {

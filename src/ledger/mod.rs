@@ -145,17 +145,23 @@ impl Ledger {
         }
     }
 
-    /// Opens a lock's account, or names the account that an event opened first.
+    /// Opens a lock's account, to be done before the first event about it. An account that is open already goes on, whatever
+    /// `start` says, and gets its name: until its first event nothing was known of that lock, and what came since is newer.
     pub fn declare_lock(&mut self, id: LockId, name: &str, interpreter: Option<i64>, start: LockStart) {
+        if let Some(lock) = self.locks.iter_mut().find(|lock| lock.id == id) {
+            (lock.name, lock.interpreter) = (name.to_owned(), interpreter);
+            return;
+        }
         let owner = match start {
             LockStart::Free => Owner::Free,
             LockStart::Unknown => Owner::Unknown,
         };
-        match self.locks.iter_mut().find(|lock| lock.id == id) {
-            Some(lock) => (lock.name, lock.interpreter) = (name.to_owned(), interpreter),
-            None => {
-                self.locks.push(LockAccount::new(id, name.to_owned(), interpreter, owner, self.options.start));
-            }
+        self.locks.push(LockAccount::new(id, name.to_owned(), interpreter, owner, self.options.start));
+        // Whatever begins with it now has nothing to do with the time before.
+        self.charge_lock(id);
+        if !self.windows.take_events() {
+            // Nobody sees who takes it from now on.
+            self.doubt_owner(id);
         }
     }
 
@@ -185,7 +191,7 @@ impl Ledger {
             What::Named(name) => self.with_thread(tid, |thread| thread.name.clone_from(name)),
             What::LostLock(lost) => self.on_lock_events_lost(tid, *lost),
             What::LostSwitch(lost) => {
-                self.tally.lost += lost.count;
+                self.tally.lost = self.tally.lost.saturating_add(lost.count);
                 self.with_thread(tid, ThreadAccount::on_switches_lost);
             }
             What::Stack(sample) => self.on_stack(tid, *sample),
@@ -207,7 +213,7 @@ impl Ledger {
         if let Some(index) = self.locks.iter().position(|lock| lock.id == id) {
             return &mut self.locks[index];
         }
-        self.declare_lock(id, &format!("lock {id}"), None, LockStart::Free);
+        self.declare_lock(id, &format!("lock {id}"), None, LockStart::Unknown);
         self.locks.last_mut().expect("the account was opened just now")
     }
 }

@@ -213,9 +213,10 @@ impl Ledger {
         }
     }
 
-    /// The lock was seen free when the recording began; no event has contradicted it.
+    /// The lock was seen free when the recording or a window began; no event has contradicted it.
     pub fn seed_free(&mut self, lock: LockId) {
-        if matches!(self.lock(lock).owner, Owner::Unknown) {
+        // A window may be over before all is seen that was looked at for its beginning.
+        if matches!(self.lock(lock).owner, Owner::Unknown) && self.windows.take_events() {
             self.charge_lock(lock);
             self.lock(lock).owner = Owner::Free;
         }

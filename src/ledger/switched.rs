@@ -67,7 +67,7 @@ impl ThreadAccount {
             Cpu::Unresolved(None) => self.resolve(Cpu::Lost),
             Cpu::Off(OffCpu::Blocked) => self.end_sleep(interval),
             Cpu::Off(OffCpu::Preempted) => self.run_delay.end_preemption(),
-            Cpu::Sampled(_) => self.settle_at_end(),
+            Cpu::Sampled(_) => self.settle_last(),
             Cpu::Running | Cpu::Lost => {}
         }
         self.cpu = Cpu::Running;
@@ -76,8 +76,11 @@ impl ThreadAccount {
     /// The thread lost its CPU; time must have been charged up to this moment. `contention` tells whether a sleep can be
     /// for the mutexes of the lock that it has released last.
     fn on_switched_out(&mut self, why: OffCpu, contention: Contention) {
-        if matches!(self.cpu, Cpu::Unresolved(_)) {
-            self.resolve(Cpu::Running);
+        match self.cpu {
+            Cpu::Unresolved(_) => self.resolve(Cpu::Running),
+            // It has a CPU now; for how much of the time since the last reading it had one, this does not tell.
+            Cpu::Sampled(_) => self.settle_last(),
+            Cpu::Running | Cpu::Off(_) | Cpu::Lost => {}
         }
         let goes_on = |giving_way: &mut GivingWay| why == OffCpu::Preempted || giving_way.may_sleep(contention);
         if !self.giving_way.as_mut().is_none_or(goes_on) {
@@ -89,8 +92,11 @@ impl ThreadAccount {
 
     /// Switches are missing from this moment on.
     pub(super) fn on_switches_lost(&mut self) {
-        if matches!(self.cpu, Cpu::Unresolved(_)) {
-            self.resolve(Cpu::Lost);
+        match self.cpu {
+            Cpu::Unresolved(_) => self.resolve(Cpu::Lost),
+            // Readings of the kernel's counters have told of the time before, whatever switches are missing.
+            Cpu::Sampled(_) => self.settle_last(),
+            Cpu::Running | Cpu::Off(_) | Cpu::Lost => {}
         }
         self.cpu = Cpu::Lost;
         self.counts.on_lost();
@@ -117,7 +123,7 @@ impl ThreadAccount {
             Cpu::Unresolved(Some(SeenCpu::Runnable)) => self.resolve(Cpu::Running),
             Cpu::Unresolved(Some(SeenCpu::Asleep)) => self.resolve(Cpu::Off(OffCpu::Blocked)),
             Cpu::Unresolved(None) => self.resolve(Cpu::Lost),
-            Cpu::Sampled(_) => self.settle_at_end(),
+            Cpu::Sampled(_) => self.settle_last(),
             Cpu::Running | Cpu::Off(_) | Cpu::Lost => {}
         }
     }

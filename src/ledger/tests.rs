@@ -3,15 +3,19 @@
 
 mod blame;
 mod counts;
+mod declared;
+mod drawn;
 mod events;
 mod giving_way;
 mod holds;
 mod invariants;
 mod lives;
 mod naive;
+mod naive_windows;
 mod states;
 mod steps;
 mod untold;
+mod windows;
 
 use std::collections::BTreeMap;
 

@@ -24,8 +24,8 @@ impl Ledger {
             return;
         }
         let counted = self.lock(id).counted.get_or_insert_default();
-        counted.holds += steps.holds;
-        counted.waits += steps.waits;
+        counted.holds = counted.holds.saturating_add(steps.holds);
+        counted.waits = counted.waits.saturating_add(steps.waits);
     }
 
     pub(super) fn on_uncounted(&mut self) {
@@ -34,7 +34,7 @@ impl Ledger {
     }
 
     pub(super) fn on_lock_events_lost(&mut self, tid: Tid, lost: LostEvents) {
-        self.tally.lost += lost.count;
+        self.tally.lost = self.tally.lost.saturating_add(lost.count);
         self.parking.on_lost(tid);
         if !self.windows.take_events() {
             return;

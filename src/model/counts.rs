@@ -139,7 +139,7 @@ impl Counter {
     }
 }
 
-/// A number for each counter.
+/// A number for each counter. Sums stop at the largest: only what a target makes up can come near.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts([u64; Counter::COUNT]);
 
@@ -151,17 +151,18 @@ impl Counts {
 
     /// So many more.
     pub fn add(&mut self, counter: Counter, count: u64) {
-        self.0[counter.index()] += count;
+        let own = &mut self.0[counter.index()];
+        *own = own.saturating_add(count);
     }
 
     /// What the recording's events have counted, more.
     pub fn add_measures(&mut self, measures: &Measures) {
-        self.0[Counter::OWN.len()..].iter_mut().zip(measures.0).for_each(|(own, more)| *own += more);
+        self.0[Counter::OWN.len()..].iter_mut().zip(measures.0).for_each(|(own, more)| *own = own.saturating_add(more));
     }
 
     /// All of `others` more.
     pub fn add_all(&mut self, others: &Self) {
-        self.0.iter_mut().zip(others.0).for_each(|(own, other)| *own += other);
+        self.0.iter_mut().zip(others.0).for_each(|(own, other)| *own = own.saturating_add(other));
     }
 
     /// Each made into another number.

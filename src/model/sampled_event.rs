@@ -71,12 +71,12 @@ pub struct EventProfile {
 impl EventSums {
     /// What all samples stand for.
     pub fn total(&self) -> u64 {
-        self.rows.iter().map(|row| row.weight).sum()
+        self.rows.iter().fold(0, |sum, row| sum.saturating_add(row.weight))
     }
 
     /// What those of one class stand for.
     pub fn class(&self, class: StateClass) -> u64 {
-        self.rows.iter().filter(|row| row.class == class).map(|row| row.weight).sum()
+        self.rows.iter().filter(|row| row.class == class).fold(0, |sum, row| sum.saturating_add(row.weight))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
         windows::account::{Account, Reading, signed},
     },
     model::{
-        estimate::{ClassEstimate, LockEstimate, StateEstimate, ThreadEstimate},
+        estimate::{ClassEstimate, Estimate, LockEstimate, StateEstimate, ThreadEstimate},
         ids::{LockId, Tid},
         state::{State, StateClass},
         time::Nanos,
@@ -71,6 +71,12 @@ pub(super) fn amounts(time_in: impl Fn(State) -> Nanos, unresolved: [Nanos; 2]) 
     amounts
 }
 
+/// The time among `rest`, which is no longer than that: what is left of it without probes may seem to be, since theirs is known
+/// on average.
+fn share_of(parts: &Parts, rest: Nanos) -> Option<Estimate<Nanos>> {
+    parts.time_in(rest).map(|time| Estimate { value: time.value.min(rest), ..time })
+}
+
 impl Account<OF_THREAD> {
     pub(super) fn estimate(&self, tid: Tid, lifetime: Nanos) -> ThreadEstimate {
         let (classes, states) = if self.is_estimable() {
@@ -83,14 +89,14 @@ impl Account<OF_THREAD> {
 
     pub(super) fn classes(&self, lifetime: Nanos) -> Vec<ClassEstimate> {
         let of = |(index, class): (usize, &StateClass)| {
-            Some(ClassEstimate { class: *class, time: self.time(STATES + index, lifetime, Parts::time_in)? })
+            Some(ClassEstimate { class: *class, time: self.time(STATES + index, lifetime, share_of)? })
         };
         CLASSES.iter().enumerate().filter_map(of).collect()
     }
 
     fn states(&self, lifetime: Nanos) -> Vec<StateEstimate> {
         let of = |(index, state): (usize, &State)| {
-            Some(StateEstimate { state: *state, time: self.time(index, lifetime, Parts::time_in)? })
+            Some(StateEstimate { state: *state, time: self.time(index, lifetime, share_of)? })
         };
         State::ALL.iter().take(STATES).enumerate().filter_map(of).collect()
     }
@@ -99,7 +105,7 @@ impl Account<OF_THREAD> {
 impl Account<OF_LOCK> {
     pub(super) fn estimate(&self, lock: LockId, whole: Nanos) -> LockEstimate {
         let whole = whole.saturating_sub(self.born);
-        let (time, count) = (|index| self.time(index, whole, Parts::time_in), |index| self.count(index, whole));
+        let (time, count) = (|index| self.time(index, whole, share_of), |index| self.count(index, whole));
         let nothing = LockEstimate { lock, held: None, contended: None, waited: None, holds: None, waits: None };
         if !self.is_estimable() {
             return nothing;
