@@ -94,11 +94,15 @@ impl PerCpu {
 impl Programs {
     /// Loads them; they run nowhere yet.
     pub(super) fn load() -> Result<(Self, Ring), BpfSourceError> {
-        let home = kernel::check()?;
         if OBJECT.is_empty() {
             return Err(BpfError::NoObject.into());
         }
-        let loaded = Loaded::load(&Image::parse(OBJECT)?, &[ON_CALL, ON_TICK])?;
+        Self::of(&Image::parse(OBJECT)?)
+    }
+
+    fn of(image: &Image) -> Result<(Self, Ring), BpfSourceError> {
+        let home = kernel::check()?;
+        let loaded = Loaded::load(image, &[ON_CALL, ON_TICK])?;
         let ring = Ring::map(loaded.map("events")?)?;
         let (clocks, links, sleeps, watched) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let programs = Self { clocks, links, sleeps, watched, metering: None, loaded, home, entered: 0 };
@@ -381,3 +385,6 @@ impl Programs {
         self.sleeps.clear();
     }
 }
+
+#[cfg(test)]
+mod tests;
