@@ -4,12 +4,12 @@ use std::{fs, thread};
 
 use super::{OBJECT, Programs};
 use crate::{
-    bpf::{image::Image, map::Existing},
+    bpf::{image::Image, map::Existing, ring::Ring},
     model::{
         address::LiveAddress,
         ids::{Pid, Tid},
     },
-    source::uprobe::cost::{fastest_batch_on, own_signal_site},
+    source::uprobe::cost::{BATCHES, CALLS, fastest_batch_on, own_signal_site},
     target::lock::{LockLayout, LockSeat},
 };
 
@@ -52,20 +52,23 @@ fn enter_waiter(programs: &Programs) {
     books.set(&[0; 4], &book, Existing::Replace).unwrap();
 }
 
+/// With room for so many threads; `None`, said aloud, where the kernel takes no programs.
+fn with_room(threads: u32) -> Option<(Programs, Ring)> {
+    let mut image = Image::parse(OBJECT).unwrap();
+    image.maps.iter_mut().find(|map| map.name == "threads").unwrap().entries = threads;
+    Programs::of(&image).map_err(|why| eprintln!("skipped: {why}")).ok()
+}
+
+fn watch_us(programs: &mut Programs) {
+    programs.watch(&[own_signal_site().unwrap()], Pid::from_raw(std::process::id().cast_signed()).unwrap()).unwrap();
+}
+
 #[test]
 fn a_thread_that_finds_no_room_leaves_no_wrong_holder_behind() {
-    let mut image = Image::parse(OBJECT).unwrap();
-    image.maps.iter_mut().find(|map| map.name == "threads").unwrap().entries = 1;
-    let (mut programs, _ring) = match Programs::of(&image) {
-        Ok(loaded) => loaded,
-        Err(why) => {
-            eprintln!("skipped: {why}");
-            return;
-        }
-    };
+    let Some((mut programs, _ring)) = with_room(1) else { return };
     let mut conds = Box::new([libc::PTHREAD_COND_INITIALIZER; 2]);
     programs.enter_locks(&[seat_of(&conds)]).unwrap();
-    programs.watch(&[own_signal_site().unwrap()], Pid::from_raw(std::process::id().cast_signed()).unwrap()).unwrap();
+    watch_us(&mut programs);
     enter_waiter(&programs);
     let mut steps = |step: usize| fastest_batch_on(&mut conds[step]);
     // The only one for which there is room.
@@ -83,4 +86,24 @@ fn a_thread_that_finds_no_room_leaves_no_wrong_holder_behind() {
     assert_eq!(read_book(&programs), Said { holder: 0, is_held: false, ..by_first });
     steps(ACQUIRED);
     assert_eq!(read_book(&programs), by_first);
+}
+
+#[test]
+fn places_to_which_nobody_has_returned_yet_are_hit_once_after_that() {
+    let Some((mut programs, mut ring)) = with_room(1) else { return };
+    let mut cond = Box::new(libc::PTHREAD_COND_INITIALIZER);
+    let address = std::ptr::from_ref(&*cond) as u64;
+    let mut hits = || {
+        fastest_batch_on(&mut cond);
+        let mut hits = 0;
+        ring.read(|record| hits += u32::from(record[16..24] == address.to_ne_bytes()));
+        hits
+    };
+    programs.leave_sites();
+    watch_us(&mut programs);
+    assert_eq!(hits(), 0);
+    for _ in 0..2 {
+        programs.return_to_sites(&[]).unwrap();
+    }
+    assert_eq!(hits(), BATCHES * CALLS);
 }
