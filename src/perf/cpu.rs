@@ -134,6 +134,11 @@ impl OpenEvent {
         let _begun = self.counter.enable();
     }
 
+    /// Whether it is the first event of a group.
+    pub(crate) fn leads(&self) -> bool {
+        matches!(self.standing, Standing::First(_))
+    }
+
     /// What the group says whose first event it is.
     pub(crate) fn read_group(&self) -> Option<GroupReading> {
         match self.standing {

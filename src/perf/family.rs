@@ -4,6 +4,8 @@
 //! whatever makes a record puts what the counters say into it. Invariant: a group is never changed but by taking events away, so
 //! that the counters stand in the same order in every thread.
 
+mod meeting;
+
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -18,6 +20,8 @@ use crate::{
         record::{EventId, Layout},
     },
 };
+
+pub(super) use meeting::begun;
 
 /// What is to be told of, and by which number its owner knows it.
 pub(super) type Wanted = (Subject, Option<usize>);
@@ -47,15 +51,20 @@ pub(super) enum Grouping {
 #[derive(Debug)]
 pub(super) struct Family {
     subjects: Vec<Wanted>,
+    /// How many there were when it was opened.
+    first_size: usize,
     grouping: Grouping,
     pub(super) lineage: Lineage,
     events: Vec<Opened>,
+    /// Whether its groups count as soon as they are complete; until then they are opened and count nothing.
+    begun: bool,
     /// Since when there are none any more; records of before may still be waiting.
     pub(super) closed: Option<MonoNanos>,
 }
 
 #[derive(Debug)]
 struct Opened {
+    root: RootId,
     /// The place of its CPU.
     place: usize,
     tid: Tid,
@@ -63,13 +72,22 @@ struct Opened {
     event: OpenEvent,
 }
 
-/// What the events of a family that is closed have lost, by CPU, and what its counters have counted there of all threads.
+/// What the events of a family that is closed have lost, by CPU, and what its groups said in the end.
 #[derive(Debug)]
 pub(super) struct Accounts {
     /// When they ended.
     pub(super) at: MonoNanos,
     pub(super) lost: Vec<u64>,
-    pub(super) counted: Vec<(usize, GroupReading)>,
+    pub(super) ends: Vec<GroupEnd>,
+}
+
+/// What a group said in the end, of a root and its descendants.
+#[derive(Debug)]
+pub(super) struct GroupEnd {
+    root: RootId,
+    /// The place of its CPU.
+    place: usize,
+    said: GroupReading,
 }
 
 impl Family {
@@ -84,7 +102,15 @@ impl Family {
     }
 
     fn of(subjects: Vec<Wanted>, grouping: Grouping) -> Self {
-        Self { subjects, grouping, lineage: Lineage::default(), events: Vec::new(), closed: None }
+        Self {
+            first_size: subjects.len(),
+            subjects,
+            grouping,
+            lineage: Lineage::default(),
+            events: Vec::new(),
+            begun: false,
+            closed: None,
+        }
     }
 
     /// The number of its groups, while there are any.
@@ -112,6 +138,11 @@ impl Family {
     /// Events for a thread on a CPU.
     pub(super) fn size(&self) -> usize {
         self.subjects.len()
+    }
+
+    /// The same when it was opened.
+    pub(super) fn first_size(&self) -> usize {
+        self.first_size
     }
 
     /// What its events have counted so far, of all threads; `None` when that is not known.
@@ -152,14 +183,20 @@ impl Family {
                     _ => None,
                 };
                 roles.insert(event.id(), Role { family: index, root, probe: *probe, fault, layout, group });
-                self.events.push(Opened { place, tid, subject: *subject, event });
+                self.events.push(Opened { root, place, tid, subject: *subject, event });
             }
-            if let (Grouping::Grouped(_), Some(first)) = (self.grouping, self.events.get_mut(first)) {
+            if let (true, Some(first)) = (self.begun, self.events.get_mut(first)) {
                 first.event.begin();
             }
         }
         self.lineage.complete_root(root, tid, clock::now());
         Ok(())
+    }
+
+    /// All groups begin to count, as fast as that can be.
+    pub(super) fn begin(&mut self) {
+        self.begun = true;
+        self.events.iter_mut().filter(|opened| opened.event.leads()).for_each(|opened| opened.event.begin());
     }
 
     /// What each group says now of the thread that it was opened on.
@@ -210,16 +247,24 @@ impl Family {
 impl Accounts {
     /// Those of events that ended at this time.
     fn of(events: &mut [Opened], at: MonoNanos, cpus: usize) -> Self {
-        let mut accounts = Self { at, lost: vec![0; cpus], counted: Vec::new() };
-        for Opened { place, event, .. } in events {
+        let mut accounts = Self { at, lost: vec![0; cpus], ends: Vec::new() };
+        for Opened { root, place, event, .. } in events {
             let (lost, said) = event.account();
             accounts.lost[*place] += lost;
-            let Some(said) = said else { continue };
-            match accounts.counted.iter_mut().find(|(of, _)| of == place) {
-                Some((_, sum)) => sum.add(&said),
-                None => accounts.counted.push((*place, said)),
-            }
+            accounts.ends.extend(said.map(|said| GroupEnd { root: *root, place: *place, said }));
         }
         accounts
+    }
+
+    /// What its groups have counted on each CPU, of all threads.
+    pub(super) fn counted(&self) -> Vec<(usize, GroupReading)> {
+        let mut counted: Vec<(usize, GroupReading)> = Vec::new();
+        for GroupEnd { place, said, .. } in &self.ends {
+            match counted.iter_mut().find(|(of, _)| of == place) {
+                Some((_, sum)) => sum.add(said),
+                None => counted.push((*place, *said)),
+            }
+        }
+        counted
     }
 }

@@ -52,6 +52,13 @@ impl Lineage {
         };
     }
 
+    /// The threads that each root speaks for.
+    pub fn descendants(&self) -> FxHashMap<RootId, Vec<Tid>> {
+        let mut threads: FxHashMap<RootId, Vec<Tid>> = FxHashMap::default();
+        self.root_of.iter().for_each(|(tid, root)| threads.entry(*root).or_default().push(*tid));
+        threads
+    }
+
     /// `tid` ended; its number may be used again.
     pub fn on_exit(&mut self, tid: Tid) {
         self.root_of.remove(&tid);

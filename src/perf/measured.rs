@@ -80,6 +80,11 @@ impl Measured {
         self.began.get(group).copied().flatten().is_some_and(|began| began <= at)
     }
 
+    /// The group that counts until this one does.
+    pub(super) fn before(&self, group: usize) -> Option<usize> {
+        self.began.get(..group)?.iter().rposition(Option::is_some)
+    }
+
     /// What stands in each group beside what tells of locks, and behind its first event.
     pub(super) fn counted(&self) -> impl Iterator<Item = Subject> {
         let events: &[CountedEvent] = if let Measuring::These(events) = self.now { events } else { &[] };

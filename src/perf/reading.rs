@@ -16,6 +16,8 @@ pub struct GroupReading {
     pub values: [u64; Slot::COUNT],
     /// How many events of the group stand behind the first, at most as many as there are places.
     pub count: usize,
+    /// How many events the group has.
+    pub events: usize,
     /// Records that all its events have lost; zero where that is not told.
     pub lost: u64,
 }
@@ -23,21 +25,27 @@ pub struct GroupReading {
 impl GroupReading {
     /// What it said when this share of the time between two readings had passed.
     pub(super) fn on_the_way_to(&self, later: &Self, share: f64) -> Self {
-        let between = |before: u64, after: u64| before.saturating_add(part(after.saturating_sub(before), share));
-        let mut said = *self;
-        said.enabled = between(self.enabled, later.enabled);
-        said.running = between(self.running, later.running);
-        said.values.iter_mut().zip(later.values).for_each(|(value, later)| *value = between(*value, later));
-        said
+        self.zip(later, |before, after| before.saturating_add(part(after.saturating_sub(before), share)))
+    }
+
+    /// What it has counted since an earlier reading.
+    pub(super) fn beyond(&self, earlier: &Self) -> Self {
+        self.zip(earlier, u64::saturating_sub)
+    }
+
+    /// Its numbers joined with those of another reading of the same events.
+    pub(super) fn zip(&self, other: &Self, join: impl Fn(u64, u64) -> u64) -> Self {
+        let mut joined = *self;
+        joined.enabled = join(self.enabled, other.enabled);
+        joined.running = join(self.running, other.running);
+        joined.values.iter_mut().zip(other.values).for_each(|(own, other)| *own = join(*own, other));
+        joined
     }
 
     /// And what another group of the same events has counted.
     pub(super) fn add(&mut self, other: &Self) {
-        self.enabled = self.enabled.saturating_add(other.enabled);
-        self.running = self.running.saturating_add(other.running);
-        self.values.iter_mut().zip(other.values).for_each(|(own, other)| *own = own.saturating_add(other));
-        self.count = self.count.min(other.count);
-        self.lost = self.lost.saturating_add(other.lost);
+        let (count, lost) = (self.count.min(other.count), self.lost.saturating_add(other.lost));
+        *self = Self { count, lost, ..self.zip(other, u64::saturating_add) };
     }
 }
 
@@ -79,7 +87,7 @@ pub(super) fn decode(bytes: &[u8], format: ReadFormat) -> Option<(GroupReading, 
     let events = usize::try_from(u64_at(bytes, 0)?).ok()?;
     let length = events.checked_mul(each)?.checked_mul(8)?;
     let (values, rest) = bytes.get(8 * in_front..)?.split_at_checked(length)?;
-    let mut reading = GroupReading::default();
+    let mut reading = GroupReading { events, ..GroupReading::default() };
     if format != ReadFormat::Values {
         (reading.enabled, reading.running) = (u64_at(bytes, 8)?, u64_at(bytes, 16)?);
     }
@@ -105,6 +113,7 @@ mod tests {
 
     fn reading(values: &[u64], lost: u64) -> GroupReading {
         let mut reading = GroupReading { enabled: 50, running: 40, count: values.len(), lost, ..Default::default() };
+        reading.events = values.len() + 1;
         reading.values[..values.len()].copy_from_slice(values);
         reading
     }

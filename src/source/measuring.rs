@@ -4,7 +4,7 @@
 //! the processor's, what is missing is made up for in proportion, reading by reading. Invariant: of a counter that stood still,
 //! went back or was not there, nothing is told but that it is missing.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{
     counts::{Counter, Counters, Measured, Measures, Slot},
@@ -43,6 +43,8 @@ pub struct Meters {
     /// they have told of.
     told: FxHashMap<Tid, u32>,
     gaps: u32,
+    /// Threads whose last step with a lock came without a reading.
+    unread: FxHashSet<Tid>,
     /// What has been told to be missing, of which thread.
     missing: FxHashMap<Tid, Counters>,
     shares: [Share; Slot::COUNT],
@@ -67,7 +69,8 @@ impl Meters {
     /// Of the counters of these events, in places 0 and up.
     pub fn of(events: Vec<Measured>) -> Self {
         let (last, told, missing) = (FxHashMap::default(), FxHashMap::default(), FxHashMap::default());
-        Self { events, last, told, gaps: 0, missing, shares: Default::default() }
+        let unread = FxHashSet::default();
+        Self { events, last, told, gaps: 0, unread, missing, shares: Default::default() }
     }
 
     /// Appends what has been counted of the thread at this place since the reading before, or since it was first counted: before
@@ -87,9 +90,9 @@ impl Meters {
             *last = *now;
         }
         self.tell_missing((at, tid), &unknown, out);
-        let told = self.told.insert(tid, self.gaps);
-        let since =
-            if told.is_some_and(|told| told != self.gaps) { MeasuredSince::Unknown } else { MeasuredSince::LastStep };
+        let (told, unread) = (self.told.insert(tid, self.gaps), self.unread.remove(&tid));
+        let is_since_step = !unread && told.is_none_or(|told| told == self.gaps);
+        let since = if is_since_step { MeasuredSince::LastStep } else { MeasuredSince::Unknown };
         // That a thread has counted nothing is known once it is told.
         let first = told.is_none() && unknown.len() < self.events.len();
         if first || measures != Measures::default() {
@@ -116,9 +119,15 @@ impl Meters {
         self.gaps += 1;
     }
 
+    /// The thread has taken a step with a lock at which nothing was read: its next readings tell of what was before that, too.
+    pub fn on_unread(&mut self, tid: Tid) {
+        self.unread.insert(tid);
+    }
+
     /// A new thread has this number: what is said of it is told anew.
     pub fn begin(&mut self, tid: Tid) {
         self.told.remove(&tid);
+        self.unread.remove(&tid);
         self.missing.remove(&tid);
     }
 
@@ -126,6 +135,7 @@ impl Meters {
     pub fn forget(&mut self, tid: Tid) {
         self.last.retain(|(of, _), _| *of != tid);
         self.told.remove(&tid);
+        self.unread.remove(&tid);
         self.missing.remove(&tid);
     }
 
@@ -295,6 +305,21 @@ mod tests {
         assert_eq!(read(&mut meters, 2, 0, &now(3)), [known(3)]);
         meters.forget(tid(1));
         assert_eq!(read(&mut meters, 1, 0, &now(2)), [known(2)]);
+    }
+
+    #[test]
+    fn after_a_step_that_was_not_read_it_is_unknown_what_that_thread_did() {
+        let mut meters = of_names(["cycles"]);
+        let now = |value| readings(reading(value, value, value), None);
+        let known = |counts| measured([counts, 0], MeasuredSince::LastStep);
+        assert_eq!(
+            (read(&mut meters, 1, 0, &now(5)), read(&mut meters, 2, 0, &now(5))),
+            (vec![known(5)], vec![known(5)])
+        );
+        meters.on_unread(tid(1));
+        assert_eq!(read(&mut meters, 2, 0, &now(7)), [known(2)]);
+        assert_eq!(read(&mut meters, 1, 0, &now(9)), [measured([4, 0], MeasuredSince::Unknown)]);
+        assert_eq!(read(&mut meters, 1, 0, &now(10)), [known(1)]);
     }
 
     proptest! {

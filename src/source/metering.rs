@@ -105,7 +105,11 @@ impl Metering {
     pub(super) fn on_record(&mut self, record: &Record, out: &mut Vec<Event>) -> Presence {
         let by_clock = match &record.reading {
             Some(reading) => self.on_reading(record, reading, out),
-            None => Presence::On,
+            None => {
+                // While other groups take over, there are steps at which none says anything that counts.
+                record.probe.iter().for_each(|_| self.meters.on_unread(record.tid));
+                Presence::On
+            }
         };
         match (self.on_scheduling(record, out), by_clock) {
             (Presence::On, Presence::On) => Presence::On,

@@ -112,7 +112,7 @@ fn what_the_counters_say_stands_before_what_is_taken_along() {
     let sample = |count| record(bindings::PERF_RECORD_SAMPLE, 2, &[&front[..], &rest(count)].concat());
     let read = Some(ReadFormat::TimesAndValues);
     let [hit] = &records(&sample(8), read, Taken::Register)[..] else { panic!("one record") };
-    let mut reading = GroupReading { enabled: 50, running: 40, count: 2, ..GroupReading::default() };
+    let mut reading = GroupReading { events: 3, enabled: 50, running: 40, count: 2, ..GroupReading::default() };
     reading.values[..2].copy_from_slice(&[11, 22]);
     let expected = decoded(Body::Hit { register: Some(0x1234) });
     assert_eq!(*hit, Ok(RawRecord { reading: Some(Box::new(reading)), ..expected }));

@@ -12,10 +12,9 @@ use crate::{
         clock,
         error::PerfError,
         events::CountedEvent,
-        family::{Accounts, Family, Wanted},
+        family::{self, Accounts, Family, Wanted},
         measured::{Measured, Measuring},
         open::{Subject, Times},
-        reading::GroupReading,
         record::Body,
         stream::{PerfStream, PlacedReading, Record, order::Pending},
     },
@@ -69,16 +68,15 @@ impl PerfStream {
 
     /// From the counters of other groups to those of this one: what both have counted counts once.
     fn go_over(&mut self, family: usize, group: usize) {
-        let before: Vec<(Tid, usize, GroupReading)> = self.families[family].readings().collect();
-        let begun = clock::now();
-        let ended = self.end_groups_but(Some(group)).unwrap_or(begun);
-        let after: Vec<(Tid, usize, GroupReading)> = self.families[family].readings().collect();
-        // What they say in between counts later.
+        self.families[family].begin();
+        let old = self.groups_but(Some(group));
+        let meetings = old.first().map(|old| self.families[family].meet(&self.families[*old])).unwrap_or_default();
+        let accounts: Vec<Accounts> = old.into_iter().map(|old| self.end_group(old)).collect();
+        let ends = accounts.first().map_or(&[][..], |accounts| &accounts.ends);
+        let later = self.families[family].readings().collect();
+        // What they say from the end of the old ones on counts later.
         let (at, pid) = (clock::now(), self.pid);
-        let share = ended.saturating_since(begun).share_of(at.saturating_since(begun));
-        let began = before.into_iter().zip(after).map(|((.., before), (tid, cpu, after))| {
-            // We may have lost the CPU meanwhile, and others not.
-            let said = before.on_the_way_to(&after, share);
+        let began = family::begun(&meetings, ends, later).into_iter().map(|(tid, cpu, said)| {
             told_by_us((at, pid, tid), PlacedReading { group, cpu, said }, Body::CountersBegan)
         });
         self.pending.extend(began);
@@ -86,25 +84,31 @@ impl PerfStream {
         self.families.iter_mut().for_each(Family::forget);
     }
 
-    /// Ends all groups but one, and has their counters tell what they have not told yet. Returns when that was.
-    fn end_groups_but(&mut self, kept: Option<usize>) -> Option<MonoNanos> {
-        let (cpus, mut ended_at) = (self.cpus.len(), None);
-        for index in 0..self.families.len() {
-            let Some(group) = self.families[index].group().filter(|group| Some(*group) != kept) else { continue };
-            let Accounts { at, lost, counted } = self.families[index].end(cpus);
-            self.lost.iter_mut().zip(lost).for_each(|(all, lost)| *all += lost);
-            ended_at = Some(at);
-            let pid = self.pid;
-            let ended = counted.into_iter().map(|(cpu, said)| {
-                told_by_us((at, pid, pid.main_thread()), PlacedReading { group, cpu, said }, Body::CountersEnded)
-            });
-            self.pending.extend(ended);
-        }
-        ended_at
+    /// Families whose groups count, but for those with one number.
+    fn groups_but(&self, kept: Option<usize>) -> Vec<usize> {
+        let families = self.families.iter().enumerate();
+        let others = families.filter(|(_, family)| family.group().is_some_and(|group| Some(group) != kept));
+        others.map(|(index, _)| index).collect()
+    }
+
+    /// Ends the groups of a family, and has their counters tell what they have not told yet.
+    fn end_group(&mut self, family: usize) -> Accounts {
+        let (pid, group) = (self.pid, self.families[family].group().unwrap_or_default());
+        let accounts = self.families[family].end(self.cpus.len());
+        self.lost.iter_mut().zip(&accounts.lost).for_each(|(all, lost)| *all += lost);
+        let (at, first) = (accounts.at, pid.main_thread());
+        let ended = accounts
+            .counted()
+            .into_iter()
+            .map(|(cpu, said)| told_by_us((at, pid, first), PlacedReading { group, cpu, said }, Body::CountersEnded));
+        self.pending.extend(ended);
+        accounts
     }
 
     pub(super) fn close_groups(&mut self) {
-        self.end_groups_but(None);
+        for family in self.groups_but(None) {
+            self.end_group(family);
+        }
         self.families.iter_mut().for_each(Family::forget);
     }
 }

@@ -8,9 +8,10 @@ use crate::{
     perf::{
         decoding::Records,
         lineage::RootId,
+        measured::Measured,
         record::Body,
         stream::{
-            PerfStream, Record,
+            PerfStream, PlacedReading, Record,
             telling::{follow, has_migrated, is_birth, is_exec, pending, sample},
         },
     },
@@ -96,7 +97,8 @@ impl PerfStream {
                 continue;
             }
             follow(&mut self.families, &record);
-            record.reading.take_if(|reading| !self.measured.has_begun(reading.group, record.at));
+            let size = from.map(|(family, _)| self.families[family].first_size());
+            record.reading.take_if(|reading| !counts(&self.measured, reading, record.at, size));
             if record.body == Body::CountersEnded {
                 // Of all others everything was told when they lost the CPU.
                 let Some(tid) = self.running[place] else { continue };
@@ -118,4 +120,17 @@ impl PerfStream {
             }
         }
     }
+}
+
+/// Whether what a group said at this time counts. While one set of groups takes over from another, the kernel gives samples of both that
+/// are made in one stroke the number of the new one's event: they are told apart by how many events the groups have: the
+/// new one had `size` at first.
+fn counts(measured: &Measured, reading: &mut PlacedReading, at: MonoNanos, size: Option<usize>) -> bool {
+    if measured.has_begun(reading.group, at) {
+        return true;
+    }
+    let is_other = size.is_some_and(|size| size != reading.said.events);
+    let Some(before) = measured.before(reading.group).filter(|_| is_other) else { return false };
+    reading.group = before;
+    true
 }
