@@ -8,32 +8,14 @@ mod live;
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use serde_json::Value;
 
-use live::{outcome, privilege::may_use_uprobes};
-
-/// The build named by the environment, or any below `/opt`.
-fn python() -> Option<PathBuf> {
-    let named = env::var_os("GILSCOPE_TEST_FREE_THREADED").map(PathBuf::from);
-    let python = named.or_else(|| {
-        let homes = fs::read_dir("/opt").ok()?.flatten().map(|entry| entry.path().join("bin"));
-        let programs = homes.filter_map(|bin| fs::read_dir(bin).ok()).flat_map(|bin| bin.flatten());
-        programs.map(|entry| entry.path()).find(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("python3.") && name.ends_with('t')
-        })
-    });
-    match &python {
-        Some(python) => outcome::used(&python.display().to_string()),
-        None => outcome::skipped("a free-threaded build is absent: GILSCOPE_TEST_FREE_THREADED is not set"),
-    }
-    python
-}
+use live::{interpreters::free_threaded as python, privilege::may_use_uprobes};
 
 /// Compiles the extension into `folder`.
 fn extension(python: &Path, folder: &Path) {

@@ -128,6 +128,21 @@ inlined int is_waited_for(const struct thread *thread, u32 tid)
 	return book && book->waiters && book->since && book->holder == tid;
 }
 
+/*
+ * A step of a thread of which there is no room to keep anything. When it takes another lock later, nobody takes back that it
+ * holds this one: so the holder is not known. A release, if another holds the lock, is libc that passes on a signal.
+ */
+inlined void change_without_thread(struct book *book, u32 tid, int step)
+{
+	if (step == ACQUIRED) {
+		book->holder = 0;
+		book->state = 0;
+		book->since = kernel_ticks();
+	} else if (step == RELEASED && (!book->holder || book->holder == tid)) {
+		book->since = 0;
+	}
+}
+
 /* A call on a known lock. Where counters are read, before all else: what is done here belongs to what comes. */
 inlined void on_step(const struct config *c, const struct role *role, u64 cookie, u64 address, int metered)
 {
@@ -143,8 +158,10 @@ inlined void on_step(const struct config *c, const struct role *role, u64 cookie
 		thread = thread_of(tid);
 	if (!thread) {
 		tell(c, tid, cookie, address, metered);
-		if (!book || !plain)
+		if (!book)
 			return;
+		if (!plain)
+			return change_without_thread(book, tid, step);
 		book->since = step == ACQUIRED ? kernel_ticks() : 0;
 		if (step == ACQUIRED && c->runtime)
 			learn_state(c, book, tid, lock);

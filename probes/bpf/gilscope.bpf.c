@@ -94,7 +94,7 @@ inlined int is_near(const struct pt_regs *registers, u64 address)
 }
 
 /* Whether the address is the word in the thread's own state that tells whether it is suspended. */
-inlined int is_own_state(const struct config *c, const struct thread *thread, u32 tid, u64 address)
+inlined int is_own_state(const struct config *c, const struct thread *thread, u64 address)
 {
 	u64 state = address - c->suspended, owner = 0;
 
@@ -102,7 +102,7 @@ inlined int is_own_state(const struct config *c, const struct thread *thread, u3
 		return 0;
 	if (thread->state)
 		return state == thread->state;
-	return !word_at(state + c->owner_word, &owner) && owner == tid;
+	return !word_at(state + c->owner_word, &owner) && owner && owner == inner_tid(c);
 }
 
 /*
@@ -133,7 +133,7 @@ int on_park(struct pt_regs *registers)
 	}
 	if (is_near(registers, entry[0]))
 		kind = PARK_MUTEX;
-	else if (is_own_state(c, thread, tid, entry[1]))
+	else if (is_own_state(c, thread, entry[1]))
 		kind = PARK_SUSPENDED;
 	if (c->runtime && is_due(&thread->told_at))
 		send_stack(c, thread, &thread->stack, tid, PARKED);

@@ -73,6 +73,9 @@ struct config {
 	/* The pid namespace in which user space numbers threads, a file; no inode where it is the kernel's own. */
 	u64 home_device;
 	u64 home_inode;
+	/* The same where the target numbers its own threads. */
+	u64 inner_device;
+	u64 inner_inode;
 	/* In the lock: the state of the thread that took it last, and 32 bits that are 1 while it is held. */
 	u64 last_holder;
 	u64 locked;

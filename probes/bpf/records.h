@@ -9,19 +9,28 @@
 #include "maps.h"
 #include "meter.h"
 
-/*
- * The running process and, in the lower half, thread, as user space numbers them; 0 if it does not. Outside of containers
- * that is one comparison more than the kernel's own numbers.
- */
-inlined u64 current_ids(const struct config *c)
+/* The running process and, in the lower half, thread, as a pid namespace numbers them; 0 if it does not. */
+inlined u64 ids_in(u64 device, u64 inode)
 {
 	struct bpf_pidns_info ids;
 
-	if (!c->home_inode)
+	if (!inode)
 		return current_id();
-	if (ids_within(c->home_device, c->home_inode, &ids, sizeof(ids)))
+	if (ids_within(device, inode, &ids, sizeof(ids)))
 		return 0;
 	return (u64)ids.tgid << 32 | ids.pid;
+}
+
+/* As user space numbers them. Outside of containers that is one comparison more than the kernel's own numbers. */
+inlined u64 current_ids(const struct config *c)
+{
+	return ids_in(c->home_device, c->home_inode);
+}
+
+/* The running thread, as the target numbers it. */
+inlined u32 inner_tid(const struct config *c)
+{
+	return ids_in(c->inner_device, c->inner_inode);
 }
 
 /*

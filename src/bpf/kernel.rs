@@ -1,8 +1,11 @@
-//! Whether this kernel suits programs on the probes of one process, and how this process's place in it numbers threads.
+//! Whether this kernel suits programs on the probes of one process, and how a process's place in it numbers threads.
 
 use std::{fs, io, os::unix::fs::MetadataExt};
 
-use crate::bpf::{error::BpfError, syscall};
+use crate::{
+    bpf::{error::BpfError, syscall},
+    model::ids::Pid,
+};
 
 /// Before that, a link for one process missed the calls of all its threads but one.
 pub const OLDEST: (u32, u32) = (6, 10);
@@ -13,7 +16,7 @@ pub fn reaches_kernel() -> io::Result<()> {
     syscall::reaches_kernel()
 }
 
-/// The pid namespace by which this process numbers others, as programs know it: by its file. All zero for the kernel's own.
+/// The pid namespace by which a process numbers others, as programs know it: by its file. All zero for the kernel's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Home {
     /// The device, as the kernel writes it inside.
@@ -34,9 +37,18 @@ pub fn check() -> Result<Home, BpfError> {
 impl Home {
     /// This process's own.
     fn own() -> Result<Self, BpfError> {
+        Self::of("self").map_err(BpfError::Home)
+    }
+
+    /// That by which the process numbers itself.
+    pub fn of_process(pid: Pid) -> io::Result<Self> {
+        Self::of(&pid.to_string())
+    }
+
+    fn of(process: &str) -> io::Result<Self> {
         /// `PROC_PID_INIT_INO`, the first pid namespace.
         const FIRST: u64 = 0xeffffffc;
-        let file = fs::metadata("/proc/self/ns/pid").map_err(BpfError::Home)?;
+        let file = fs::metadata(format!("/proc/{process}/ns/pid"))?;
         // User space writes a device's number otherwise than the kernel does.
         let [major, minor] = [libc::major(file.dev()), libc::minor(file.dev())].map(u64::from);
         Ok(if file.ino() == FIRST { Self::default() } else { Self { device: major << 20 | minor, inode: file.ino() } })

@@ -73,6 +73,8 @@ enum Run {
     Begun,
     /// The group was on when the thread lost the CPU.
     Told,
+    /// It is over.
+    Away,
 }
 
 /// What became of a group's counters.
@@ -264,13 +266,20 @@ impl Metering {
     /// A thread that loses the CPU tells what its counters say, unless its group is off.
     fn on_switched_out(&mut self, (at, tid): (MonoNanos, Tid), out: &mut Vec<Event>) -> Presence {
         let turn = self.turns.as_mut().and_then(|turns| turns.get_mut(&tid));
-        let (run, read) = turn.map_or((Run::Unknown, None), |turn| (std::mem::take(&mut turn.run), turn.read));
+        let (run, read) =
+            turn.map_or((Run::Unknown, None), |turn| (std::mem::replace(&mut turn.run, Run::Away), turn.read));
         if run != Run::Begun {
             return Presence::On;
         }
         out.push(self.untold(read.unwrap_or(at), tid));
         out.push(Event { at, tid, what: What::Unmeasured(self.counters()) });
         Presence::Off
+    }
+
+    /// Others had a group's counters. Whoever runs still, as far as is known, may have been without its own, and has not told so.
+    pub(super) fn doubt_runners(&self, out: &mut Vec<Event>) {
+        let runners = self.turns.iter().flatten().filter(|(_, turn)| matches!(turn.run, Run::Unknown | Run::Begun));
+        out.extend(runners.map(|(tid, turn)| self.untold(turn.read.unwrap_or(self.since), *tid)));
     }
 
     /// Steps with locks may be missing since; they cannot be from before what has been delivered already.

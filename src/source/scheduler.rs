@@ -174,6 +174,7 @@ impl SchedulerSource {
     pub(in crate::source) fn finish_with(&mut self, on_record: OnRecord<'_>, out: &mut Vec<Event>) {
         self.feed.finish(&mut self.records);
         self.deliver_hits(out);
+        // If groups were off, that is told of whoever it concerns; there are none left that could be given up.
         self.deliver(on_record, out);
     }
 
@@ -213,6 +214,9 @@ impl SchedulerSource {
             if !is_scheduling(&record.body) {
                 on_record(&record, out);
             }
+        }
+        if presence == Presence::Off {
+            self.metering.iter().for_each(|metering| metering.doubt_runners(out));
         }
         self.threads.read_delays(out);
         presence

@@ -13,7 +13,7 @@ use gilscope::{
     },
     perf::clock,
     source::{
-        Source,
+        Pausing, Source,
         scheduler::Scope,
         uprobe::{UprobeOptions, UprobeSource, cost::measure_cost, tracefs::Tracefs},
     },
@@ -144,6 +144,40 @@ fn sites_added_later_are_hit_by_threads_old_and_new() {
     record_until(&mut source, &mut program, "done");
     let hits = calls.lock().unwrap().iter().filter(|call| call.cond.raw() == at).count();
     assert_eq!(hits, 4 * COUNT);
+}
+
+/// As many hits as there would have been if nothing had been paused.
+#[test]
+fn sites_added_during_a_pause_are_watched_once_and_after_it() {
+    const COUNT: usize = 1000;
+    permitted!(Tracefs::find());
+    let mut program = usual().start(&SIGNALS.replace("COUNT", &COUNT.to_string()));
+    let at = program.numbers()[0].cast_unsigned();
+    let calls = Calls::default();
+    let mut source = UprobeSource::arm(options(program.pid(), Vec::new(), &calls)).unwrap();
+    assert_eq!(source.pause(), Pausing::Paused);
+    source.add_sites(&[signal_site(program.pid())]).unwrap();
+    for _ in 0..2 {
+        source.resume(&[]).unwrap();
+    }
+    program.go();
+    record_until(&mut source, &mut program, "done");
+    let hits = calls.lock().unwrap().iter().filter(|call| call.cond.raw() == at).count();
+    assert_eq!(hits, 4 * COUNT);
+}
+
+#[test]
+fn sites_added_during_a_pause_cost_nothing_while_it_lasts() {
+    permitted!(Tracefs::find());
+    let mut program = usual().start(&SIGNALS.replace("COUNT", "100"));
+    program.line();
+    let calls = Calls::default();
+    let mut source = UprobeSource::arm(options(program.pid(), Vec::new(), &calls)).unwrap();
+    source.pause();
+    source.add_sites(&[signal_site(program.pid())]).unwrap();
+    program.go();
+    record_until(&mut source, &mut program, "done");
+    assert_eq!(calls.lock().unwrap().len(), 0);
 }
 
 /// Threads are born all the time while events are opened on those that exist: none may be missed or counted twice.

@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use crate::{
     live::{
-        attached::attached,
-        interpreters::{Interpreter, interpreters, usual},
+        attached::{attached, attached_with},
+        interpreters::{Interpreter, free_threaded, interpreters, usual},
+        privilege::may_use_uprobes,
         running::Running,
     },
     stage::{APART, Stage, assert_kept, assert_short_threads, container, has_function, started_by, word},
@@ -84,4 +85,31 @@ fn a_user_namespace_of_ones_own_needs_no_rights() {
     let profile = stage.profile("p.json");
     assert_kept(&profile, &ended.out);
     assert_eq!(profile["target"]["namespaces"], serde_json::json!(["pid", "mnt", "user"]));
+}
+
+/// Whoever has just been born is suspended before the programs in the kernel are told of its state: they find that themselves, by
+/// the number that the thread has in there.
+#[test]
+fn newborn_threads_in_a_pid_namespace_are_told_to_be_suspended() {
+    let (Some(stage), Some(python)) = (Stage::new(), free_threaded()) else { return };
+    if !may_use_uprobes() {
+        return;
+    }
+    let mut program = Running::start(stage.command(&format!("{APART} {} newborn.py 40", python.display())));
+    program.line();
+    let options = ["--backend", "uprobe-bpf"];
+    let gilscope = attached_with(started_by(program.child.id()), &stage.path("a.json"), &options);
+    program.go();
+    program.line();
+    program.go();
+    assert!(gilscope.wait_with_output().unwrap().status.success());
+    let profile = stage.profile("a.json");
+    // Some live too short for their inner number to be read from outside.
+    let first = profile["threads"].as_array().unwrap().iter().find(|thread| thread["inner_tid"] == 1).unwrap();
+    let stops = &profile["parking"]["stop_the_world"];
+    let suspended = stops["suspended"].as_array().unwrap().iter();
+    let newborn = suspended.filter(|thread| thread["tid"] != first["tid"] && thread["suspensions"] != 0);
+    // One that loses its CPU on its way to sleep may find the world going on again.
+    let told = newborn.count();
+    assert!((36..=40).contains(&told), "{told}: {stops:#}");
 }

@@ -42,7 +42,9 @@ impl Stage {
         fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
         let gilscope = folder.path().join("gilscope");
         copy_program(env!("CARGO_BIN_EXE_gilscope"), &gilscope);
-        fs::copy(fixture("keeper.py"), folder.path().join("keeper.py")).unwrap();
+        for program in ["keeper.py", "newborn.py"] {
+            fs::copy(fixture(program), folder.path().join(program)).unwrap();
+        }
         fs::create_dir(folder.path().join("mnt")).unwrap();
         Some(Self { folder, gilscope })
     }

@@ -103,6 +103,24 @@ pub fn pyenv(prefix: &str) -> Option<PathBuf> {
     newest
 }
 
+/// The free-threaded build named by the environment, or any below `/opt`.
+pub fn free_threaded() -> Option<PathBuf> {
+    let named = env::var_os("GILSCOPE_TEST_FREE_THREADED").map(PathBuf::from);
+    let python = named.or_else(|| {
+        let homes = fs::read_dir("/opt").ok()?.flatten().map(|entry| entry.path().join("bin"));
+        let programs = homes.filter_map(|bin| fs::read_dir(bin).ok()).flat_map(|bin| bin.flatten());
+        programs.map(|entry| entry.path()).find(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("python3.") && name.ends_with('t')
+        })
+    });
+    match &python {
+        Some(python) => outcome::used(&python.display().to_string()),
+        None => outcome::skipped("a free-threaded build is absent: GILSCOPE_TEST_FREE_THREADED is not set"),
+    }
+    python
+}
+
 /// Looked for once: this machine's own without a way, others' with one.
 fn all() -> &'static [(Option<Way>, Interpreter)] {
     static ALL: OnceLock<Vec<(Option<Way>, Interpreter)>> = OnceLock::new();

@@ -42,7 +42,10 @@ impl PerfStream {
         if probes.is_empty() {
             return Ok(());
         }
-        self.watch_locks(probes.iter().map(subject).collect())
+        self.watch_locks(probes.iter().map(subject).collect())?;
+        // They see our own calls, too.
+        self.keepers.clear();
+        Ok(())
     }
 
     /// Watches for no hits of probes any more, so that they cost nothing; those until now will be delivered.
@@ -55,7 +58,8 @@ impl PerfStream {
         // Room first, as at the end.
         self.read_rings();
         self.drop_subjects(is_probe);
-        self.keepers = keepers;
+        // When there are no probes to be removed, those that were before are still to be kept.
+        self.keepers.extend(keepers);
         self.read_rings();
     }
 
@@ -77,4 +81,42 @@ impl PerfStream {
 pub(super) fn subject(probe: &Probe) -> Wanted {
     let Probe { number, tracepoint, register } = *probe;
     (Subject::Probe { tracepoint, register }, Some(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Probe;
+    use crate::{
+        model::ids::Pid,
+        perf::{events::CountedEvent, limits::RingSize, stream::PerfStream},
+    };
+
+    #[test]
+    fn probes_are_kept_in_use_while_they_are_removed_and_no_longer() {
+        let us = Pid::from_raw(std::process::id().cast_signed()).unwrap();
+        let events = ["sched:sched_process_exit", "sched:sched_process_fork"].map(CountedEvent::named);
+        let number = |event: &CountedEvent| event.code.config;
+        let probe = |(at, tracepoint)| Probe { number: at, tracepoint, register: 0 };
+        let probes: Vec<Probe> = events.iter().flatten().map(number).enumerate().map(probe).collect();
+        let mut stream = match PerfStream::open_with_probes(us, &probes, &[], RingSize::Ordinary) {
+            Ok(stream) if probes.len() == 2 => stream,
+            _ => {
+                eprintln!("skipped: tracepoints cannot be opened");
+                return;
+            }
+        };
+        for _ in 0..2 {
+            stream.remove_probes();
+            assert_eq!(stream.keepers.len(), 2);
+            stream.remove_probes();
+            assert_eq!(stream.keepers.len(), 2);
+            stream.add_probes(&probes).unwrap();
+            assert_eq!(stream.keepers.len(), 0);
+        }
+        stream.add_probes(&probes[..1]).unwrap();
+        stream.remove_probes();
+        assert_eq!(stream.keepers.len(), 3);
+        stream.stop(&mut Vec::new());
+        assert_eq!(stream.keepers.len(), 0);
+    }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Config {
     process: u64,
     home_device: u64,
     home_inode: u64,
+    inner_device: u64,
+    inner_inode: u64,
     last_holder: u64,
     locked: u64,
     switchable: u64,
@@ -81,7 +83,7 @@ struct Head {
 }
 
 impl Config {
-    /// The words for `target`; `None` when its frames are nothing that the programs can walk.
+    /// The words for `target`; `None` when its frames are nothing that the programs can walk, or when it has ended.
     pub(super) fn of(target: &Target) -> Option<Self> {
         let process = u64::try_from(target.pid.raw()).ok()?;
         let config = match &target.runtime {
@@ -89,7 +91,8 @@ impl Config {
             Runtime::ToyVm(vm) => Self::toy(&vm.layout)?,
             Runtime::PyPy(_) => return None,
         };
-        Some(Self { process, ..config })
+        let inner = Home::of_process(target.pid).ok()?;
+        Some(Self { process, inner_device: inner.device, inner_inode: inner.inode, ..config })
     }
 
     /// The same for programs that are to read no stacks.
@@ -181,6 +184,8 @@ impl Config {
             self.process,
             self.home_device,
             self.home_inode,
+            self.inner_device,
+            self.inner_inode,
             self.last_holder,
             self.locked,
             self.switchable,

@@ -64,6 +64,8 @@ pub(super) struct Programs {
     // Before what they use.
     clocks: Vec<(Link, SamplingClock)>,
     links: Vec<Link>,
+    /// Whether they run at none of their sites for now.
+    has_left: bool,
     /// Those that stay whatever else is left out.
     sleeps: Vec<Link>,
     /// Where they run, and for whom; also while they do not.
@@ -94,14 +96,19 @@ impl PerCpu {
 impl Programs {
     /// Loads them; they run nowhere yet.
     pub(super) fn load() -> Result<(Self, Ring), BpfSourceError> {
-        let home = kernel::check()?;
         if OBJECT.is_empty() {
             return Err(BpfError::NoObject.into());
         }
-        let loaded = Loaded::load(&Image::parse(OBJECT)?, &[ON_CALL, ON_TICK])?;
+        Self::of(&Image::parse(OBJECT)?)
+    }
+
+    fn of(image: &Image) -> Result<(Self, Ring), BpfSourceError> {
+        let home = kernel::check()?;
+        let loaded = Loaded::load(image, &[ON_CALL, ON_TICK])?;
         let ring = Ring::map(loaded.map("events")?)?;
         let (clocks, links, sleeps, watched) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let programs = Self { clocks, links, sleeps, watched, metering: None, loaded, home, entered: 0 };
+        let programs =
+            Self { clocks, links, has_left: false, sleeps, watched, metering: None, loaded, home, entered: 0 };
         programs.configure(Config::default())?;
         Ok((programs, ring))
     }
@@ -157,11 +164,13 @@ impl Programs {
         Ok(self.loaded.map("meters")?.remove(&tid.raw().to_ne_bytes())?)
     }
 
-    /// Runs at `sites` whenever `pid` comes by, from now on.
+    /// Runs at `sites` whenever `pid` comes by, from now on; if it runs at none of its sites, from its return to them.
     pub(super) fn watch(&mut self, sites: &[Site], pid: Pid) -> Result<(), BpfSourceError> {
         self.check_numbers(pid)?;
-        let links = self.links_to(sites, pid)?;
-        self.links.extend(links);
+        if !self.has_left {
+            let links = self.links_to(sites, pid)?;
+            self.links.extend(links);
+        }
         self.watched.push((sites.to_vec(), pid));
         Ok(())
     }
@@ -197,10 +206,14 @@ impl Programs {
     /// Runs there no more. A thread that comes by pays nothing.
     pub(super) fn leave_sites(&mut self) {
         self.links.clear();
+        self.has_left = true;
     }
 
     /// Runs there again. What the programs know of waits is out of date: `waited` are those that waited.
     pub(super) fn return_to_sites(&mut self, waited: &[Tid]) -> Result<(), BpfSourceError> {
+        if !std::mem::replace(&mut self.has_left, false) {
+            return Ok(());
+        }
         self.forget_waits(waited)?;
         let watched = self.watched.iter().map(|(sites, pid)| self.links_to(sites, *pid));
         let links = watched.collect::<Result<Vec<_>, _>>()?;
@@ -385,3 +398,6 @@ impl Programs {
         self.sleeps.clear();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,6 +134,43 @@ fn a_thread_that_loses_the_cpu_in_silence_had_its_group_off() {
     assert_eq!(presences.last(), Some(&Presence::Off));
 }
 
+/// ```text
+/// 2   in ─ hit ──────── out, and its group was off
+/// 3   in ───── hit ───────────────
+/// 4            in ─ out
+/// ```
+#[test]
+fn a_thread_that_still_runs_may_have_its_group_off_when_that_of_another_was() {
+    let mut metering = cycles();
+    let (_, presences) = play(
+        &mut metering,
+        vec![
+            (0, 2, Body::CountersBegan, says(0, 0, 0, (0, 0))),
+            (0, 3, Body::CountersBegan, says(0, 1, 0, (0, 0))),
+            (10, 2, Body::SwitchedIn, None),
+            (11, 3, Body::SwitchedIn, None),
+            (12, 2, HIT, says(0, 0, 100, (2, 2))),
+            (14, 3, HIT, says(0, 1, 100, (2, 2))),
+            (15, 4, Body::SwitchedIn, None),
+            (16, 4, Body::Counted, says(0, 2, 150, (3, 3))),
+            (16, 4, OUT, None),
+            (40, 2, OUT, None),
+        ],
+    );
+    assert_eq!(presences.last(), Some(&Presence::Off));
+    let doubted = |metering: &Metering| {
+        let mut out = Vec::new();
+        metering.doubt_runners(&mut out);
+        out
+    };
+    let lost = |at| event(at, 3, What::LostLock(LostEvents { count: 0 }));
+    assert_eq!(doubted(&metering), [lost(14)]);
+    // What has been delivered stays as it is.
+    metering.on_watermark(MonoNanos::from_monotonic(20));
+    assert_eq!(doubted(&metering), [lost(20)]);
+    assert_eq!(doubted(&clock()), []);
+}
+
 #[test]
 fn a_lost_record_is_no_group_that_was_off_and_what_the_kernel_counts_never_is() {
     let records = |lost: bool| {

@@ -20,7 +20,7 @@ use crate::{
 
 /// Calls a batch; the fastest batch counts, since nothing makes one too fast.
 pub(in crate::source) const CALLS: u32 = 500;
-const BATCHES: u32 = 4;
+pub(in crate::source) const BATCHES: u32 = 4;
 
 /// The time that a hit adds to the call it is on, if it tells what `events` have counted: a few thousand calls of our own libc,
 /// without and with a probe.

@@ -66,6 +66,8 @@ pub struct UprobeSource {
     scheduler: SchedulerSource,
     group: ProbeGroup,
     probes: Vec<Probe>,
+    /// Whether none of them are watched for now.
+    is_paused: bool,
     hits: Hits,
 }
 
@@ -80,14 +82,17 @@ impl UprobeSource {
         let meanings = sites.iter().map(|site| site.meaning).collect();
         let tally = Tally { cost_per_event, cost_of_stacks: Some(Nanos::ZERO), ..Tally::default() };
         let hits = Hits { meanings, on_call, on_step, tally };
-        Ok(Self { scheduler, group, probes, hits })
+        Ok(Self { scheduler, group, probes, is_paused: false, hits })
     }
 
-    /// Probes more places, such as the libc of the program that the target has meanwhile executed.
+    /// Probes more places, such as the libc of the program that the target has meanwhile executed; while it takes no lock events,
+    /// from when it takes them again.
     pub fn add_sites(&mut self, sites: &[Site]) -> Result<(), UprobeError> {
         let probes = define(&mut self.group, sites, self.hits.meanings.len())?;
         self.hits.meanings.extend(sites.iter().map(|site| site.meaning));
-        self.scheduler.add_probes(&probes).map_err(|why| UprobeError::from_perf(why, &probes, sites))?;
+        if !self.is_paused {
+            self.scheduler.add_probes(&probes).map_err(|why| UprobeError::from_perf(why, &probes, sites))?;
+        }
         self.probes.extend(probes);
         Ok(())
     }
@@ -119,11 +124,15 @@ impl Source for UprobeSource {
 
     fn pause(&mut self) -> Pausing {
         self.scheduler.remove_probes();
+        self.is_paused = true;
         Pausing::Paused
     }
 
     fn resume(&mut self, _waited: &[Tid]) -> io::Result<()> {
-        self.scheduler.add_probes(&self.probes).map_err(io::Error::other)
+        if std::mem::replace(&mut self.is_paused, false) {
+            self.scheduler.add_probes(&self.probes).map_err(io::Error::other)?;
+        }
+        Ok(())
     }
 
     fn finish(&mut self, out: &mut Vec<Event>) {
