@@ -149,7 +149,7 @@ fn gone(missing: Counters, chosen: Chosen) -> Vec<GoneEvent> {
     let unread = Slot::all().filter(unread).filter_map(|slot| chosen.events.get(slot.index()));
     let unread = unread.map(|event| GoneEvent {
         name: event.name.clone(),
-        why: "this way of taking lock events does not read it with them".to_owned(),
+        why: "this way of taking lock events does not read it with them, or not to the end".to_owned(),
     });
     chosen.gone.iter().cloned().chain(unread).collect()
 }

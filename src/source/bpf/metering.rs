@@ -34,6 +34,8 @@ pub(super) struct Metering {
     gone: FxHashSet<Tid>,
     /// Why none are read, though they were wanted.
     refused: Option<String>,
+    /// A CPU that has been offline.
+    lost_cpu: Option<u32>,
 }
 
 impl Metering {
@@ -42,7 +44,7 @@ impl Metering {
         let refused = outcome.err().map(|why| why.to_string());
         let (ended, gone) = (VecDeque::new(), FxHashSet::default());
         let meters = Meters::of(events.iter().map(CountedEvent::described).collect());
-        Self { events, meters, ended, gone, refused }
+        Self { events, meters, ended, gone, refused, lost_cpu: None }
     }
 
     /// Appends what a record means.
@@ -82,9 +84,15 @@ impl Metering {
         self.meters.on_gap();
     }
 
-    /// What is counted.
+    /// The recording ends; the counters of this CPU have been lost on the way, if of any.
+    pub(super) fn end(&mut self, lost_cpu: Option<u32>) {
+        self.lost_cpu = lost_cpu;
+    }
+
+    /// What is counted, and known.
     pub(super) fn counters(&self) -> Counters {
-        if self.refused.is_some() { Counters::default() } else { self.meters.counters() }
+        let is_known = self.refused.is_none() && self.lost_cpu.is_none();
+        if is_known { self.meters.counters() } else { Counters::default() }
     }
 
     /// What a reader of the counts should know.
@@ -97,6 +105,9 @@ impl Metering {
                  as the thread's"
             )
         });
-        [refused.or_else(|| self.meters.remark()), unseen].into_iter().flatten().collect()
+        let lost = self.lost_cpu.map(|cpu| {
+            format!("CPU {cpu} was offline during the recording, and its counters did not come back with it: no count of an event is known")
+        });
+        [refused.or(lost).or_else(|| self.meters.remark()), unseen].into_iter().flatten().collect()
     }
 }

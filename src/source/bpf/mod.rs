@@ -193,6 +193,8 @@ impl Source for BpfSource {
 
     fn finish(&mut self, out: &mut Vec<Event>) {
         self.programs.settle();
+        let lost_cpu = self.programs.lost_cpu();
+        self.metering.iter_mut().for_each(|metering| metering.end(lost_cpu));
         let mut taken = Vec::new();
         self.events.iter_mut().for_each(|(events, _)| events.stop());
         self.programs.stop(&mut taken);

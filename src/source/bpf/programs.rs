@@ -152,6 +152,11 @@ impl Programs {
         Ok(())
     }
 
+    /// A CPU whose counters have been lost, so that what they said since is wrong.
+    pub(super) fn lost_cpu(&mut self) -> Option<u32> {
+        self.metering.as_mut()?.counters.lost_cpu()
+    }
+
     /// Has the threads that run now tell what their counters say.
     pub(super) fn settle(&self) {
         let cpus = self.metering.iter().flat_map(|metering| metering.counters.cpus());
@@ -358,36 +363,6 @@ impl Programs {
         Ok(self.loaded.map("threads")?.remove(&tid.raw().to_ne_bytes())?)
     }
 
-    /// Records that found no room so far.
-    pub(super) fn losses(&self) -> Result<u64, BpfSourceError> {
-        self.sum("losses")
-    }
-
-    /// How often a thread whose counters are read had a CPU, and the kernel had not told of its coming.
-    pub(super) fn unseen(&self) -> Result<u64, BpfSourceError> {
-        self.sum("unseen")
-    }
-
-    fn sum(&self, map: &str) -> Result<u64, BpfSourceError> {
-        let value = self.loaded.map(map)?.get(&[0; 4])?.unwrap_or_default();
-        Ok(value.first_chunk().copied().map_or(0, u64::from_ne_bytes))
-    }
-
-    /// The time that threads of the target have spent reading stacks so far.
-    pub(super) fn spent(&self) -> Result<Nanos, BpfSourceError> {
-        self.sum("spent").map(Nanos::from_nanos)
-    }
-
-    /// The same at samples of an event.
-    pub(super) fn spent_on_event(&self) -> Result<Nanos, BpfSourceError> {
-        self.sum("sampled").map(Nanos::from_nanos)
-    }
-
-    /// The time that switches to and from threads of the target have taken to read counters so far: one in some sixty is timed.
-    pub(super) fn spent_at_switches(&self) -> Result<Nanos, BpfSourceError> {
-        self.sum("switching").map(Nanos::from_nanos)
-    }
-
     /// Ends everything that runs; what the clocks have taken along by then is appended.
     pub(super) fn stop(&mut self, out: &mut Vec<MachineSample>) {
         for (link, mut clock) in self.clocks.drain(..) {
@@ -399,5 +374,6 @@ impl Programs {
     }
 }
 
+mod sums;
 #[cfg(test)]
 mod tests;
