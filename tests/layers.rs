@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-/// Each module with all it may import. `session` and `cli` wire the rest together; nothing imports them.
+/// Each module with all it may import. `session` and `cli` wire the rest together: only `cli` imports `session`, and nothing `cli`.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("estimate", &["model"]),

@@ -85,7 +85,8 @@ fn in_windows_nothing_is_lost_between_them() {
     let stage = Stage::new();
     for backend in ["uprobe-bpf", "uprobe-tracefs", "watchpoint"] {
         let (profile, said) = stage.launch(backend, "3%", &["--often"]);
-        let mut all = (0, 0);
+        assert_eq!(profile["exact"], false, "{backend}: no window has ended");
+        let (mut all, mut all_known) = ((0, 0), 0);
         for (thread, said) in threads(&profile, &said) {
             let counted = CLASSES.map(|class| thread["counters"][class][CALLS].as_u64().unwrap());
             let [made_inside, made_outside] = ["inside", "outside"].map(|class| said[class].as_u64().unwrap());
@@ -93,6 +94,7 @@ fn in_windows_nothing_is_lost_between_them() {
             println!("{backend}: {counted:?} are {total} of {made}");
             let [inside, waiting, outside, _] = counted;
             let known = inside + outside;
+            all_known += known;
             let allowed = known / 100 + 200;
             assert!(
                 waiting <= allowed && outside.abs_diff(known * made_outside / made) <= allowed,
@@ -101,7 +103,8 @@ fn in_windows_nothing_is_lost_between_them() {
             all.0 += total;
             all.1 += made;
         }
-        // From one window's groups to the next, two of the same threads are read within a microsecond.
+        // Watchpoints are so dear that their windows may show next to nothing.
+        assert!(backend == "watchpoint" || all_known * 500 > all.1, "{backend}: {all_known} of {all:?} in a class");
         println!("{backend}: {} of {}", all.0, all.1);
         assert!(all.0.abs_diff(all.1) * 1000 <= all.1, "{backend}: {all:?}");
     }

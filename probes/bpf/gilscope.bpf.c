@@ -1,6 +1,6 @@
 /*
- * The in-kernel half of the uprobe source: the programs themselves, which run at a hit of a probe, and at a tick of the
- * sampling clock.
+ * The in-kernel half of the uprobe source: the programs themselves, which run at a hit of a probe, at a tick of the sampling clock,
+ * at a sample of an event, and, where counters are read, at switches and at the ends of threads.
  *
  * Nothing here or in the headers knows a version of a runtime: all offsets come from `config`.
  *

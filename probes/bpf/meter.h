@@ -30,6 +30,8 @@ static u32 (*current_cpu)(void) = (void *)BPF_FUNC_get_smp_processor_id;
 #define ATTEMPTS 2
 /* One switch in so many is timed; a prime, since switches come in turns. */
 #define TIMED 61
+/* What takes longer was interrupted, in nanoseconds. */
+#define LONGEST_SWITCH 20000
 /* The value of a counter that could not be read, once. */
 #define UNREADABLE (~0ULL)
 /* An error is a number so far below zero at most. */
@@ -207,7 +209,7 @@ inlined struct meter *meter_of(u32 tid)
 	return map_lookup(&meters, &tid);
 }
 
-/* The same at a switch, of what has just been added up. */
+/* Reports at a switch what has just been added up of a thread. */
 inlined void send_settled(u32 tid, u32 count, const struct meter *meter)
 {
 	struct metered *all = ring_reserve(&events, sizeof(*all), 0);
@@ -289,7 +291,7 @@ inlined void on_any_switch(const struct config *c, u64 to)
 	u32 last = id >> 32 == c->process ? (u32)id : 0, next = to ? of_target(c, to) : last;
 	struct base *base = map_lookup(&bases, &zero);
 	struct meter here = {};
-	u64 begun;
+	u64 begun, spent;
 
 	if (!base)
 		return;
@@ -299,8 +301,10 @@ inlined void on_any_switch(const struct config *c, u64 to)
 		leave(c, base, last, &here);
 	come(base, next, &here);
 	base->switches++;
-	if (begun && (last || next))
-		add_to(&switching, (now() - begun) * TIMED);
+	if (!begun || !(last || next))
+		return;
+	spent = now() - begun;
+	add_to(&switching, (spent < LONGEST_SWITCH ? spent : LONGEST_SWITCH) * TIMED);
 }
 
 #endif

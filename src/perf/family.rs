@@ -56,8 +56,6 @@ pub(super) struct Family {
     grouping: Grouping,
     pub(super) lineage: Lineage,
     events: Vec<Opened>,
-    /// Whether its groups count as soon as they are complete; until then they are opened and count nothing.
-    begun: bool,
     /// Since when there are none any more; records of before may still be waiting.
     pub(super) closed: Option<MonoNanos>,
 }
@@ -108,7 +106,6 @@ impl Family {
             grouping,
             lineage: Lineage::default(),
             events: Vec::new(),
-            begun: false,
             closed: None,
         }
     }
@@ -154,7 +151,7 @@ impl Family {
         self.events.is_empty()
     }
 
-    /// Opens everything on one more thread; `index` is where the family stands among others.
+    /// Opens everything on one more thread, but groups do not count yet; `index` is where the family stands among others.
     pub(super) fn open_thread(
         &mut self,
         tid: Tid,
@@ -185,9 +182,6 @@ impl Family {
                 roles.insert(event.id(), Role { family: index, root, probe: *probe, fault, layout, group });
                 self.events.push(Opened { root, place, tid, subject: *subject, event });
             }
-            if let (true, Some(first)) = (self.begun, self.events.get_mut(first)) {
-                first.event.begin();
-            }
         }
         self.lineage.complete_root(root, tid, clock::now());
         Ok(())
@@ -195,7 +189,6 @@ impl Family {
 
     /// All groups begin to count, as fast as that can be.
     pub(super) fn begin(&mut self) {
-        self.begun = true;
         self.events.iter_mut().filter(|opened| opened.event.leads()).for_each(|opened| opened.event.begin());
     }
 

@@ -34,7 +34,7 @@ pub fn is_readable(events: &'static [CountedEvent]) -> bool {
     matches!(Measured::try_these(events, manner).now, Measuring::These(_))
 }
 
-/// The same, and what it takes.
+/// What is measured, and what it takes.
 #[derive(Debug, Default)]
 pub(super) struct Measured {
     now: Measuring,

@@ -1,7 +1,7 @@
 //! The boundary to the kernel's `perf_event` facility: opening events, reading their rings, decoding their records.
 //!
-//! Everything that is `unsafe` here sits in the files that make a system call (`clock`, `limits`, `open`, `ring`);
-//! decoding and bookkeeping are pure. One ring a CPU takes the records of all events of all watched threads.
+//! Everything that is `unsafe` here sits in the files that call the kernel or read what it shares, each of which says so at its
+//! top; decoding and bookkeeping are pure. One ring a CPU takes the records of all events of all watched threads.
 
 pub mod alarm;
 pub mod clock;

@@ -1,8 +1,8 @@
 //! One stream of records about all threads of a process, or of a process and its descendants, in order of time.
 //!
-//! Events are opened on every (thread, CPU) pair with inheritance, and all those of a CPU write into that CPU's one ring.
-//! Invariants: records come out in order of time up to the watermark; none is delivered twice; none belongs to a process
-//! that was not asked for. A thread that vanishes while it is being opened is skipped.
+//! Owns what the stream keeps, its beginning and its end; each thing that it does has a file of its own. Events are opened on every
+//! (thread, CPU) pair with inheritance, and all those of a CPU write into that CPU's one ring. Invariant: after `stop` every record has
+//! been passed on, and nothing is open.
 
 mod faults;
 mod groups;

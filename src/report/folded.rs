@@ -1,7 +1,8 @@
 //! Folded stacks: `thread;outermost;…;innermost [state] nanoseconds`, one line a distinct stack, for other tools.
 //!
-//! Where several processes were recorded, `pid 12: command;` stands in front. The view `blame` has `holder;outermost;…;innermost;waiter [blame] nanoseconds`. Weights are whole nanoseconds and
-//! sum to the profile's totals.
+//! Where several processes were recorded, `pid 12: command;` stands in front. The view `blame` has
+//! `holder;outermost;…;innermost;waiter [blame] nanoseconds`, the view `event` no thread, and the class in brackets with the event's own
+//! numbers. Weights are whole and sum to the profile's totals.
 
 use std::{collections::BTreeMap, io};
 

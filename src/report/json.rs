@@ -1,4 +1,4 @@
-//! The whole profile as JSON for programs. Owns the way from the model to the schema; the names live in `schema.rs`.
+//! The whole profile as JSON for programs. Owns the way from the model to the schema; the names live in `schema`.
 
 mod counting;
 mod estimates;

@@ -52,6 +52,17 @@ struct Group {
     off: u64,
 }
 
+impl Group {
+    /// What it said when it began was that of the thread and of all that it had created since the group was opened; a record has what is
+    /// its own. Where that is less, it begins with the record: the moments between count for nobody.
+    fn first_of_its_own(&mut self, said: &GroupReading) {
+        let is_first = self.first == self.last;
+        if is_first && said.values.iter().zip(self.first.values).any(|(own, all)| *own < all) {
+            (self.first, self.last) = (*said, *said);
+        }
+    }
+}
+
 /// A thread's time on the CPUs by its groups' clocks.
 #[derive(Debug, Clone, Copy, Default)]
 struct Turn {
@@ -214,6 +225,7 @@ impl Metering {
 
     fn tell(&mut self, (at, tid): (MonoNanos, Tid), place: usize, said: GroupReading, out: &mut Vec<Event>) {
         let group = self.last.entry((tid, place)).or_default();
+        group.first_of_its_own(&said);
         let told = self.told.entry(place).or_default();
         let mut readings = Readings::default();
         // Groups that are never off tell it at times only.
@@ -285,6 +297,11 @@ impl Metering {
     /// Steps with locks may be missing since; they cannot be from before what has been delivered already.
     fn untold(&self, since: MonoNanos, tid: Tid) -> Event {
         Event { at: since.max(self.since), tid, what: What::LostLock(LostEvents { count: 0 }) }
+    }
+
+    /// Nothing is counted any more: no group is on or off.
+    pub(super) fn end_all(&mut self) {
+        self.turns = None;
     }
 
     /// All records before this time have been told of.

@@ -144,7 +144,7 @@ pub enum Pausing {
 }
 
 impl Tally {
-    /// What events, those that were counted, and stacks have cost the target; `None` if any is not known.
+    /// What everything that is measured here has cost the target; `None` if events or stacks are not known.
     pub fn cost(&self) -> Option<Nanos> {
         let times = |each: Nanos, count| Nanos::from_nanos(each.as_nanos().saturating_mul(count));
         // The target has paid for lost ones, too.

@@ -1,5 +1,5 @@
 //! A profile made by hand: a small web service whose `render` owns the lock most of the time. Its numbers keep all
-//! three invariants.
+//! four invariants.
 
 use gilscope::model::{
     ids::{LockId, Pid, Tid},

@@ -35,8 +35,8 @@ const WHILE: u64 = 1_000_000;
 const INTERVAL: f64 = 1_000_000.0;
 /// A longer sleep cannot be taken for a yield's.
 const SUSPENSE: u64 = 5_000_000;
-/// Whoever computes for longer after a release has released by itself.
-const COMPUTING: f64 = 100_000.0;
+/// A hypervisor takes a CPU away for that long at the least.
+const TAKEN: f64 = 1_000_000.0;
 
 /// What was found, in words for a table; faults are what was off by more than allowed.
 pub struct Comparison {
@@ -147,7 +147,7 @@ impl Comparison {
         self.expect(&format!("holds {who}"), (count("holds").0 - count("holds").1) as f64, 0.0..=0.0);
         let missed = forced.0 - forced.1;
         let most_missed = forced.1 / 20 + 1;
-        let most_missed = most_missed as f64 + self.stolen / COMPUTING;
+        let most_missed = most_missed as f64 + self.stolen / TAKEN;
         self.expect(&format!("forced {who}"), missed as f64, -most_missed..=open.asked as f64);
         let misjudged = (missed.abs() + 2 * open.asked) as f64;
         self.expect(&format!("waits {who}"), (waits.0 - waits.1) as f64, -misjudged..=misjudged);

@@ -2,7 +2,8 @@
 //!
 //! An old group and the new ones of its threads are read together while both count; then the old one is stopped, whenever that comes.
 //! What it has counted in between, the new ones have counted, too. So what they said when it stopped is known, however long we were kept
-//! from stopping it. Invariant: a new group is said to have begun between its reading and what it says later.
+//! from stopping it. Where an old group was that of several threads, the sum is exact, and each one's part goes by what it has counted by the
+//! end. Invariant: a new group is said to have begun between its reading and what it says later.
 
 use rustc_hash::FxHashMap;
 
@@ -51,28 +52,35 @@ impl Family {
 pub(in crate::perf) fn begun(meetings: &[Meeting], ends: &[GroupEnd], later: Vec<ThreadSaid>) -> Vec<ThreadSaid> {
     let ends: FxHashMap<(RootId, usize), &GroupReading> =
         ends.iter().map(|end| ((end.root, end.place), &end.said)).collect();
-    let mut said: FxHashMap<(Tid, usize), GroupReading> =
+    let said: FxHashMap<(Tid, usize), GroupReading> =
         later.iter().map(|(tid, place, said)| ((*tid, *place), *said)).collect();
+    let (mut met, mut ran) = (FxHashMap::default(), FxHashMap::<Tid, u64>::default());
     for meeting in meetings {
         let Some(end) = ends.get(&(meeting.root, meeting.place)) else { continue };
         let both = end.beyond(&meeting.old);
-        for (key, begun) in meeting.begun(&both, &said) {
-            said.insert(key, begun);
+        for (key, before, part) in meeting.parts(&both, &said) {
+            *ran.entry(key.0).or_default() += part.running;
+            met.insert(key, (before, part));
         }
     }
-    later
-        .into_iter()
-        .map(|(tid, place, later)| (tid, place, said.get(&(tid, place)).copied().unwrap_or(later)))
-        .collect()
+    let begun = later.into_iter().map(|(tid, place, later)| {
+        let Some((before, part)) = met.get(&(tid, place)) else { return (tid, place, later) };
+        let mut begun: GroupReading = before.zip(part, u64::saturating_add);
+        // This clock goes whenever the thread runs, the other one on the group's own CPU alone.
+        let ran = ran.get(&tid).copied().unwrap_or(0);
+        begun.enabled = before.enabled.saturating_add(ran).min(later.enabled.max(before.enabled));
+        (tid, place, begun)
+    });
+    begun.collect()
 }
 
 impl Meeting {
-    /// What `both` have counted, divided over the new groups by what they have counted since.
-    fn begun(
+    /// What each new group said, and its part of what `both` have counted: divided by what the new ones have counted since.
+    fn parts(
         &self,
         both: &GroupReading,
         later: &FxHashMap<(Tid, usize), GroupReading>,
-    ) -> Vec<((Tid, usize), GroupReading)> {
+    ) -> Vec<((Tid, usize), GroupReading, GroupReading)> {
         let since = |(tid, said): &(Tid, GroupReading)| {
             let key = (*tid, self.place);
             Some((key, *said, later.get(&key)?.beyond(said)))
@@ -81,11 +89,7 @@ impl Meeting {
         let mut all = GroupReading::default();
         new.iter().for_each(|(.., since)| all.add(since));
         let ratio = both.zip(&all, parts_in);
-        let begun = new.into_iter().map(|(key, said, since)| {
-            let part = since.zip(&ratio, part_of);
-            (key, said.zip(&part, u64::saturating_add))
-        });
-        begun.collect()
+        new.into_iter().map(|(key, said, since)| (key, said, since.zip(&ratio, part_of))).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Counters in one group with whatever tells of steps with locks: how they begin, change over, and end.
 //!
-//! Invariant: at any moment one set of groups counts, or none; what two have counted, while one takes over from the other, counts
-//! once.
+//! Invariant: one set of groups counts, or none, but for the moments in which one takes over from another; what both have counted then
+//! counts once.
 
 use crate::{
     model::{

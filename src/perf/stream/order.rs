@@ -25,7 +25,7 @@ pub(super) struct Pending {
     pub(super) record: Record,
     /// Its CPU, by its place in [`PerfStream::cpus`].
     pub(super) place: usize,
-    /// `None` for a loss.
+    /// `None` for a loss, and for what we tell ourselves.
     pub(super) from: Option<(usize, RootId)>,
 }
 

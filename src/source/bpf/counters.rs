@@ -2,7 +2,7 @@
 //!
 //! Those of the processor are one group on each CPU: they count together or not at all, and one of them says how long.
 
-use std::os::fd::AsRawFd;
+use std::{os::fd::AsRawFd, time::Duration};
 
 use perf_event::Counter;
 
@@ -32,13 +32,16 @@ pub(super) struct Counters {
 #[derive(Debug)]
 struct OfCpu {
     cpu: u32,
+    /// When the first of them counted for certain.
     opened: MonoNanos,
     /// One of each event, in their order.
     counters: Vec<Counter>,
 }
 
-/// For so long the clock of a counter may lag behind those of other CPUs: more than it takes to read them all.
-const LAG: Nanos = Nanos::from_millis(5);
+/// For so long the clock of a counter may have stood still: what it takes to open it, and to read it.
+const LAG: Nanos = Nanos::from_millis(20);
+/// That clock and ours drift apart by one part in so many at the most: NTP's own limit.
+const DRIFT: u64 = 2_000;
 
 impl Counters {
     /// Opens one of each event on every CPU, and puts it into the programs' map.
@@ -58,18 +61,15 @@ impl Counters {
         Ok(Self { open, count: events.len(), leader, cpus })
     }
 
-    /// A CPU that has been offline since: its counters have not come back with it.
+    /// A CPU that has been offline since: its counters have not come back with it. Their clocks go while it is online.
     pub(super) fn lost_cpu(&mut self) -> Option<u32> {
-        let first = self.open.first()?.opened;
-        // All by the same clock, which goes while a CPU is online.
-        let clock = |of: &mut OfCpu| {
-            let enabled = of.counters.first_mut()?.read_full().ok()?.time_enabled()?;
-            let enabled = Nanos::from_nanos(u64::try_from(enabled.as_nanos()).ok()?);
-            Some((of.cpu, enabled + of.opened.saturating_since(first)))
+        let lost = |of: &mut OfCpu| {
+            let online = clock::now().saturating_since(of.opened);
+            let enabled = of.counters.first_mut().and_then(|first| first.read_full().ok()?.time_enabled());
+            let has_kept_up = enabled.is_some_and(|enabled| has_kept_up(enabled, online));
+            (!has_kept_up).then_some(of.cpu)
         };
-        let clocks: Vec<(u32, Nanos)> = self.open.iter_mut().filter_map(clock).collect();
-        let most = clocks.iter().map(|(_, clock)| *clock).max()?;
-        clocks.into_iter().find(|(_, clock)| *clock + LAG < most).map(|(cpu, _)| cpu)
+        self.open.iter_mut().find_map(lost)
     }
 
     /// How many events there are.
@@ -90,7 +90,7 @@ impl Counters {
 
 fn of_cpu(events: &[CountedEvent], cpu: u32) -> Result<OfCpu, BpfSourceError> {
     let mut counters: Vec<Counter> = Vec::new();
-    let mut leader = None;
+    let (mut leader, mut first_open) = (None, None);
     for event in events {
         let first = leader.and_then(|leader: usize| counters.get_mut(leader));
         let opened = event.count_cpu(cpu, first.filter(|_| !event.is_of_the_kernel()));
@@ -99,6 +99,31 @@ fn of_cpu(events: &[CountedEvent], cpu: u32) -> Result<OfCpu, BpfSourceError> {
             leader = Some(counters.len());
         }
         counters.push(opened.map_err(refused)?);
+        first_open.get_or_insert_with(clock::now);
     }
-    Ok(OfCpu { cpu, opened: clock::now(), counters })
+    Ok(OfCpu { cpu, opened: first_open.unwrap_or_else(clock::now), counters })
+}
+
+/// Whether a counter's clock has gone all the time that it was open for at the least.
+fn has_kept_up(enabled: Duration, open: Nanos) -> bool {
+    let missing = u128::from(open.as_nanos()).saturating_sub(enabled.as_nanos());
+    missing <= u128::from(LAG.as_nanos()) + u128::from(open.as_nanos() / DRIFT)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::has_kept_up;
+    use crate::model::time::Nanos;
+
+    #[test]
+    fn a_clock_that_stood_still_is_told_from_one_that_drifts() {
+        let kept_up = |enabled, open| has_kept_up(Duration::from_millis(enabled), Nanos::from_millis(open));
+        // Read late, or opened early: it has gone for longer than we can say.
+        assert!(kept_up(1_100, 1_000) && kept_up(0, 0));
+        assert!(kept_up(985, 1_000) && !kept_up(970, 1_000));
+        // An hour, at NTP's limit; and five seconds less.
+        assert!(kept_up(3_598_200, 3_600_000) && !kept_up(3_595_000, 3_600_000));
+    }
 }

@@ -248,7 +248,7 @@ impl Programs {
         if told { Ok(()) } else { Err(BpfSourceError::Nested) }
     }
 
-    /// The same, for as long as what is returned exists.
+    /// Has the programs run at `sites` whenever `pid` comes by, for as long as what is returned exists.
     pub(super) fn links_to(&self, sites: &[Site], pid: Pid) -> Result<Vec<Link>, BpfSourceError> {
         if sites.iter().any(|site| site.argument != Register::FIRST_ARGUMENT) {
             return Err(BpfSourceError::Register);

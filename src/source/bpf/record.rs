@@ -1,4 +1,5 @@
-//! Records of the programs, decoded: calls, each with the stack that was read at it, and ticks.
+//! Records of the programs, decoded: calls with the stack and the counters read at them, sleeps, holders' stacks, ticks, samples of
+//! an event.
 
 use std::num::NonZeroU64;
 

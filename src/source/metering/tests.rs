@@ -43,6 +43,35 @@ fn says(group: usize, cpu: usize, value: u64, (enabled, running): (u64, u64)) ->
     Some(Box::new(PlacedReading { group, cpu, said }))
 }
 
+#[test]
+fn a_thread_begins_with_what_is_its_own() {
+    let mut metering = clock();
+    // It had created a thread that counted 1000 in a group that it inherited.
+    let (told, _) = play(
+        &mut metering,
+        vec![
+            (10, 1, Body::CountersBegan, says(0, 0, 1005, (0, 0))),
+            (20, 1, HIT, says(0, 0, 6, (0, 0))),
+            (30, 1, HIT, says(0, 0, 9, (0, 0))),
+        ],
+    );
+    let last = Event { at: MonoNanos::from_monotonic(30), tid: tid(1), what: told.last().unwrap().what.clone() };
+    assert_eq!(told.last(), Some(&last));
+    assert!(!told.iter().any(|event| matches!(event.what, What::Unmeasured(_))), "{told:?}");
+    let counted: u64 =
+        told.iter().map(|event| if let What::Measured(measures, _) = &event.what { measures.0[0] } else { 0 }).sum();
+    assert_eq!(counted, 3);
+}
+
+#[test]
+fn after_the_end_of_all_groups_no_switch_tells_of_lost_steps() {
+    let mut metering = cycles();
+    play(&mut metering, vec![(10, 1, Body::CountersBegan, says(0, 0, 5, (1, 1)))]);
+    metering.end_all();
+    let (told, presences) = play(&mut metering, vec![(20, 1, Body::SwitchedIn, None), (30, 1, OUT, None)]);
+    assert_eq!((told, presences), (vec![], vec![Presence::On; 2]));
+}
+
 fn play(
     metering: &mut Metering,
     records: Vec<(u64, i32, Body, Option<Box<PlacedReading>>)>,

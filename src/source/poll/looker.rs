@@ -1,9 +1,7 @@
 //! The thread that looks: at jittered moments it reads the locks' words and what `/proc` shows of each thread, and tells.
 //!
-//! It never stops a thread of the target. Who owns a lock is told by one reading of its words; who waits, by each thread's own
-//! system call a few microseconds later. A thread that acquires a lock in between is not settled. One that was woken while it
-//! waits and has no CPU yet is told by what the C library counts ([`WaiterCount`]), or by its not having run since. One that has
-//! just released and lost its CPU may have been forced to, and want the lock back: what it does next will tell.
+//! It never stops a thread of the target. Who owns a lock is told by one reading of its words; what each thread does, by its own
+//! system call a few microseconds later. What that makes of each is decided in `settling`.
 
 mod settling;
 

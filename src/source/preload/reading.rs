@@ -378,15 +378,12 @@ impl Source for PreloadSource {
         let each = |cost: Nanos| Nanos::from_nanos(cost.as_nanos().div_ceil(u64::from(COST_EMISSIONS)));
         let spent = self.ring.header().spent.load(Ordering::Relaxed).min(MOST_TICKS);
         Tally {
-            cost_of_switches: Nanos::ZERO,
-            cost_of_event: Nanos::ZERO,
             lock_events: self.lock_events,
             lost: self.lost.saturating_add(self.ring.header().lost_without_slot.load(Ordering::Relaxed).min(MOST_LOST)),
             cost_of_counts: self.timeline.duration(self.counting_ticks()).unwrap_or_default(),
-            unmatched: 0,
-            cost_of_faults: Nanos::ZERO,
             cost_per_event: (ticks > 0).then(|| self.timeline.duration(ticks).map(each)).flatten(),
             cost_of_stacks: self.timeline.duration(spent),
+            ..Tally::default()
         }
     }
 }

@@ -34,11 +34,12 @@ impl SchedulerSource {
 
     /// Once: from here on nothing is counted of any thread.
     pub(super) fn tell_end_of_measures(&mut self, out: &mut Vec<Event>) {
-        let (Feed::Own(stream), Some(metering)) = (&self.feed, &self.metering) else { return };
+        let (Feed::Own(stream), Some(metering)) = (&self.feed, &mut self.metering) else { return };
         if self.has_told_end || !matches!(stream.measuring(), Measuring::Ended(_)) {
             return;
         }
         self.has_told_end = true;
+        metering.end_all();
         let (at, counters) = (clock::now(), metering.counters());
         out.extend(self.threads.tids().map(|tid| Event { at, tid, what: What::Unmeasured(counters) }));
     }

@@ -134,7 +134,12 @@ impl Watch {
 
     /// Watches the same words again.
     pub(super) fn resume(&mut self, scheduler: &mut SchedulerSource) -> Result<(), PerfError> {
-        scheduler.add_watchpoints(&numbered(&self.words[self.chosen..], self.chosen))?;
+        // A program that was executed meanwhile has none yet.
+        let words = self.words.get(self.chosen..).unwrap_or_default();
+        if words.is_empty() {
+            return Ok(());
+        }
+        scheduler.add_watchpoints(&numbered(words, self.chosen))?;
         self.watching = Watching::Now;
         self.writes.on_lost();
         // Who owns a lock is to be known to its writes.

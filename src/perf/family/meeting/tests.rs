@@ -1,3 +1,5 @@
+//! Old and new groups with counters made up: nothing is lost, nothing counts twice, and each began between its readings.
+
 use std::collections::VecDeque;
 
 use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
@@ -51,6 +53,26 @@ fn descendants_share_by_what_they_have_counted_since() {
     let later = vec![(tid(1), 0, reading(40, 0)), (tid(2), 0, reading(10, 0)), (tid(3), 0, reading(6, 0))];
     let begun = begun(&meetings, &[end(root, 0, reading(20, 0))], later);
     assert_eq!(begun.iter().map(|(.., said)| said.values[0]).collect::<Vec<_>>(), [25, 5, 6]);
+}
+
+/// The clock of a group that goes whenever its thread runs goes by what the thread has run, on whatever CPU.
+#[test]
+fn each_clock_goes_by_its_own_thread() {
+    let [root, _] = roots();
+    let clocks = |enabled, running| GroupReading { running, ..reading(0, enabled) };
+    // Before the old group was stopped the first thread ran 5 on CPU 0; after it the second ran 5 on CPU 1.
+    let met =
+        |place| Meeting { root, place, old: clocks(0, 0), new: vec![(tid(1), clocks(0, 0)), (tid(2), clocks(0, 0))] };
+    let ends = [end(root, 0, clocks(5, 5)), end(root, 1, clocks(5, 0))];
+    let later = vec![
+        (tid(1), 0, clocks(5, 5)),
+        (tid(2), 0, clocks(5, 0)),
+        (tid(1), 1, clocks(5, 0)),
+        (tid(2), 1, clocks(5, 5)),
+    ];
+    let begun = begun(&[met(0), met(1)], &ends, later);
+    let clocks: Vec<(u64, u64)> = begun.iter().map(|(.., said)| (said.enabled, said.running)).collect();
+    assert_eq!(clocks, [(5, 5), (0, 0), (5, 0), (0, 0)]);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Who waits, by what one look has read of the locks and of each thread: whatever can be settled is, the rest is pending or unknown.
 //!
 //! Threads asleep at a lock wait for it, by their own system call. Of those awake the locks' words, their counts and what each
-//! thread has run since tell. Invariant: a relation that the readings leave open is not made up.
+//! thread has run since tell. One that acquires a lock during the look is not settled. One that was woken while it waits and has no
+//! CPU yet is told by what the C library counts, or by its not having run since. One that has just released and lost its CPU may have
+//! been forced to: what it does next will tell. Invariant: a relation that the readings leave open is not made up.
 
 use crate::{
     model::{
