@@ -1,8 +1,8 @@
 //! Threads that are still there when the interpreter ends.
 
 use crate::{
-    live::{interpreters::interpreters, privilege::may_use_uprobes},
-    program::{Stage, Who, assert_all_sound},
+    live::{interpreters::interpreters, privilege::may_use_uprobes, stolen::with_stolen},
+    program::{Stage, Who, assert_all_sound, unmatched},
 };
 
 /// Daemon threads that hold, wait for and ask for the lock while the interpreter shuts down.
@@ -20,6 +20,8 @@ while time.monotonic() < end: pass
 print('end')
 ";
 
+const RETRIES: usize = 2;
+
 #[test]
 fn daemon_threads_break_nothing_at_the_end() {
     let stage = Stage::new();
@@ -30,7 +32,15 @@ fn daemon_threads_break_nothing_at_the_end() {
                 continue;
             }
             let case = format!("{} with {backend}", interpreter.name);
-            let run = stage.run(Who::Ourselves, &["--backend", backend], &words);
+            let attempt = || with_stolen(|| stage.run(Who::Ourselves, &["--backend", backend], &words));
+            let (mut run, mut stolen) = attempt();
+            // While the hypervisor has a CPU, a record may come later than any should.
+            for _ in 0..RETRIES {
+                if unmatched(&run.profile) > 0 && !stolen.is_zero() {
+                    println!("{case}: with {stolen:?} stolen: {}", run.profile["quality"]);
+                    (run, stolen) = attempt();
+                }
+            }
             assert_eq!((run.code, run.stdout.as_str()), (Some(0), "end\n"), "{case}: {}", run.stderr);
             assert_all_sound(&run.profile, &case);
             assert_eq!(run.profile["threads"].as_array().unwrap().len(), 5, "{case}");

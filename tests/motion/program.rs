@@ -104,10 +104,15 @@ pub fn processes(profile: &Value) -> Vec<&Value> {
     std::iter::once(profile).chain(others.iter().filter(|other| other["recorded"] == true)).collect()
 }
 
+/// Events of a process that fit no legal step.
+pub fn unmatched(process: &Value) -> u64 {
+    process["quality"]["unmatched_events"].as_u64().unwrap()
+}
+
 /// No broken invariant, nothing lost, nothing unmatched, in any process.
 pub fn assert_all_sound(profile: &Value, case: &str) {
     for process in processes(profile) {
         crate::live::compare::assert_sound(process, case);
-        assert_eq!(process["quality"]["unmatched_events"], 0, "{case}: pid {}", process["target"]["pid"]);
+        assert_eq!(unmatched(process), 0, "{case}: pid {}: {}", process["target"]["pid"], process["quality"]);
     }
 }
