@@ -95,13 +95,16 @@ impl CpuRing {
             Group::New => (Membership::First, Standing::First(manner)),
             Group::Of(first) => (Membership::Of(&mut first.counter), Standing::Member),
         };
-        let counter = watch(subject, (tid, cpu), manner, membership).map_err(|source| match subject {
+        let mut counter = watch(subject, (tid, cpu), manner, membership).map_err(|source| match subject {
             Subject::Watchpoint { .. } => watchpoint_refusal(source, tid, cpu),
             _ => refusal(source, tid, cpu, tracepoint),
         })?;
         if subject.tells() {
             let redirected = redirect(&counter, &self.owner.counter);
             redirected.map_err(|source| PerfError::Open { tid, cpu, tracepoint, source })?;
+        }
+        if standing == Standing::Alone && subject.counts_what_it_tells() {
+            counter.enable().map_err(|source| PerfError::Open { tid, cpu, tracepoint, source })?;
         }
         Ok(OpenEvent { counter, standing })
     }
