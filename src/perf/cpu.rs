@@ -95,7 +95,7 @@ impl CpuRing {
             Group::New => (Membership::First, Standing::First(manner)),
             Group::Of(first) => (Membership::Of(&mut first.counter), Standing::Member),
         };
-        let mut counter = watch(subject, (tid, cpu), manner, membership).map_err(|source| match subject {
+        let counter = watch(subject, (tid, cpu), manner, membership).map_err(|source| match subject {
             Subject::Watchpoint { .. } => watchpoint_refusal(source, tid, cpu),
             _ => refusal(source, tid, cpu, tracepoint),
         })?;
@@ -103,10 +103,12 @@ impl CpuRing {
             let redirected = redirect(&counter, &self.owner.counter);
             redirected.map_err(|source| PerfError::Open { tid, cpu, tracepoint, source })?;
         }
-        if standing == Standing::Alone && subject.counts_what_it_tells() {
-            counter.enable().map_err(|source| PerfError::Open { tid, cpu, tracepoint, source })?;
+        let mut event = OpenEvent { counter, standing };
+        // Before, its records would have had no ring; a group begins when it is complete.
+        if standing == Standing::Alone {
+            event.begin();
         }
-        Ok(OpenEvent { counter, standing })
+        Ok(event)
     }
 
     /// The file that becomes readable when an event wants to be looked at.
@@ -131,7 +133,7 @@ impl OpenEvent {
         self.counter.read().ok()
     }
 
-    /// The group is complete whose first event it is, and begins.
+    /// It begins, and so does the group whose first event it is.
     pub(crate) fn begin(&mut self) {
         // This fails only for a descriptor that is no event.
         let _begun = self.counter.enable();

@@ -114,11 +114,6 @@ impl Subject {
         }
     }
 
-    /// Whether what it has counted is compared with its records: then it counts nothing before these have a ring.
-    pub fn counts_what_it_tells(self) -> bool {
-        matches!(self, Self::Event(_) | Self::Faults(..))
-    }
-
     /// Whether it makes records.
     pub fn tells(self) -> bool {
         !matches!(self, Self::Counted(_))
@@ -242,7 +237,7 @@ pub fn watch(
     let mut builder = builder(subject, manner);
     builder.observe_pid(tid.raw()).one_cpu(index(cpu));
     match membership {
-        Membership::Alone => builder.enabled(!subject.counts_what_it_tells()).build(),
+        Membership::Alone => builder.enabled(false).build(),
         Membership::First => with_readings(&mut builder, subject, manner).enabled(false).build(),
         Membership::Of(first) => with_readings(&mut builder, subject, manner).build_with_group(first),
     }
