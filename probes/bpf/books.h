@@ -27,17 +27,7 @@ inlined int step_of(u64 cookie, u32 part)
 
 inlined struct thread *thread_of(u32 tid)
 {
-	u32 zero = 0;
-	struct thread *thread = map_lookup(&threads, &tid);
-	void *empty;
-
-	if (thread)
-		return thread;
-	empty = map_lookup(&blank, &zero);
-	if (!empty)
-		return 0;
-	map_update(&threads, &tid, empty, BPF_NOEXIST);
-	return map_lookup(&threads, &tid);
+	return found_or_made(&threads, &blank, tid);
 }
 
 /*

@@ -33,6 +33,21 @@ struct map SEC("maps") asleep = { BPF_MAP_TYPE_HASH, sizeof(u32), sizeof(u64), 1
 struct map SEC("maps") blank = { BPF_MAP_TYPE_ARRAY, sizeof(u32), sizeof(struct thread), 1, 0 };
 struct map SEC("maps") ticking = { BPF_MAP_TYPE_PERCPU_ARRAY, sizeof(u32), sizeof(struct stack), 1, 0 };
 
+/* What `map` has under `key`: a copy of what `blanks` has, if it had nothing. 0 where there is no room. */
+inlined void *found_or_made(void *map, void *blanks, u32 key)
+{
+	u32 zero = 0;
+	void *found = map_lookup(map, &key), *blank;
+
+	if (found)
+		return found;
+	blank = map_lookup(blanks, &zero);
+	if (!blank)
+		return 0;
+	map_update(map, &key, blank, BPF_NOEXIST);
+	return map_lookup(map, &key);
+}
+
 inlined void add_to(void *map, u64 number)
 {
 	u32 zero = 0;

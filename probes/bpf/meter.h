@@ -196,17 +196,7 @@ inlined void report_metered(const struct config *c, u32 tid, u8 kind, u64 addres
 
 inlined struct meter *meter_of(u32 tid)
 {
-	u32 zero = 0;
-	struct meter *meter = map_lookup(&meters, &tid);
-	void *none;
-
-	if (meter)
-		return meter;
-	none = map_lookup(&no_meter, &zero);
-	if (!none)
-		return 0;
-	map_update(&meters, &tid, none, BPF_NOEXIST);
-	return map_lookup(&meters, &tid);
+	return found_or_made(&meters, &no_meter, tid);
 }
 
 /* Reports at a switch what has just been added up of a thread. */
