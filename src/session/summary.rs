@@ -52,7 +52,7 @@ pub(super) fn profile(
     let (threads, untold) = without_untold(std::mem::take(&mut attribution.threads), counters);
     notes.extend(untold);
     let quality = quality(&attribution, tally, overhead, notes);
-    let mut profile = Profile {
+    completed(Profile {
         target: summary,
         start,
         window: attribution.window,
@@ -63,10 +63,9 @@ pub(super) fn profile(
         counters,
         measured: chosen.events.iter().map(CountedEvent::described).collect(),
         gone: gone(missing, chosen),
-        event: event.map(|choice| EventProfile {
-            event: choice.described(),
-            sums: attribution.events,
-            counted: counted_event,
+        event: event.map(|choice| {
+            let (event, sums) = (choice.described(), attribution.events);
+            EventProfile { event, sums, counted: counted_event }
         }),
         fault_cost: if counters.has(Counter::MinorFaults) { fault_cost() } else { None },
         locks: attribution.locks,
@@ -79,10 +78,14 @@ pub(super) fn profile(
         estimates: attribution.estimates,
         quality,
         stacks,
-    };
+    })
+}
+
+/// With what the profile itself shows.
+fn completed(mut profile: Profile) -> Profile {
     name_alike(&mut profile.locks);
     // The in-target probe does not look for it.
-    let collections = if backend == Backend::Preload { Collections::Unnoted } else { Collections::Noted };
+    let collections = if profile.backend == Backend::Preload { Collections::Unnoted } else { Collections::Noted };
     detail::complete(&mut profile, collections);
     profile
 }
