@@ -22,6 +22,7 @@ use live::{
     interpreters::{Interpreter, interpreters, usual},
     libraries::built,
     privilege::{may_use_uprobes, without_programs},
+    stolen::lasting_faults,
 };
 
 /// How far a culprit's blame may be off, as a share of what it inflicted.
@@ -77,14 +78,9 @@ fn judge(way: Way, interpreters: &[Interpreter]) {
     let mut lasting = Vec::new();
     for interpreter in interpreters {
         for scene in SCENES {
-            let mut faults = Vec::new();
-            for _ in 0..ATTEMPTS {
-                faults = stage.run(way, interpreter, scene).faults(&format!("{} {way:?} {scene}", interpreter.name));
-                if faults.is_empty() {
-                    break;
-                }
-            }
-            lasting.extend(faults);
+            let name = format!("{} {way:?} {scene}", interpreter.name);
+            let run = || stage.run(way, interpreter, scene);
+            lasting.extend(lasting_faults(ATTEMPTS, run, |outcome, _stolen| outcome.faults(&name)));
         }
     }
     assert!(lasting.is_empty(), "{}", lasting.join("\n"));

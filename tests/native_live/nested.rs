@@ -11,6 +11,7 @@ use crate::{
         libraries::build,
         privilege::may_use_uprobes,
         profiled::{Outcome, Stage, Way},
+        stolen::lasting_faults,
     },
 };
 
@@ -32,17 +33,13 @@ fn callbacks_are_in_order() {
     let script = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/native/nested.py"));
     let mut lasting = Vec::new();
     for interpreter in some_interpreters() {
-        let mut faults = Vec::new();
-        for _ in 0..ATTEMPTS {
-            let outcome = stage.run(Way::Attach, &interpreter, &[script.clone(), library.clone()], &[]).unwrap();
-            faults = order_faults(&outcome, &interpreter.name);
+        let run = || stage.run(Way::Attach, &interpreter, &[script.clone(), library.clone()], &[]).unwrap();
+        lasting.extend(lasting_faults(ATTEMPTS, run, |outcome, _stolen| {
+            let mut faults = order_faults(&outcome, &interpreter.name);
             faults.extend(mystery(&outcome));
             faults.extend(fit_fault(&outcome, &interpreter.name));
-            if faults.is_empty() {
-                break;
-            }
-        }
-        lasting.extend(faults);
+            faults
+        }));
     }
     assert!(lasting.is_empty(), "{}", lasting.join("\n"));
 }

@@ -12,6 +12,7 @@ use crate::live::{
     outcome,
     privilege::may_use_uprobes,
     profiled::{Outcome, Stage, Way},
+    stolen::lasting_faults,
 };
 
 const ATTEMPTS: u32 = 5;
@@ -91,15 +92,9 @@ fn imports_numpy(mut python: Command, packages: &Path) -> bool {
 }
 
 fn judge(name: &str, seen: &[Seen], run: impl Fn() -> Outcome) {
-    let mut faults = Vec::new();
-    for _ in 0..ATTEMPTS {
-        let outcome = run();
-        faults = seen.iter().flat_map(|seen| faults_of(&outcome, *seen, name)).collect();
-        if faults.is_empty() {
-            return;
-        }
-    }
-    panic!("{}", faults.join("\n"));
+    let judge = |outcome: Outcome, _stolen| seen.iter().flat_map(|seen| faults_of(&outcome, *seen, name)).collect();
+    let faults = lasting_faults(ATTEMPTS, run, judge);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 fn faults_of(outcome: &Outcome, (function, objects, inner): Seen, name: &str) -> Vec<String> {

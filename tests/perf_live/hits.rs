@@ -21,19 +21,24 @@ use gilscope::{
 };
 
 use crate::{
-    live::interpreters::usual,
+    live::{interpreters::usual, running::Running},
     probes::{Calls, SIGNALS, libc_site, options, signal_site, sweeper},
     program::record_until,
 };
+
+/// A program that will signal a condition variable so often in each of its threads, where that is, and no call yet.
+fn signalling(count: usize) -> (Running, u64, Calls) {
+    let mut program = usual().start(&SIGNALS.replace("COUNT", &count.to_string()));
+    let at = program.numbers()[0].cast_unsigned();
+    (program, at, Calls::default())
+}
 
 #[test]
 fn every_signal_of_every_new_thread_is_a_hit() {
     // Each call makes two signals of the interpreter's lock, too: all of them fit into the rings at once.
     const COUNT: usize = 5000;
     permitted!(Tracefs::find());
-    let mut program = usual().start(&SIGNALS.replace("COUNT", &COUNT.to_string()));
-    let at = program.numbers()[0].cast_unsigned();
-    let calls = Calls::default();
+    let (mut program, at, calls) = signalling(COUNT);
     let mut source = UprobeSource::arm(options(program.pid(), vec![signal_site(program.pid())], &calls)).unwrap();
     program.go();
     let events = record_until(&mut source, &mut program, "done");
@@ -55,9 +60,7 @@ fn every_signal_of_every_new_thread_is_a_hit() {
 fn what_full_rings_swallow_is_counted() {
     const COUNT: usize = 60_000;
     permitted!(Tracefs::find());
-    let mut program = usual().start(&SIGNALS.replace("COUNT", &COUNT.to_string()));
-    let at = program.numbers()[0].cast_unsigned();
-    let calls = Calls::default();
+    let (mut program, at, calls) = signalling(COUNT);
     let mut source = UprobeSource::arm(options(program.pid(), vec![signal_site(program.pid())], &calls)).unwrap();
     program.go();
     assert_eq!(program.line(), "done");
@@ -135,9 +138,7 @@ print('done'); sys.stdin.readline()
 fn sites_added_later_are_hit_by_threads_old_and_new() {
     const COUNT: usize = 1000;
     permitted!(Tracefs::find());
-    let mut program = usual().start(&SIGNALS.replace("COUNT", &COUNT.to_string()));
-    let at = program.numbers()[0].cast_unsigned();
-    let calls = Calls::default();
+    let (mut program, at, calls) = signalling(COUNT);
     let mut source = UprobeSource::arm(options(program.pid(), Vec::new(), &calls)).unwrap();
     source.add_sites(&[signal_site(program.pid())]).unwrap();
     program.go();
@@ -151,9 +152,7 @@ fn sites_added_later_are_hit_by_threads_old_and_new() {
 fn sites_added_during_a_pause_are_watched_once_and_after_it() {
     const COUNT: usize = 1000;
     permitted!(Tracefs::find());
-    let mut program = usual().start(&SIGNALS.replace("COUNT", &COUNT.to_string()));
-    let at = program.numbers()[0].cast_unsigned();
-    let calls = Calls::default();
+    let (mut program, at, calls) = signalling(COUNT);
     let mut source = UprobeSource::arm(options(program.pid(), Vec::new(), &calls)).unwrap();
     assert_eq!(source.pause(), Pausing::Paused);
     source.add_sites(&[signal_site(program.pid())]).unwrap();

@@ -69,14 +69,11 @@ fn each_function_is_charged_what_it_inflicted() {
     let tracepoints = may_use_uprobes().then_some(Way::RunTracepoints);
     let mut lasting = Vec::new();
     for way in ways().into_iter().chain(tracepoints) {
-        let mut faults = Vec::new();
-        for _ in 0..ATTEMPTS {
+        let run = || {
             println!("culprits, {}", way.name());
-            faults = culprits::faults(&Profiled::run(&program, way));
-            if faults.is_empty() {
-                break;
-            }
-        }
+            Profiled::run(&program, way)
+        };
+        let faults = stolen::lasting_faults(ATTEMPTS, run, |run, _stolen| culprits::faults(&run));
         lasting.extend(faults.iter().map(|fault| format!("{}: {fault}", way.name())));
     }
     assert!(lasting.is_empty(), "{}", lasting.join("\n"));
